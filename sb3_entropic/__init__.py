@@ -1,0 +1,13 @@
+"""Entropy-regularised reinforcement learning for Stable-Baselines3.
+
+Replace ``from stable_baselines3 import SAC`` by ``from sb3_entropic import MSAC``; policies, callbacks, vectorised
+environments, saving and logging stay as they are.
+"""
+
+from importlib.metadata import version
+
+from sb3_entropic.actor_critic import MSAC
+
+__version__ = version("sb3_entropic")
+
+__all__ = ["MSAC", "__version__"]

@@ -1,0 +1,118 @@
+"""The training loop of the actor-critic family."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.utils import polyak_update
+
+from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
+from sb3_entropic.operators import soft_td_target
+from sb3_entropic.temperature import temperature_loss
+from sb3_entropic.updates import MetricsMean, Update, batch_elementwise_steps
+
+
+class ActorCriticLoop:
+    """Walks an algorithm's list of updates; to be placed before the SB3 parent in the bases.
+
+    ``class MSAC(ActorCriticLoop, SAC)`` keeps everything of SAC but ``train``, and, with the losses below unchanged,
+    *is* SAC: same operations, same random draws, same parameters to the bit. An algorithm overrides a loss, or only
+    :meth:`td_target` inside it, or appends to :meth:`updates`.
+    """
+
+    def updates(self) -> list[Update]:
+        """The algorithm as an ordered list; every loss reads the temperature from before this step's update of it."""
+        updates = [
+            Update("critic", self.critic.optimizer, self.critic_loss),
+            Update("actor", self.actor.optimizer, self.actor_loss),
+        ]
+        if self.ent_coef_optimizer is not None:
+            updates.insert(0, Update("ent_coef", self.ent_coef_optimizer, self.temperature_loss))
+        return updates
+
+    def temperature_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
+        """See :func:`sb3_entropic.temperature.temperature_loss`."""
+        _, log_prob = networks.act(batch.observations, noise.current)
+        return temperature_loss(networks.log_temperature, log_prob, self.target_entropy), {}
+
+    @abstractmethod
+    def critic_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
+        """Distance between the online critics at the replayed action and :meth:`td_target`."""
+
+    @abstractmethod
+    def actor_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
+        """Minus the soft value of the current policy under the online critics."""
+
+    @abstractmethod
+    def next_values(self, networks: ModuleNetworks, observations: Any, actions: th.Tensor) -> th.Tensor:
+        """What the target critics say of a sampled next action, ``(batch, 1)`` or ``(batch, n_quantiles)``."""
+
+    def td_target(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
+        """Soft Bellman target of the replayed transition (under ``no_grad``), and what to log of it."""
+        next_actions, next_log_prob = networks.act(batch.next_observations, noise.next)
+        next_values = self.next_values(networks, batch.next_observations, next_actions)
+        rewards, metrics = self.regularised_rewards(networks, batch)
+        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        entropy_term = self.bounded_entropy_term(networks.temperature * next_log_prob)
+        return soft_td_target(rewards, batch.dones, discounts, next_values, entropy_term), metrics
+
+    def regularised_rewards(self, networks: ModuleNetworks, batch: Any) -> tuple[th.Tensor, dict]:
+        """The rewards the target starts from, ``(batch, 1)``: here the environment's own."""
+        return batch.rewards, {}
+
+    def bounded_entropy_term(self, entropy_term: th.Tensor) -> th.Tensor:
+        """What enters the target of ``temperature * log pi(a'|s')``: here all of it."""
+        return entropy_term
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Take ``gradient_steps`` steps on every entry of :meth:`updates`, in order, then move the target critics."""
+        self.policy.set_training_mode(True)
+        updates = self.updates()
+        self._update_learning_rate([update.optimizer for update in updates])
+        for update in updates:
+            batch_elementwise_steps(update.optimizer)
+        means = MetricsMean()
+
+        for gradient_step in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            noise = self._draw_noise(batch)
+            networks = ModuleNetworks(self)
+            # SB3 evaluates the actor on s before all else; batch-norm statistics and a policy's own draws depend on it.
+            _, log_prob = networks.act(batch.observations, noise.current)
+            metrics = {"ent_coef": networks.temperature, "policy_entropy": -log_prob.detach().mean()}
+            for update in updates:
+                metrics.update(update.step(networks, batch, noise))
+            means.add(metrics)
+
+            if gradient_step % self.target_update_interval == 0:
+                polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, mean in means.fetch().items():
+            self.logger.record(f"train/{name}", mean)
+
+    def _draw_noise(self, batch: Any) -> PolicyNoise:
+        """Draw what a gradient step needs, from the global generator in SB3's order: for ``s``, then for ``s'``."""
+        if self.use_sde:
+            self.actor.reset_noise()
+        if not takes_noise(self.actor):
+            return PolicyNoise(None, None)
+        return PolicyNoise(*(th.empty_like(batch.actions).normal_() for _ in range(2)))
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Any = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Any:
+        """As in SB3; runs are logged to TensorBoard under the algorithm's own name."""
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
+        )

@@ -1,0 +1,94 @@
+"""What an actor-critic loss sees of the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch as th
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.sac.policies import Actor
+
+from sb3_entropic.operators import sample_squashed_gaussian
+from sb3_entropic.temperature import current_temperature
+
+
+class PolicyNoise(NamedTuple):
+    """The standard-normal draws of one gradient step, each ``(batch, action_dim)``.
+
+    ``None`` where the policy draws its own (gSDE, or an actor with its own ``action_log_prob``).
+    """
+
+    current: th.Tensor | None
+    next: th.Tensor | None
+
+
+class ModuleNetworks:
+    """SB3's own modules, seen for one gradient step.
+
+    The actor's forward on a batch of observations is made once and shared: SB3 evaluates it on ``s`` before anything
+    else, and the temperature's loss, the bonus and the actor's loss all read that.
+
+    :param model: an algorithm with SB3's ``actor``, ``critic`` and ``critic_target``
+    """
+
+    def __init__(self, model: Any):
+        self.temperature = current_temperature(model)
+        """Shape ``(1,)`` if learned, ``()`` if fixed; the value from before this step's temperature update."""
+        self.log_temperature: th.Tensor | None = model.log_ent_coef
+        self._actor: Actor = model.actor
+        self._critic = model.critic
+        self._critic_target = model.critic_target
+        self._forwards: dict[tuple[str, int], Any] = {}
+
+    def act(self, observations: PyTorchObs, noise: th.Tensor | None) -> tuple[th.Tensor, th.Tensor]:
+        """Actions of the current policy, ``(batch, action_dim)`` in (-1, 1), and log-densities, ``(batch, 1)``."""
+        return self._once("act", observations, lambda: self._act(observations, noise))
+
+    def gaussian(self, observations: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+        """Mean and standard deviation of the policy before the squash, each ``(batch, action_dim)``."""
+        mean, log_std, extra = self._policy_parameters(observations)
+        if "latent_sde" not in extra:
+            return mean, log_std.exp()
+        # Built from the parameters: SB3's action_dist is mutable and another forward may have used it since.
+        distribution = self._actor.action_dist
+        variance = th.mm(extra["latent_sde"] ** 2, distribution.get_std(log_std) ** 2)
+        return mean, th.sqrt(variance + distribution.epsilon)
+
+    def values(self, observations: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
+        """``Q_i(s, a)`` of every online critic, each ``(batch, 1)``."""
+        return self._critic(observations, actions)
+
+    def target_values(self, observations: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
+        """``Q_i(s, a)`` of every target critic, each ``(batch, 1)``."""
+        return self._critic_target(observations, actions)
+
+    def _act(self, observations: PyTorchObs, noise: th.Tensor | None) -> tuple[th.Tensor, th.Tensor]:
+        if overrides_sampling(self._actor):
+            actions, log_prob = self._actor.action_log_prob(observations)
+        elif noise is None:
+            mean, log_std, extra = self._policy_parameters(observations)
+            actions, log_prob = self._actor.action_dist.log_prob_from_params(mean, log_std, **extra)
+        else:
+            actions, log_prob = sample_squashed_gaussian(*self.gaussian(observations), noise)
+        return actions, log_prob.reshape(-1, 1)
+
+    def _policy_parameters(self, observations: PyTorchObs) -> tuple[th.Tensor, th.Tensor, dict[str, th.Tensor]]:
+        return self._once("policy", observations, lambda: self._actor.get_action_dist_params(observations))
+
+    def _once(self, what: str, observations: PyTorchObs, forward: Callable[[], Any]) -> Any:
+        key = (what, id(observations))
+        if key not in self._forwards:
+            self._forwards[key] = forward()
+        return self._forwards[key]
+
+
+def overrides_sampling(actor: th.nn.Module) -> bool:
+    """Whether a custom actor brings its own ``action_log_prob``, which must then be used as it is."""
+    return getattr(type(actor), "action_log_prob", None) is not Actor.action_log_prob
+
+
+def takes_noise(actor: th.nn.Module) -> bool:
+    """Whether the actor is SB3's tanh-Gaussian, whose noise can be drawn outside."""
+    return not overrides_sampling(actor) and type(actor.action_dist) is SquashedDiagGaussianDistribution

@@ -1,0 +1,80 @@
+"""What an update is: one loss, and the optimiser that descends it.
+
+An algorithm is an ordered list of updates. Its family's loop draws a batch and the noise, walks the list, and knows
+nothing else about the algorithm: a new network with a loss of its own is one more entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch as th
+
+Metrics = dict[str, th.Tensor]
+"""Scalars to log, by the name that follows ``train/``; still on the device, detached by the loop."""
+
+Loss = Callable[[Any, Any, Any], tuple[th.Tensor, Metrics]]
+"""``loss(networks, batch, noise) -> (scalar, metrics)``: pure, so randomness is an input and networks are an argument."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One entry of an algorithm's list of updates.
+
+    :param name: what is updated; its loss is logged as ``train/<name>_loss``
+    :param optimizer: holds the parameters that are updated, and only those receive a gradient
+    :param loss: see :data:`Loss`
+    """
+
+    name: str
+    optimizer: th.optim.Optimizer
+    loss: Loss
+
+    @property
+    def parameters(self) -> list[th.Tensor]:
+        """The parameters this update may change: those of its optimiser that are not frozen."""
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+    def step(self, networks: Any, batch: Any, noise: Any) -> Metrics:
+        """Take one gradient step and return what to log, without waiting for the device."""
+        loss, metrics = self.loss(networks, batch, noise)
+        # Only the update's own parameters: the actor's loss passes through the critics, whose weight gradients nobody
+        # would read.
+        parameters = self.parameters
+        for parameter, gradient in zip(parameters, th.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        return {f"{self.name}_loss": loss.detach(), **metrics}
+
+
+def batch_elementwise_steps(optimizer: th.optim.Optimizer) -> None:
+    """Let Adam step all tensors together where torch would take them one by one (its default on a CPU).
+
+    The elementwise operations, and so the resulting bits, are the same; only Python's share of the time shrinks. An
+    optimiser that is not Adam, or for which the user has chosen an implementation, is left alone.
+    """
+    if type(optimizer) in (th.optim.Adam, th.optim.AdamW):
+        for group in optimizer.param_groups:
+            if group["foreach"] is None and group["fused"] is None:
+                group["foreach"] = True
+
+
+class MetricsMean:
+    """Means over the gradient steps of one ``train`` call, fetched from the device in one transfer at the end."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._rows: list[th.Tensor] = []
+
+    def add(self, metrics: Metrics) -> None:
+        """Keep one gradient step's scalars; every step of a call logs the same names."""
+        self._names = tuple(metrics)
+        self._rows.append(th.stack([value.detach().reshape(()) for value in metrics.values()]))
+
+    def fetch(self) -> dict[str, float]:
+        """Mean of every scalar, in float64 as ``np.mean`` over Python floats is."""
+        if not self._rows:
+            return {}
+        return dict(zip(self._names, th.stack(self._rows).double().mean(dim=0).tolist(), strict=True))
