@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Union
 
 import torch as th
 from torch.nn import functional as F
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 Bound = Callable[[th.Tensor], th.Tensor]
 """An elementwise function that limits a term of the critic target, in reward units."""
 
-BoundLike = Union[None, Sequence[float], Bound]
+BoundLike = Sequence[float] | Bound | None
 """What a user may write for a :data:`Bound`: ``None``, ``(low, high)`` or a callable."""
 
 LOG_SQRT_2PI = math.log(math.sqrt(2 * math.pi))
@@ -135,7 +134,7 @@ def as_bound(bound: BoundLike, name: str = "bound") -> Bound:
     try:
         low, high = (float(limit) for limit in bound)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}={bound!r} is not a bound: give None, a pair (low, high) or a function of a tensor.") from None
+        raise ValueError(f"{name}={bound!r} is not a bound: give None, a pair (low, high) or a tensor function.") from None
     if not low <= high:
         raise ValueError(f"{name}=({low:g}, {high:g}) has low > high: did you mean ({high:g}, {low:g})?")
     return lambda x: x.clamp(low, high)

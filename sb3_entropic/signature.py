@@ -30,7 +30,7 @@ def extends(parent: type) -> Callable[[Class], Class]:
         @functools.wraps(construct)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             for name in kwargs.keys() - signature.parameters.keys():
-                raise TypeError(f"{type(self).__name__} has no argument {name!r}{nearest(name, signature.parameters)}.")
+                raise TypeError(f"{type(self).__name__} has no argument {name!r}{nearest(name, signature.parameters)}")
             construct(self, *args, **kwargs)
 
         __init__.__signature__ = signature  # type: ignore[attr-defined]

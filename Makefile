@@ -1,0 +1,65 @@
+# Every target builds the virtual environment on first use and re-uses it afterwards.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# make benchmark: ENV is required, the rest has defaults in benchmarks/protocols.yml
+ENV ?=
+ALGOS ?=
+SEEDS ?=
+STEPS ?=
+WORKERS ?=
+BUDGET ?= short
+OUT ?= runs
+ARGS ?=
+
+.PHONY: help install test test-learning sb3-suite lint format benchmark report speed clean
+
+help:  ## this list
+	@echo "make benchmark ENV=Hopper-v4   [ALGOS=msac,sac SEEDS=5 STEPS=30000 WORKERS=2 BUDGET=smoke|short|full OUT=runs ARGS='--dry-run']"
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## *' '{ printf "make %-16s %s\n", $$1, $$2 }'
+
+install: $(READY)  ## build the virtual environment
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "sb3_entropic needs Python 3.10 or newer: name one with PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mujoco,box2d,benchmark,dev]'
+	@touch $@
+
+test: $(READY)  ## the tests, under 10 minutes on two cores
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not learning"
+
+test-learning: $(READY)  ## the tests that train to a score, longer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m learning
+
+sb3-suite: $(READY)  ## Stable-Baselines3's own tests, with our class in the place of its parent
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m tests.sb3_suite
+
+lint: $(READY)  ## check the style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(READY)  ## a seed grid and its leaderboard
+	@test -n "$(ENV)" || { echo "error: name an environment, such as make benchmark ENV=Hopper-v4" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks run --env '$(ENV)' --budget '$(BUDGET)' --out '$(OUT)' \
+	  $(if $(ALGOS),--algos '$(ALGOS)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(STEPS),--steps '$(STEPS)') \
+	  $(if $(WORKERS),--workers '$(WORKERS)') $(ARGS)
+
+report: $(READY)  ## the leaderboards of every run in OUT
+	@$(BIN)/python -m benchmarks report --out '$(OUT)' $(if $(ENV),--env '$(ENV)') $(ARGS)
+
+speed: $(READY)  ## training speed beside Stable-Baselines3's
+	@$(BIN)/python -m benchmarks speed $(ARGS)
+
+clean:  ## delete the virtual environment and caches, never runs
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info

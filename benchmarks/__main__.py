@@ -1,0 +1,215 @@
+"""``python -m benchmarks``: run a seed grid, report on it, measure speed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+
+from sb3_entropic.catalog import ALGORITHMS, find_environment
+from sb3_entropic.errors import ArgumentParser, UserError, positive
+
+EXAMPLES = """\
+examples:
+  python -m benchmarks run --env Hopper-v4
+  python -m benchmarks run --env Hopper-v4,Walker2d-v4 --algos msac,sac,tqc --seeds 10 --steps 1000000
+  python -m benchmarks run --env Pendulum-v1 --algos msac -p munchausen_alpha=0.9
+  python -m benchmarks report --out runs
+  python -m benchmarks speed
+
+A run that is finished is never run again: call the same command after an interruption and it continues.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    :return: 0; 1 if a run failed; 2 for a wrong input; 130 after Ctrl-C
+    """
+    warnings.filterwarnings("ignore")
+    arguments = _parser().parse_args(argv)
+    arguments.words = sys.argv[1:] if argv is None else argv
+    console = Console()
+    try:
+        return arguments.command(arguments, console)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m benchmarks",
+        description="Seed grids of entropy-regularised algorithms beside their Stable-Baselines3 parents.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="{run,report,speed}")
+
+    def command(name: str, function: object, summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=summary, description=summary, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        sub.set_defaults(command=function)
+        return sub
+
+    run = command("run", _run, "run a seed grid and print its leaderboard")
+    run.add_argument("--env", required=True, help="environment ids with their versions, separated by commas")
+    algorithms = "; ".join(f"{a.name}: {a.summary}" for a in ALGORITHMS.values())
+    run.add_argument("--algos", help=f"algorithms, separated by commas (default: the protocol's); {algorithms}")
+    run.add_argument("--budget", default="short", help="smoke, short (about an hour on two cores, the default) or full")
+    run.add_argument("--seeds", type=positive, help="number of seeds (default: the budget's)")
+    run.add_argument("--steps", type=positive, help="environment steps of a run (default: the budget's)")
+    run.add_argument("--workers", type=positive, help="runs at a time, one thread each (default: the number of cores)")
+    run.add_argument(
+        "-p",
+        "--param",
+        action="append",
+        default=[],
+        metavar="[ALGO.]NAME=VALUE",
+        help="a hyperparameter, over the zoo's, of one algorithm or of all; repeatable",
+    )
+    run.add_argument("--fresh", action="store_true", help="run again what is finished, replacing its record")
+    run.add_argument("--retry-failed", action="store_true", help="run again what failed")
+    run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    report = command("report", _report, "print and write the leaderboards of every run in a folder")
+    report.add_argument("--env", help="these environments only, separated by commas")
+    for sub in (run, report):
+        sub.add_argument("--out", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
+    speed = command("speed", _speed, "training speed beside Stable-Baselines3's, alternating in one process")
+    speed.add_argument("--env", default="Hopper-v4", help="environment id (default: Hopper-v4)")
+    speed.add_argument("--rounds", type=positive, default=20, help="times each system is measured (default: 20)")
+    speed.add_argument("--steps", type=positive, default=200, help="environment steps each time (default: 200)")
+    return parser
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.executors import run_locally
+    from benchmarks.plan import make_plan
+    from benchmarks.store import Store
+
+    store = Store(arguments.out)
+    plan = make_plan(
+        envs=_names(arguments.env, "--env"),
+        algos=None if arguments.algos is None else _names(arguments.algos, "--algos"),
+        budget=arguments.budget,
+        seeds=arguments.seeds,
+        steps=arguments.steps,
+        overrides=arguments.param,
+        workers=arguments.workers or _cores(),
+    )
+    if arguments.fresh and not arguments.dry_run:
+        for spec in plan.runs:
+            store.forget(spec)
+    _print_plan(plan, store, arguments, console)
+    if arguments.dry_run:
+        return 0
+    command = shlex.join(["python", "-m", "benchmarks", *arguments.words])
+    store.write_plan(plan, command)
+    outcome = run_locally(plan, store, console, command, arguments.retry_failed)
+    done = len(outcome.finished) + len(outcome.kept)
+    if outcome.interrupted:
+        console.print(f"Stopped: {done} of {len(plan.runs)} runs are finished and kept; the same command continues.")
+        return 130
+    _write_and_show(store, plan.experiments, console)
+    if outcome.failed:
+        console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; --retry-failed runs them again.")
+    return 1 if outcome.failed else 0
+
+
+def _report(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.store import Store
+
+    store = Store(arguments.out)
+    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in store.records()}
+    if not experiments:
+        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+    if arguments.env is not None:
+        wanted = {find_environment(name).unwrapped.spec.id for name in _names(arguments.env, "--env")}
+        if missing := wanted - {env for env, _ in experiments}:
+            there = ", ".join(sorted({env for env, _ in experiments}))
+            raise UserError(f"There are no runs of {', '.join(sorted(missing))} in {arguments.out}, only of {there}.")
+        experiments = {(env, steps) for env, steps in experiments if env in wanted}
+    _write_and_show(store, experiments, console)
+    return 0
+
+
+def _speed(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.speed import measure_speed, speed_table
+    from sb3_entropic.catalog import check_environment, find_algorithm
+
+    env_id = check_environment(arguments.env, find_algorithm("msac"))
+    console.print(speed_table(env_id, measure_speed(env_id, arguments.rounds, arguments.steps, console)))
+    return 0
+
+
+def _write_and_show(store: object, experiments: set[tuple[str, int]], console: Console) -> None:
+    from benchmarks.report import build_leaderboards, show, write_report
+
+    boards = build_leaderboards(store, experiments)
+    for board in boards:
+        show(board, console)
+    written = write_report(boards, store.out / "report")
+    console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
+
+
+def _print_plan(plan: object, store: object, arguments: argparse.Namespace, console: Console) -> None:
+    from benchmarks.executors import measure_rates
+    from benchmarks.plan import BUDGETS
+
+    todo = [spec for spec in plan.runs if not store.is_finished(spec)]
+    kept = len(plan.runs) - len(todo)
+    kinds = {spec.group: spec for spec in plan.runs}
+    for env, steps in sorted(plan.experiments):
+        members = [spec for spec in plan.runs if (spec.env, spec.steps) == (env, steps)]
+        labels = ", ".join(dict.fromkeys(spec.label for spec in members))
+        seeds = len({spec.seed for spec in members})
+        console.print(f"[bold]{env}[/]: {labels}; {seeds} seeds of {steps:,} steps, {members[0].evaluations} evaluations")
+    for spec in kinds.values():
+        changed = {name: value for name, value in spec.hyperparameters.items() if name != "policy"}
+        settings = ", ".join(f"{name}={value}" for name, value in changed.items()) or "the defaults of its class"
+        console.print(f"  {spec.label} on {spec.env}: {settings} ({spec.package})", style="dim", highlight=False)
+    resumed = f", {kept} of them finished before" if kept else ""
+    console.print(
+        f"{len(plan.runs)} runs{resumed}; {sum(spec.steps for spec in todo):,} steps to go, {plan.workers} at a time"
+    )
+    if todo and not arguments.dry_run:
+        rates = measure_rates(plan, todo, console)
+        if all(spec.group in rates for spec in todo):
+            hours = sum(spec.steps / rates[spec.group] for spec in todo) / min(plan.workers, len(todo)) / 3600
+            speeds = ", ".join(f"{kinds[group].label} {rate:,.0f} steps/s" for group, rate in rates.items())
+            console.print(f"Estimated time: [bold]{_duration(hours)}[/] and the evaluations ({speeds})")
+        else:
+            console.print("Estimated time: unknown, the runs are too short to measure.")
+    for budget in BUDGETS:
+        if budget != plan.budget:
+            command = f"python -m benchmarks run --env {arguments.env} --budget {budget}"
+            command += f" --algos {arguments.algos}" if arguments.algos else ""
+            console.print(f"  {budget}: {command}  ({BUDGETS[budget]})", style="dim", highlight=False, soft_wrap=True)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes" if hours > 1 / 40 else "about a minute"
+
+
+def _names(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"{option} is empty: name at least one, separated by commas.")
+    return names
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""Carry out a plan with worker processes on this machine, one torch thread each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks.plan import Plan, RunSpec
+from benchmarks.run import Job
+from benchmarks.store import Store
+
+POLL_SECONDS = 0.1
+LOG = "log.txt"
+
+
+@dataclass
+class Outcome:
+    """What became of a grid's runs.
+
+    :param finished: runs that finished in this call
+    :param kept: runs that were finished before it
+    :param failed: runs that ended in an error, in this call or before it
+    :param interrupted: whether the grid was stopped before its end
+    """
+
+    finished: list[RunSpec] = field(default_factory=list)
+    kept: list[RunSpec] = field(default_factory=list)
+    failed: list[RunSpec] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class Worker:
+    """A worker process, and the latest it has said."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.said: dict[str, Any] = {}
+        log = subprocess.DEVNULL if job.folder is None else open(job.folder / LOG, "wb")  # noqa: SIM115
+        paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.run"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join(paths)},
+            # Ctrl-C reaches the grid alone, which then stops its workers in order.
+            start_new_session=True,
+        )
+        if log is not subprocess.DEVNULL:
+            log.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(job.to_json())
+            self._process.stdin.close()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone and everything it said is read."""
+        if self._process.poll() is None:
+            return False
+        self._reader.join()
+        return True
+
+    def error(self) -> str:
+        """Why there is no record: the traceback, or how the process died and the end of its log."""
+        if "error" in self.said:
+            return self.said["error"]
+        code = self._process.returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        log = "" if self.job.folder is None else (self.job.folder / LOG).read_text(errors="replace")[-4000:]
+        return f"The worker process {how}.\n{log}"
+
+    def stop(self) -> None:
+        """End the process now."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            with contextlib.suppress(json.JSONDecodeError):
+                self.said = {**self.said, **json.loads(line)}
+
+
+def measure_rates(plan: Plan, specs: list[RunSpec], console: Console) -> dict[str, float]:
+    """Training speed of every group of runs, environment steps per second; without those that could not be measured.
+
+    As many are measured at a time as will run at a time, so that they share the machine as the grid will.
+    """
+    one_each = list({spec.group: spec for spec in specs}.values())
+    rates: dict[str, float] = {}
+    with console.status(f"measuring the training speed of {len(one_each)} kinds of run"), _pool() as workers:
+        queue = deque(one_each)
+        while queue or workers:
+            while queue and len(workers) < plan.workers:
+                workers.append(Worker(Job(queue.popleft(), None)))
+            for worker in [w for w in workers if w.has_ended()]:
+                workers.remove(worker)
+                if worker.said.get("rate"):
+                    rates[worker.job.spec.group] = worker.said["rate"]
+            time.sleep(POLL_SECONDS)
+    return rates
+
+
+def run_locally(plan: Plan, store: Store, console: Console, command: str = "", retry_failed: bool = False) -> Outcome:
+    """Run everything of the plan that has no record yet. A run's failure is recorded and the others go on.
+
+    Ctrl-C or SIGTERM ends the workers; the runs that were under way leave nothing and are begun again by the next call.
+
+    :param plan: the grid
+    :param store: where records are and go
+    :param console: for the progress
+    :param command: what the user called, kept in every record
+    :param retry_failed: run those again that failed before
+    """
+    store.sweep()
+    outcome = Outcome(kept=[spec for spec in plan.runs if store.is_finished(spec)])
+    if not retry_failed:
+        outcome.failed = [spec for spec in plan.runs if store.has_failed(spec)]
+    queue = deque(spec for spec in plan.runs if spec not in outcome.kept and spec not in outcome.failed)
+    if not queue:
+        return outcome
+    display = _Display(console, queue)
+    with display, _pool() as workers, _sigterm_as_ctrl_c():
+        try:
+            while queue or workers:
+                while queue and len(workers) < plan.workers:
+                    spec = queue.popleft()
+                    workers.append(Worker(Job(spec, store.begin(spec))))
+                for worker in list(workers):
+                    if worker.has_ended():
+                        workers.remove(worker)
+                        _settle(worker, store, outcome, display, command)
+                    else:
+                        display.update(worker.job.spec, worker.said)
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+            for worker in workers:
+                worker.stop()
+                shutil.rmtree(worker.job.folder, ignore_errors=True)
+    return outcome
+
+
+def _settle(worker: Worker, store: Store, outcome: Outcome, display: _Display, command: str) -> None:
+    spec, folder = worker.job.spec, worker.job.folder
+    if "record" in worker.said:
+        record = worker.said["record"]
+        store.finish(spec, folder, {"command": command, **record})
+        outcome.finished.append(spec)
+        rate = record["timesteps"] / record["train_seconds"]
+        display.end(spec, f"[green]done[/]    {spec.title}: return {worker.said['return']:,.1f}, {rate:,.0f} steps/s")
+    else:
+        error = worker.error()
+        store.fail(spec, folder, error)
+        outcome.failed.append(spec)
+        display.end(spec, f"[red]failed[/]  {spec.title}: {error.strip().splitlines()[-1]}")
+
+
+class _Display:
+    """A bar for the grid, a line a run with its speed and the time left."""
+
+    def __init__(self, console: Console, queue: deque[RunSpec]):
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[count]}"))
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[score]}"))
+        self._progress = Progress(*columns, *times, console=console, speed_estimate_period=120)
+        self._total = len(queue)
+        self._ended = 0
+        self._steps = {spec.path: 0 for spec in queue}
+        all_steps = sum(spec.steps for spec in queue)
+        self._grid = self._progress.add_task("[bold]grid", total=all_steps, count=f"0/{self._total} runs", score="")
+        self._lines: dict[Path, TaskID] = {}
+
+    def __enter__(self) -> _Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for line in self._lines.values():
+            self._progress.remove_task(line)
+        self._progress.stop()
+
+    def update(self, spec: RunSpec, said: dict[str, Any]) -> None:
+        if spec.path not in self._lines:
+            self._lines[spec.path] = self._progress.add_task(spec.title, total=spec.steps, count="starting", score="")
+        if "timesteps" in said:
+            rate = said["timesteps"] / max(said["train_seconds"], 1e-9)
+            score = f"return {said['return']:,.1f}" if "return" in said else ""
+            self._progress.update(
+                self._lines[spec.path], completed=said["timesteps"], count=f"{rate:,.0f} steps/s", score=score
+            )
+            self._count(spec, said["timesteps"])
+
+    def end(self, spec: RunSpec, line: str) -> None:
+        self._ended += 1
+        if spec.path in self._lines:
+            self._progress.remove_task(self._lines.pop(spec.path))
+        self._count(spec, spec.steps)
+        self._progress.console.print(line, highlight=False)
+
+    def _count(self, spec: RunSpec, steps: int) -> None:
+        self._steps[spec.path] = min(steps, spec.steps)
+        count = f"{self._ended}/{self._total} runs"
+        self._progress.update(self._grid, completed=sum(self._steps.values()), count=count)
+
+
+@contextlib.contextmanager
+def _pool() -> Iterator[list[Worker]]:
+    """A list of workers, none of which outlives the block."""
+    workers: list[Worker] = []
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

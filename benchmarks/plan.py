@@ -1,0 +1,182 @@
+"""What a grid will run: decided, checked and written down before any work starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sb3_entropic.catalog import ALGORITHMS, Algorithm, check_environment, find_algorithm, find_environment
+from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
+
+PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text())
+BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: everything that determines its result, and nothing else.
+
+    :param env: environment id with its version
+    :param algo: the algorithm's short name
+    :param label: the algorithm as reports show it, with the hyperparameters that were overridden
+    :param seed: of networks, exploration and training environments
+    :param steps: environment steps
+    :param evaluations: evaluations, evenly spaced, the last at the end
+    :param episodes: episodes of each evaluation
+    :param evaluation_seed: of the first episode
+    :param hyperparameters: zoo format
+    :param package: the package that implements the algorithm, with its version
+    """
+
+    env: str
+    algo: str
+    label: str
+    seed: int
+    steps: int
+    evaluations: int
+    episodes: int
+    evaluation_seed: int
+    hyperparameters: dict[str, Any]
+    package: str
+
+    @property
+    def group(self) -> str:
+        """Identifies the runs that differ in nothing but their seed."""
+        content = {name: value for name, value in asdict(self).items() if name != "seed"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def path(self) -> Path:
+        """Where the run's record lies, below the folder of all runs."""
+        return Path(_as_file_name(self.env), _as_file_name(self.label), f"{self.steps}-{self.group}", f"seed-{self.seed}")
+
+    @property
+    def title(self) -> str:
+        """The run in one line."""
+        return f"{self.label} {self.env} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid: its runs, in the order they start, and where the numbers come from."""
+
+    budget: str
+    runs: tuple[RunSpec, ...]
+    workers: int
+
+    @property
+    def experiments(self) -> set[tuple[str, int]]:
+        """The (environment, steps) pairs of the grid, each one table of the report."""
+        return {(run.env, run.steps) for run in self.runs}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the plan's file."""
+        return {"budget": self.budget, "workers": self.workers, "runs": [asdict(run) for run in self.runs]}
+
+
+def make_plan(
+    envs: list[str],
+    algos: list[str] | None = None,
+    budget: str = "short",
+    seeds: int | None = None,
+    steps: int | None = None,
+    overrides: list[str] | None = None,
+    workers: int = 1,
+) -> Plan:
+    """Decide a grid from the protocols file and what the user changed, and check all of it.
+
+    Every model is built once (and thrown away), so a wrong hyperparameter is found before any work.
+
+    :param envs: environment ids
+    :param algos: short names; by default the protocol's for the environment's kind of action
+    :param budget: ``smoke``, ``short`` or ``full``
+    :param seeds: number of seeds, 0, 1, ...; by default the protocol's
+    :param steps: environment steps of a run; by default the protocol's
+    :param overrides: ``algo.name=value`` (that algorithm only) or ``name=value`` (all of them)
+    :param workers: processes at a time
+    :raises UserError: for anything unknown or unsuitable, in one sentence
+    """
+    if budget not in BUDGETS:
+        raise UserError(f"Unknown budget {budget!r}, there are {', '.join(BUDGETS)}{nearest(budget, BUDGETS)}")
+    found = [find_algorithm(name) for name in algos or ()]
+    by_algorithm = _split_overrides(overrides or [], found)
+    groups = []
+    for env in dict.fromkeys(envs):
+        full_id = find_environment(env).unwrapped.spec.id
+        for algorithm in dict.fromkeys(found or _default_algorithms(full_id)):
+            check_environment(full_id, algorithm)
+            groups.append(_group(full_id, algorithm, budget, seeds, steps, by_algorithm.get(algorithm.name, {})))
+    # Seed by seed, so that a grid stopped half-way has compared every algorithm on the same seeds.
+    by_seed = sorted((run for group in groups for run in group), key=lambda run: run.seed)
+    return Plan(budget, tuple(by_seed), workers)
+
+
+def protocol(env_id: str, budget: str) -> dict[str, int]:
+    """Steps, seeds and evaluations of an environment under a budget."""
+    entries = PROTOCOLS["environments"]
+    entry = entries.get(env_id.rpartition("-v")[0], entries["default"])
+    return {"evaluations": PROTOCOLS["evaluation"]["evaluations"], **entry[budget]}
+
+
+def _default_algorithms(env_id: str) -> list[Algorithm]:
+    kind = type(find_environment(env_id).action_space).__name__
+    if kind not in PROTOCOLS["algorithms"]:
+        raise UserError(f"{env_id} has {kind} actions and no default algorithms: name them with --algos.")
+    return [ALGORITHMS[name] for name in PROTOCOLS["algorithms"][kind]]
+
+
+def _group(
+    env_id: str, algorithm: Algorithm, budget: str, seeds: int | None, steps: int | None, overrides: dict[str, Any]
+) -> list[RunSpec]:
+    """The runs of one algorithm on one environment, one a seed."""
+    chosen = protocol(env_id, budget)
+    steps = steps or chosen["steps"]
+    hyperparameters = load_hyperparameters(algorithm, env_id)
+    hyperparameters.pop("n_timesteps", None)
+    longest = int(PROTOCOLS["warm_up_at_most"] * steps)
+    if hyperparameters.get("learning_starts", 0) > longest:
+        hyperparameters["learning_starts"] = longest
+    hyperparameters.update(overrides)
+    changes = ",".join(f"{name}={value}" for name, value in overrides.items())
+    make_model(algorithm, env_id, {**hyperparameters, "n_envs": 1}, seed=0, device="cpu").env.close()
+    return [
+        RunSpec(
+            env=env_id,
+            algo=algorithm.name,
+            label=f"{algorithm.name}[{changes}]" if changes else algorithm.name,
+            seed=seed,
+            steps=steps,
+            evaluations=min(chosen["evaluations"], steps),
+            episodes=PROTOCOLS["evaluation"]["episodes"],
+            evaluation_seed=PROTOCOLS["evaluation"]["first_seed"],
+            hyperparameters=hyperparameters,
+            package=algorithm.package,
+        )
+        for seed in range(seeds or chosen["seeds"])
+    ]
+
+
+def _split_overrides(texts: list[str], algorithms: list[Algorithm]) -> dict[str, dict[str, Any]]:
+    """``["msac.munchausen_alpha=0.9", "gamma=0.98"]`` by algorithm."""
+    names = [algorithm.name for algorithm in algorithms] or list(ALGORITHMS)
+    split: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for text in texts:
+        name, value = parse_override(text)
+        prefix, dot, rest = name.partition(".")
+        if dot and prefix not in split:
+            raise UserError(
+                f"{text!r} names {prefix!r}, which is not in the grid ({', '.join(names)}){nearest(prefix, names)}"
+            )
+        for target in [prefix] if dot else names:
+            split[target][rest if dot else name] = value
+    return split
+
+
+def _as_file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_.=,[]" else "_" for c in text)

@@ -1,0 +1,108 @@
+"""Show a leaderboard in the terminal and write it as Markdown, JSON and a figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.report.figures import draw_learning_curves
+from benchmarks.report.leaderboard import Leaderboard, Row
+
+COLUMNS = ("algorithm", "IQM", "95 % interval", "median", "mean", "n", "steps/s", "failed")
+
+
+def show(board: Leaderboard, console: Console) -> None:
+    """Print one table and its cautions."""
+    table = Table(
+        title=_title(board), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name == "algorithm" else "right", no_wrap=True)
+    for row in board.rows:
+        table.add_row(*_cells(row), style="red" if row.summary is None else None)
+    console.print(table)
+    for caution in board.cautions:
+        console.print(f"- {caution}", style="dim", highlight=False)
+    for run, error in board.failures:
+        console.print(f"- failed: {run}: {error}", style="red", highlight=False, markup=False)
+
+
+def write_report(boards: list[Leaderboard], folder: Path) -> list[Path]:
+    """Write ``leaderboard.md``, ``leaderboard.json`` and a learning-curve figure a table. Same data, same bytes.
+
+    :param boards: the tables
+    :param folder: made if it is not there
+    :return: what was written
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {}
+    for board in boards:
+        figures[board] = folder / f"learning-curve-{board.env.replace('/', '_')}-{board.steps}.png"
+        draw_learning_curves(board, figures[board])
+    markdown, data = folder / "leaderboard.md", folder / "leaderboard.json"
+    markdown.write_text("\n\n".join(_markdown(board, figures[board].name) for board in boards) + "\n")
+    data.write_text(json.dumps([_as_json(board) for board in boards], indent=1) + "\n")
+    return [markdown, data, *figures.values()]
+
+
+def _title(board: Leaderboard) -> str:
+    return f"{board.env} after {board.steps:,} steps, return of {board.episodes} seeded episodes"
+
+
+def _cells(row: Row) -> list[str]:
+    if row.summary is None:
+        return [row.label, "-", "-", "-", "-", "0", "-", str(row.failures)]
+    s = row.summary
+    interval = "-" if math.isnan(s.low) else f"[{_number(s.low)}, {_number(s.high)}]"
+    values = [_number(s.iqm), interval, _number(s.median), _number(s.mean), str(s.n), f"{row.steps_per_second:,.0f}"]
+    return [row.label, *values, str(row.failures)]
+
+
+def _number(value: float) -> str:
+    """About four digits: a return's spread over seeds makes more of them noise."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _markdown(board: Leaderboard, figure: str) -> str:
+    lines = [f"## {_title(board)}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
+    lines += ["| " + " | ".join(_cells(row)).replace("\n", " ") + " |" for row in board.rows]
+    lines += ["", f"![Learning curves on {board.env}]({figure})", ""]
+    lines += [f"- {caution}" for caution in board.cautions]
+    lines += [f"- failed: {run}: `{error}`" for run, error in board.failures]
+    lines += ["- " + "; ".join(sorted(f"{row.label}: {row.package}" for row in board.rows)) + "."]
+    return "\n".join(lines)
+
+
+def _as_json(board: Leaderboard) -> dict[str, Any]:
+    return {
+        "env": board.env,
+        "steps": board.steps,
+        "episodes": board.episodes,
+        "cautions": list(board.cautions),
+        "failures": [{"run": run, "error": error} for run, error in board.failures],
+        "rows": [_row_as_json(row) for row in board.rows],
+    }
+
+
+def _row_as_json(row: Row) -> dict[str, Any]:
+    summary = None
+    if row.summary is not None:
+        s = row.summary
+        ends = None if math.isnan(s.low) else [s.low, s.high]
+        summary = {"iqm": s.iqm, "interval": ends, "median": s.median, "mean": s.mean, "n": s.n}
+    curve = row.curve.astype(object).where(row.curve.notna(), None)
+    return {
+        "algorithm": row.label,
+        "package": row.package,
+        "summary": summary,
+        "scores": list(row.scores),
+        "steps_per_second": None if math.isnan(row.steps_per_second) else row.steps_per_second,
+        "failures": row.failures,
+        "curve": curve.to_dict(orient="list"),
+    }

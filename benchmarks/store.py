@@ -1,0 +1,141 @@
+"""The folder of runs: a run is a directory, and finishing is an atomic rename.
+
+    OUT/Hopper-v4/msac/30000-1a2b3c4d5e/seed-0/     run.json, evaluations.parquet, progress.csv, model.zip
+    OUT/Hopper-v4/msac/30000-1a2b3c4d5e/seed-1.failed/   run.json with the traceback, log.txt
+    OUT/plans/                                      the plan of every grid that ran here
+    OUT/report/                                     the leaderboard, see benchmarks.report
+
+A run is written under a name that starts with ``.partial`` and takes its own only when everything is on the disk, so a
+half-written run is never mistaken for a finished one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.plan import Plan, RunSpec
+from sb3_entropic.errors import UserError
+
+RECORD, EVALUATIONS = "run.json", "evaluations.parquet"
+
+
+class Store:
+    """All runs below one folder.
+
+    :param out: the folder; made on the first write
+    :raises UserError: if it is a file, or cannot be written
+    """
+
+    def __init__(self, out: Path):
+        self.out = out
+        if out.exists() and not out.is_dir():
+            raise UserError(f"OUT={out} is a file: name a folder for the runs, such as runs.")
+        existing = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise UserError(f"OUT={out} cannot be written: choose another folder, such as runs.")
+
+    def is_finished(self, spec: RunSpec) -> bool:
+        """Whether the run's complete record is there."""
+        return (self.out / spec.path / RECORD).is_file()
+
+    def has_failed(self, spec: RunSpec) -> bool:
+        """Whether the run ended in an error, and has not succeeded since."""
+        return self._failed_path(spec).is_dir() and not self.is_finished(spec)
+
+    def begin(self, spec: RunSpec) -> Path:
+        """A new, empty folder for a run to write in."""
+        final = self.out / spec.path
+        partial = final.with_name(f".partial-{final.name}-{os.getpid()}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        return partial
+
+    def finish(self, spec: RunSpec, partial: Path, record: dict[str, Any]) -> None:
+        """Give a complete run its name. If another process finished the same run first, that one is kept."""
+        _write_record(partial, spec, record)
+        try:
+            partial.rename(self.out / spec.path)
+        except OSError:
+            if not self.is_finished(spec):
+                raise
+            shutil.rmtree(partial)
+        _sync(self.out / spec.path.parent)
+        shutil.rmtree(self._failed_path(spec), ignore_errors=True)
+
+    def fail(self, spec: RunSpec, partial: Path, error: str) -> None:
+        """Keep what a failed run left, with the error."""
+        _write_record(partial, spec, {"error": error})
+        shutil.rmtree(self._failed_path(spec), ignore_errors=True)
+        partial.rename(self._failed_path(spec))
+
+    def forget(self, spec: RunSpec) -> None:
+        """Delete the run's record, finished or failed."""
+        shutil.rmtree(self.out / spec.path, ignore_errors=True)
+        shutil.rmtree(self._failed_path(spec), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete what killed processes left half-written."""
+        for partial in self.out.glob("*/*/*/.partial-*"):
+            if not _is_alive(int(partial.name.rpartition("-")[2])):
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def write_plan(self, plan: Plan, command: str) -> None:
+        """Keep the plan of a grid, by what it contains."""
+        content = json.dumps({"command": command, **plan.as_dict()}, indent=1, sort_keys=True)
+        folder = self.out / "plans"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = "-".join([*sorted({run.env for run in plan.runs}), plan.budget, *sorted({run.group for run in plan.runs})[:3]])
+        temporary = folder / f".partial-{os.getpid()}"
+        temporary.write_text(content + "\n")
+        temporary.replace(folder / f"{name.replace('/', '_')}.json")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every record, finished (``"error"`` is absent) or failed, sorted by path."""
+        paths = [p for p in sorted(self.out.glob(f"*/*/*/seed-*/{RECORD}")) if not p.parent.name.startswith(".")]
+        records = [{**json.loads(path.read_text()), "path": path.parent.relative_to(self.out).as_posix()} for path in paths]
+        finished = {record["path"] for record in records if "error" not in record}
+        # A failure that a later run made good is history.
+        return [r for r in records if "error" not in r or r["path"].removesuffix(".failed") not in finished]
+
+    def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
+        """A finished run's evaluation rows: one an episode, see :mod:`benchmarks.run`."""
+        return pd.read_parquet(self.out / record["path"] / EVALUATIONS)
+
+    def _failed_path(self, spec: RunSpec) -> Path:
+        final = self.out / spec.path
+        return final.with_name(f"{final.name}.failed")
+
+
+def _write_record(folder: Path, spec: RunSpec, record: dict[str, Any]) -> None:
+    (folder / RECORD).write_text(json.dumps({"spec": asdict(spec), **record}, indent=1, sort_keys=True) + "\n")
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    """Push to the disk, so that a rename never comes before what it names."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

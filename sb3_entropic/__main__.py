@@ -1,0 +1,152 @@
+"""``python -m sb3_entropic train``: train one model, in one short command."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_entropic.catalog import ALGORITHMS, check_environment, find_algorithm
+from sb3_entropic.errors import ArgumentParser, UserError, positive
+from sb3_entropic.evaluation import Evaluator
+from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
+
+DEFAULT_STEPS = 100_000
+
+EXAMPLES = """\
+examples:
+  python -m sb3_entropic train --algo msac --env Pendulum-v1
+  python -m sb3_entropic train --algo msac --env LunarLanderContinuous-v3 --steps 150000 --seed 1 --save lander.zip
+  python -m sb3_entropic train --algo msac --env Hopper-v4 -p munchausen_alpha=0.9 -p 'munchausen_bound=[-1, 1]'
+
+then, in Python:
+  from sb3_entropic import MSAC
+  model = MSAC.load("lander.zip")
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for a wrong input, 130 after Ctrl-C."""
+    parser = ArgumentParser(prog="python -m sb3_entropic", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="train")
+    train = commands.add_parser(
+        "train", help="train one model", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    algorithms = "; ".join(f"{a.name}: {a.summary}" for a in ALGORITHMS.values())
+    train.add_argument("--algo", required=True, help=f"the algorithm ({algorithms})")
+    train.add_argument("--env", required=True, help="a gymnasium id with its version, such as Hopper-v4")
+    train.add_argument("--steps", type=positive, help=f"environment steps (default: the zoo's, else {DEFAULT_STEPS:,})")
+    train.add_argument("--seed", type=int, default=0, help="of networks, exploration and environment (default: 0)")
+    train.add_argument("--save", type=Path, metavar="FILE", help="save the model here, also when stopped by Ctrl-C")
+    train.add_argument("--tensorboard", type=Path, metavar="DIR", help="log to this folder for TensorBoard")
+    train.add_argument("--device", default="auto", help="cpu, cuda or auto (default: auto)")
+    train.add_argument("--eval-episodes", type=positive, default=10, help="episodes of the final evaluation (default: 10)")
+    train.add_argument(
+        "-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter, over the zoo's; repeatable"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        return _train(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    console = Console()
+    algorithm = find_algorithm(arguments.algo)
+    env_id = check_environment(arguments.env, algorithm)
+    overrides = dict(parse_override(text) for text in arguments.param)
+    hyperparameters = {**load_hyperparameters(algorithm, env_id), **overrides}
+    steps = arguments.steps or hyperparameters.get("n_timesteps", DEFAULT_STEPS)
+    _check_outputs(arguments)
+    logs = {} if arguments.tensorboard is None else {"tensorboard_log": str(arguments.tensorboard)}
+    warnings.filterwarnings("ignore", message=".*is out of date.*")
+    model = make_model(algorithm, env_id, hyperparameters, arguments.seed, device=arguments.device, **logs)
+
+    shown = {name: value for name, value in hyperparameters.items() if name not in ("policy", "n_timesteps")}
+    settings = ", ".join(f"{name}={value}" for name, value in shown.items()) or "Stable-Baselines3's defaults"
+    console.print(f"[bold]{algorithm.name}[/] on [bold]{env_id}[/], {steps:,} steps, seed {arguments.seed} ({settings})")
+    stopped = False
+    try:
+        with ProgressBar.on(console) as progress:
+            model.learn(steps, callback=ProgressBar(progress, steps))
+    except KeyboardInterrupt:
+        stopped = True
+        console.print(f"Stopped by Ctrl-C after {model.num_timesteps:,} of {steps:,} steps.")
+    if arguments.save is not None:
+        model.save(arguments.save)
+        console.print(f"Saved to {arguments.save}; open it with {algorithm.constructor.__name__}.load.")
+    if stopped:
+        return 130
+    _print_evaluation(console, model, env_id, arguments.eval_episodes)
+    return 0
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    if arguments.save is not None and arguments.save.is_dir():
+        raise UserError(f"--save {arguments.save} is a folder: name a file in it, such as {arguments.save / 'model.zip'}.")
+    if arguments.tensorboard is not None:
+        if arguments.tensorboard.is_file():
+            raise UserError(f"--tensorboard {arguments.tensorboard} is a file: name a folder.")
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError:
+            raise UserError("--tensorboard needs the tensorboard package: run `pip install tensorboard`.") from None
+
+
+def _print_evaluation(console: Console, model: BaseAlgorithm, env_id: str, episodes: int) -> None:
+    evaluator = Evaluator(env_id, episodes)
+    returns = [episode.total_reward for episode in evaluator.evaluate(model)]
+    evaluator.close()
+    spread = f" +- {statistics.stdev(returns):.1f}" if len(returns) > 1 else ""
+    console.print(f"Return [bold]{statistics.mean(returns):.1f}[/]{spread} over {episodes} episodes, deterministic policy.")
+
+
+class ProgressBar(BaseCallback):
+    """A bar with the steps done, their rate, the time left and the mean return of the last episodes.
+
+    :param progress: from :meth:`on`
+    :param total: environment steps of the run
+    """
+
+    def __init__(self, progress: Progress, total: int):
+        super().__init__()
+        self._progress = progress
+        self._task = progress.add_task("training", total=total, rate="", episodes="")
+        self._next_update = 0
+
+    @staticmethod
+    def on(console: Console) -> Progress:
+        """The display to enter as a context."""
+        columns: list[Any] = [BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TextColumn("{task.fields[rate]}")]
+        columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[episodes]}")]
+        return Progress(*columns, console=console)
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._next_update:
+            self._next_update = self.num_timesteps + 20
+            returns = [episode["r"] for episode in self.model.ep_info_buffer or ()]
+            speed = self._progress.tasks[self._task].speed
+            self._progress.update(
+                self._task,
+                completed=self.num_timesteps,
+                rate=f"{speed:,.0f}/s" if speed else "",
+                episodes=f"return {statistics.mean(returns):,.1f}" if returns else "",
+            )
+        return True
+
+    def _on_training_end(self) -> None:
+        self._progress.update(self._task, completed=self.num_timesteps)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

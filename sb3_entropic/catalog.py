@@ -1,0 +1,114 @@
+"""Every algorithm by its short name, and whether an environment suits it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import gymnasium as gym
+import sb3_contrib
+import stable_baselines3
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_entropic.actor_critic import MSAC
+from sb3_entropic.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm as the commands know it.
+
+    :param name: short name, lower case
+    :param constructor: the class
+    :param actions: the action spaces it takes
+    :param summary: what it is, in a few words
+    :param parent: the baseline it extends; empty for a baseline
+    """
+
+    name: str
+    constructor: type[BaseAlgorithm]
+    actions: tuple[type[spaces.Space], ...]
+    summary: str
+    parent: str = ""
+
+    @property
+    def package(self) -> str:
+        """The package that implements it and its version, such as ``stable_baselines3 2.9.2``."""
+        name = self.constructor.__module__.split(".")[0]
+        return f"{name} {version(name)}"
+
+
+_BOX, _DISCRETE = (spaces.Box,), (spaces.Discrete,)
+_ANY = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (
+        Algorithm("msac", MSAC, _BOX, "SAC with the bounded log-policy of the replayed action as a bonus", parent="sac"),
+        Algorithm("sac", stable_baselines3.SAC, _BOX, "Soft Actor-Critic"),
+        Algorithm("tqc", sb3_contrib.TQC, _BOX, "SAC with truncated quantile critics"),
+        Algorithm("dqn", stable_baselines3.DQN, _DISCRETE, "Deep Q-Network"),
+        Algorithm("qrdqn", sb3_contrib.QRDQN, _DISCRETE, "DQN with quantile regression"),
+        Algorithm("ppo", stable_baselines3.PPO, _ANY, "Proximal Policy Optimization"),
+    )
+}
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """The algorithm of that short name.
+
+    :raises UserError: if there is none; names the nearest
+    """
+    if name.lower() not in ALGORITHMS:
+        raise UserError(f"Unknown algorithm {name!r}, there are {', '.join(ALGORITHMS)}{nearest(name, ALGORITHMS)}")
+    return ALGORITHMS[name.lower()]
+
+
+def find_environment(env_id: str) -> gym.Env:
+    """Make the environment.
+
+    :raises UserError: if it is unknown (names the nearest), of a version that no longer exists (names the one that
+        does), or if the package behind it is not installed (names the extra)
+    """
+    try:
+        with warnings.catch_warnings():
+            # An older version that is still registered is the user's choice: results of versions are never pooled.
+            warnings.simplefilter("ignore")
+            return gym.make(env_id)
+    except gym.error.DependencyNotInstalled as error:
+        extra = "box2d" if "box2d" in str(error).lower() else "mujoco"
+        message = f"{env_id} needs a package that is not installed: run `pip install 'sb3_entropic[{extra}]'` ({error})."
+        raise UserError(message) from None
+    except ImportError as error:
+        raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}){_nearest_environment(env_id)}") from None
+    except gym.error.Error:
+        raise UserError(f"Unknown environment {env_id!r}{_nearest_environment(env_id)}") from None
+
+
+def check_environment(env_id: str, algorithm: Algorithm) -> str:
+    """Check that the algorithm can act in the environment and return the environment's full id, with its version.
+
+    :raises UserError: see :func:`find_environment`; or if the action space does not suit (names algorithms it suits)
+    """
+    env = find_environment(env_id)
+    action_space, full_id = env.action_space, env.spec.id
+    env.close()
+    if not isinstance(action_space, algorithm.actions):
+        others = [a.name for a in ALGORITHMS.values() if isinstance(action_space, a.actions)]
+        wanted = " or ".join(space.__name__ for space in algorithm.actions)
+        suitable = f"choose one of {', '.join(others)}" if others else "no algorithm here takes these"
+        raise UserError(f"{algorithm.name} needs {wanted} actions and {env_id} has {action_space}: {suitable}.")
+    return full_id
+
+
+def _nearest_environment(env_id: str) -> str:
+    name = re.sub(r"-v\d+$", "", env_id)
+    versions = [known for known in gym.registry if re.sub(r"-v\d+$", "", known) == name]
+    if versions:
+        latest = max(versions, key=lambda known: gym.registry[known].version or 0)
+        return f": did you mean {latest!r}?"
+    ending = nearest(env_id, gym.registry)
+    return ending if ending != "." else "; gymnasium.pprint_registry() lists those there are."

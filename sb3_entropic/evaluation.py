@@ -1,0 +1,73 @@
+"""Evaluation on the same seeded episodes every time."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+
+class Episode(NamedTuple):
+    """One evaluation episode: undiscounted, unnormalised return (reward units) and length (environment steps)."""
+
+    seed: int
+    total_reward: float
+    length: int
+
+
+class Evaluator:
+    """Plays the episodes seeded ``seed, seed + 1, ...``, the same ones at every call, with the policy's mode.
+
+    SB3's ``EvalCallback`` draws new initial states at every evaluation, so a curve of it also shows their luck. The
+    episodes run side by side in one process and share a forward pass a step. Training is not touched: neither its
+    environments nor, for a deterministic policy, its random streams.
+
+    :param env_id: environment id
+    :param episodes: number of episodes
+    :param seed: of the first episode
+    """
+
+    def __init__(self, env_id: str, episodes: int = 10, seed: int = 10_000):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._envs = [gym.make(env_id) for _ in range(episodes)]
+        self._seed = seed
+
+    def evaluate(self, model: BaseAlgorithm, deterministic: bool = True) -> list[Episode]:
+        """Play every episode to its end.
+
+        :param model: any SB3 model; a ``VecNormalize`` around its environments is applied to observations
+        :param deterministic: the policy's mode, else samples
+        """
+        seeds = [self._seed + index for index in range(len(self._envs))]
+        observations = [env.reset(seed=seed)[0] for env, seed in zip(self._envs, seeds, strict=True)]
+        returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=int)
+        playing = list(range(len(seeds)))
+        while playing:
+            actions, _ = model.predict(_stack(model, [observations[i] for i in playing]), deterministic=deterministic)
+            still_playing = []
+            for i, action in zip(playing, actions, strict=True):
+                observations[i], reward, terminated, truncated, _ = self._envs[i].step(action)
+                returns[i] += float(reward)
+                lengths[i] += 1
+                if not (terminated or truncated):
+                    still_playing.append(i)
+            playing = still_playing
+        return [Episode(*row) for row in zip(seeds, returns.tolist(), lengths.tolist(), strict=True)]
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self._envs:
+            env.close()
+
+
+def _stack(model: BaseAlgorithm, observations: list[Any]) -> Any:
+    if isinstance(observations[0], dict):
+        batch = {key: np.stack([o[key] for o in observations]) for key in observations[0]}
+    else:
+        batch = np.stack(observations)
+    normalize = model.get_vec_normalize_env()
+    return batch if normalize is None else normalize.normalize_obs(batch)

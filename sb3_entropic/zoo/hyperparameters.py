@@ -1,0 +1,72 @@
+"""Read zoo-format YAML and turn an entry into an algorithm's constructor arguments."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.resources import files
+from typing import Any
+
+import torch as th
+import yaml
+from stable_baselines3.common.utils import LinearSchedule
+
+from sb3_entropic.catalog import ALGORITHMS, Algorithm
+from sb3_entropic.errors import UserError, nearest
+
+ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize"}
+"""Keys of an entry that are not the constructor's: total steps, policy name, environments, VecNormalize."""
+
+
+class HyperparameterError(UserError):
+    """A hyperparameter that the algorithm does not have, or a value it does not take."""
+
+
+def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
+    """The entry for an environment, in zoo format; SB3's defaults (an empty entry) where there is none.
+
+    An algorithm of ours starts from its parent's entry and puts its own on top.
+
+    :param algorithm: see :data:`sb3_entropic.catalog.ALGORITHMS`
+    :param env_id: with its version, which is part of the entry's name
+    """
+    inherited = load_hyperparameters(ALGORITHMS[algorithm.parent], env_id) if algorithm.parent else {}
+    path = files("sb3_entropic.zoo") / "hyperparams" / f"{algorithm.name}.yml"
+    entries = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+    return {"policy": "MlpPolicy", **inherited, **entries.get(env_id, entries.get("default", {}))}
+
+
+def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """What of an entry goes to the constructor, with schedules, tuples and activations made from their text.
+
+    :param hyperparameters: zoo format, see :func:`load_hyperparameters`
+    :raises HyperparameterError: for a name the constructor does not have; names the nearest
+    """
+    known = inspect.signature(algorithm.constructor.__init__).parameters
+    arguments = {}
+    for name, value in hyperparameters.items():
+        if name in ZOO_KEYS:
+            continue
+        if name not in known:
+            raise HyperparameterError(f"{algorithm.name} has no hyperparameter {name!r}{nearest(name, known)}")
+        arguments[name] = _from_text(name, value)
+    return arguments
+
+
+def _from_text(name: str, value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("lin_"):
+        try:
+            return LinearSchedule(float(value.removeprefix("lin_")), 0.0, 1.0)
+        except ValueError:
+            raise HyperparameterError(f"{name}={value!r} is not a schedule: write lin_0.001, say.") from None
+    if name == "train_freq" and isinstance(value, list):
+        return tuple(value)
+    if name == "policy_kwargs":
+        return {key: _activation(inner) if key == "activation_fn" else inner for key, inner in value.items()}
+    return value
+
+
+def _activation(name: str) -> type[th.nn.Module]:
+    known = [key for key, value in vars(th.nn).items() if isinstance(value, type) and issubclass(value, th.nn.Module)]
+    if name.removeprefix("nn.") not in known:
+        raise HyperparameterError(f"activation_fn={name!r} is not a torch.nn module{nearest(name, known)}")
+    return getattr(th.nn, name.removeprefix("nn."))
