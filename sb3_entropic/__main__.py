@@ -92,8 +92,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    if arguments.save is not None and arguments.save.is_dir():
-        raise UserError(f"--save {arguments.save} is a folder: name a file in it, such as {arguments.save / 'model.zip'}.")
+    if arguments.save is not None:
+        if arguments.save.is_dir():
+            raise UserError(f"--save {arguments.save} is a folder: name a file in it, such as {arguments.save / 'model.zip'}.")
+        if not arguments.save.parent.is_dir():
+            raise UserError(f"--save {arguments.save}: the folder {arguments.save.parent} does not exist.")
     if arguments.tensorboard is not None:
         if arguments.tensorboard.is_file():
             raise UserError(f"--tensorboard {arguments.tensorboard} is a file: name a folder.")

@@ -1,0 +1,73 @@
+"""The same seeded episodes at every evaluation, and training none the wiser."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import SimpleMultiObsEnv
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_entropic import MSAC
+from sb3_entropic.evaluation import Evaluator
+
+
+@pytest.fixture(scope="module")
+def model():
+    return MSAC("MlpPolicy", "Pendulum-v1", seed=0, policy_kwargs={"net_arch": [16]}, buffer_size=500, device="cpu").learn(150)
+
+
+def test_every_call_plays_the_same_episodes(model):
+    evaluator = Evaluator("Pendulum-v1", episodes=3, seed=5)
+    first, second = evaluator.evaluate(model), evaluator.evaluate(model)
+    assert first == second
+    assert [episode.seed for episode in first] == [5, 6, 7]
+    assert [episode.length for episode in first] == [200, 200, 200]
+    assert len({episode.total_reward for episode in first}) == 3
+
+
+def test_an_episode_is_the_one_a_plain_loop_plays(model):
+    env = gym.make("Pendulum-v1")
+    observation, _ = env.reset(seed=6)
+    total, over = 0.0, False
+    while not over:
+        action, _ = model.predict(observation, deterministic=True)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        total, over = total + reward, terminated or truncated
+    assert Evaluator("Pendulum-v1", episodes=3, seed=5).evaluate(model)[1].total_reward == pytest.approx(total, rel=1e-3)
+
+
+def test_episodes_of_different_length():
+    model = DQN("MlpPolicy", "CartPole-v1", seed=0, buffer_size=100, device="cpu")
+    episodes = Evaluator("CartPole-v1", episodes=6).evaluate(model)
+    assert all(episode.total_reward == episode.length for episode in episodes)
+    assert len({episode.length for episode in episodes}) > 1
+
+
+def test_random_streams_are_left_alone(model):
+    evaluator = Evaluator("Pendulum-v1", episodes=2)
+    before = th.get_rng_state(), np.random.get_state()[1].copy()
+    evaluator.evaluate(model)
+    assert th.equal(before[0], th.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])
+
+
+def test_normalised_observations_reach_the_policy_and_rewards_stay_raw():
+    env = VecNormalize(make_vec_env("Pendulum-v1", seed=0))
+    env.obs_rms.mean, env.obs_rms.var = np.array([10.0, 10.0, 10.0]), np.full(3, 4.0)
+    model = PPO("MlpPolicy", env, seed=0, device="cpu")
+    seen = []
+    predict = model.predict
+    model.predict = lambda observations, **kwargs: seen.append(observations) or predict(observations, **kwargs)
+    episodes = Evaluator("Pendulum-v1", episodes=1, seed=3).evaluate(model)
+    raw, _ = gym.make("Pendulum-v1").reset(seed=3)
+    assert np.allclose(seen[0][0], (raw - 10.0) / 2.0, atol=1e-4)
+    assert episodes[0].total_reward < -100, "Pendulum's own rewards, not normalised ones"
+
+
+def test_dict_observations():
+    gym.register("Multi-v0", entry_point=lambda **_: SimpleMultiObsEnv(discrete_actions=False))
+    model = MSAC("MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False), buffer_size=50, device="cpu", seed=0)
+    episodes = Evaluator("Multi-v0", episodes=2).evaluate(model, deterministic=False)
+    assert all(episode.length > 0 for episode in episodes)

@@ -1,0 +1,211 @@
+"""The bonus is the one of the docstring: worked out here by other means, from the model's own parameters."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import SAC
+
+from sb3_entropic import MSAC
+from sb3_entropic.actor_critic.networks import ModuleNetworks
+
+GAMMA, ALPHA = 0.9, 0.5
+
+
+def trained(**arguments):
+    arguments = {"policy_kwargs": {"net_arch": [16, 16]}, "buffer_size": 500, "gamma": GAMMA, **arguments}
+    return MSAC("MlpPolicy", "Pendulum-v1", seed=0, device="cpu", batch_size=16, **arguments).learn(200)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained(munchausen_alpha=ALPHA, munchausen_bound=(-0.3, 0.2), ent_coef=0.05)
+
+
+@pytest.fixture
+def batch(model):
+    np.random.seed(0)
+    return model.replay_buffer.sample(64)
+
+
+def log_density(model, observation, action):
+    """Of a single action, in plain floats: N(atanh(a); mu, sigma) / (1 - a^2)."""
+    mean, log_std, _ = model.actor.get_action_dist_params(observation.reshape(1, -1))
+    mean, std = mean.item(), math.exp(log_std.item())
+    action = min(max(action, -1 + 1e-6), 1 - 1e-6)
+    u = math.atanh(action)
+    return -0.5 * ((u - mean) / std) ** 2 - math.log(std * math.sqrt(2 * math.pi)) - math.log(1 - action**2)
+
+
+def rewards_of(model, batch):
+    with th.no_grad():
+        return model.regularised_rewards(ModuleNetworks(model), batch)
+
+
+def test_the_bonus_is_the_formula(model, batch):
+    rewards, metrics = rewards_of(model, batch)
+    bonuses = []
+    for observation, action in zip(batch.observations, batch.actions, strict=True):
+        # Pendulum has one action dimension, so SB3's automatic target entropy is -1.
+        scaled = 0.05 * (log_density(model, observation, action.item()) - 1.0)
+        bonuses.append(min(max(scaled, -0.3), 0.2))
+    expected = batch.rewards + 0.5 * th.tensor(bonuses).reshape(-1, 1)
+    assert th.allclose(rewards, expected, atol=1e-3)
+    assert metrics["munchausen_bonus"].item() == pytest.approx(np.mean(bonuses), abs=2e-3)
+    assert metrics["munchausen_clip_fraction"].item() == pytest.approx(np.mean([b in (-0.3, 0.2) for b in bonuses]), abs=0.02)
+
+
+def test_the_bonus_depends_on_the_replayed_action(model, batch):
+    before, _ = rewards_of(model, batch)
+    actions = batch.actions.clone()
+    actions[0] = -0.5 * actions[0] + 0.1
+    after, _ = rewards_of(model, batch._replace(actions=actions))
+    assert after[0] != before[0]
+    assert th.equal(after[1:], before[1:])
+
+
+def test_the_bonus_respects_its_bound_for_saturated_and_unlikely_actions(model, batch):
+    actions = th.where(th.arange(64).reshape(-1, 1) % 2 == 0, 1.0, -1.0)
+    rewards, _ = rewards_of(model, batch._replace(actions=actions))
+    bonus = (rewards - batch.rewards) / ALPHA
+    assert bonus.min() >= -0.3 - 1e-5
+    assert bonus.max() <= 0.2 + 1e-5
+
+
+def test_a_function_bounds_too(batch):
+    tanh = trained(munchausen_alpha=1.0, munchausen_bound=lambda x: th.tanh(x / 10), ent_coef=5.0)
+    rewards, _ = rewards_of(tanh, batch)
+    for i in range(64):
+        scaled = 5.0 * (log_density(tanh, batch.observations[i], batch.actions[i].item()) - 1.0)
+        assert rewards[i].item() == pytest.approx(batch.rewards[i].item() + math.tanh(scaled / 10), abs=2e-3)
+
+
+def test_the_target_is_the_equation(batch):
+    """All of it: bonus, minimum over critics, bounded entropy term, discount, termination."""
+    model = trained(munchausen_alpha=ALPHA, munchausen_bound=(-0.3, 0.2), entropy_bound=(-0.04, 0.03), ent_coef=0.05)
+    dones = (th.arange(64) % 3 == 0).float().reshape(-1, 1)
+    batch = batch._replace(dones=dones)
+    noise = model._draw_noise(batch)
+    with th.no_grad():
+        target, _ = model.td_target(ModuleNetworks(model), batch, noise)
+        rewards, _ = rewards_of(model, batch)
+        mean, log_std, _ = model.actor.get_action_dist_params(batch.next_observations)
+        next_actions = th.tanh(mean + log_std.exp() * noise.next)
+        values = [q.flatten().tolist() for q in model.critic_target(batch.next_observations, next_actions)]
+    for i in range(64):
+        entropy_term = 0.05 * log_density(model, batch.next_observations[i], next_actions[i].item())
+        entropy_term = min(max(entropy_term, -0.04), 0.03)
+        soft_value = min(values[0][i], values[1][i]) - entropy_term
+        expected = rewards[i].item() + (0.0 if i % 3 == 0 else GAMMA * soft_value)
+        assert target[i].item() == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_targets_come_from_the_target_critics(model, batch):
+    noise = model._draw_noise(batch)
+    with th.no_grad():
+        before, _ = model.td_target(ModuleNetworks(model), batch, noise)
+        for parameter in model.critic.parameters():
+            parameter.add_(1.0)
+        after, _ = model.td_target(ModuleNetworks(model), batch, noise)
+        for parameter in model.critic.parameters():
+            parameter.sub_(1.0)
+    assert th.equal(before, after)
+
+
+def test_no_gradient_reaches_the_actor_or_the_temperature_through_the_critic_loss(batch):
+    model = trained(ent_coef="auto")
+    loss, _ = model.critic_loss(ModuleNetworks(model), batch, model._draw_noise(batch))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.critic.parameters())
+    for update in model.updates():
+        if update.name != "critic":
+            for parameter in update.parameters:
+                parameter.grad = None
+    loss, _ = model.critic_loss(ModuleNetworks(model), batch, model._draw_noise(batch))
+    loss.backward()
+    assert all(parameter.grad is None for parameter in (*model.actor.parameters(), model.log_ent_coef))
+
+
+def test_losses_are_pure(model, batch):
+    """The same networks, batch and noise give the same loss and leave no trace."""
+    noise = model._draw_noise(batch)
+    state = {key: value.clone() for key, value in model.policy.state_dict().items()}
+    for update in model.updates():
+        random_state = th.get_rng_state()
+        losses = [update.loss(ModuleNetworks(model), batch, noise)[0] for _ in range(2)]
+        assert th.equal(*losses)
+        assert th.equal(random_state, th.get_rng_state())
+    assert all(th.equal(value, state[key]) for key, value in model.policy.state_dict().items())
+
+
+def test_gsde_uses_the_density_of_its_own_distribution(batch):
+    model = trained(use_sde=True, munchausen_bound=None, munchausen_alpha=1.0, ent_coef=0.05)
+    with th.no_grad():
+        mean, log_std, extra = model.actor.get_action_dist_params(batch.observations)
+        inner = batch.actions.clamp(-0.99, 0.99)
+        distribution = model.actor.action_dist.proba_distribution(mean, log_std, **extra)
+        expected = batch.rewards + 0.05 * (distribution.log_prob(inner).reshape(-1, 1) - 1.0)
+    rewards, _ = rewards_of(model, batch._replace(actions=inner))
+    assert th.allclose(rewards, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_what_is_logged(model):
+    names = {"munchausen_bonus", "munchausen_clip_fraction", "policy_entropy", "ent_coef", "critic_loss", "actor_loss"}
+    assert {f"train/{name}" for name in names} <= model.logger.name_to_value.keys()
+    assert -0.3 <= model.logger.name_to_value["train/munchausen_bonus"] <= 0.2
+    assert 0 <= model.logger.name_to_value["train/munchausen_clip_fraction"] <= 1
+
+
+def test_n_step_targets_take_the_bonus_of_the_first_action():
+    model = trained(n_steps=3, munchausen_bound=(-0.3, 0.2), ent_coef=0.05)
+    np.random.seed(0)
+    batch = model.replay_buffer.sample(32)
+    rewards, _ = rewards_of(model, batch)
+    bonus = (rewards - batch.rewards) / ALPHA
+    assert bonus.abs().max() <= 0.3 + 1e-4
+    for i in range(32):
+        scaled = 0.05 * (log_density(model, batch.observations[i], batch.actions[i].item()) - 1.0)
+        assert bonus[i].item() == pytest.approx(min(max(scaled, -0.3), 0.2), abs=5e-3)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan")])
+def test_alpha_outside_the_unit_interval_is_named(alpha):
+    with pytest.raises(ValueError, match=r"munchausen_alpha=.* is outside \[0, 1\]"):
+        MSAC("MlpPolicy", "Pendulum-v1", munchausen_alpha=alpha, buffer_size=10)
+
+
+@pytest.mark.parametrize("name", ["munchausen_bound", "entropy_bound"])
+def test_a_bound_the_wrong_way_round_is_named(name):
+    with pytest.raises(ValueError, match=rf"{name}=\(1, -1\) has low > high"):
+        MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, **{name: (1, -1)})
+
+
+def test_a_misspelt_argument_is_answered_by_the_nearest():
+    with pytest.raises(TypeError, match="no argument 'munchausen_alfa': did you mean 'munchausen_alpha'"):
+        MSAC("MlpPolicy", "Pendulum-v1", munchausen_alfa=0.5)
+
+
+def test_an_actor_without_a_density_is_named():
+    from tests.test_parent_equality import ShiftedActor, ShiftedPolicy
+
+    class Opaque(ShiftedActor):
+        @property
+        def get_action_dist_params(self):
+            raise AttributeError
+
+    class OpaquePolicy(ShiftedPolicy):
+        def make_actor(self, features_extractor=None):
+            return Opaque(**self._update_features_extractor(self.actor_kwargs, features_extractor))
+
+    with pytest.raises(ValueError, match="Opaque has no get_action_dist_params"):
+        MSAC(OpaquePolicy, "Pendulum-v1", buffer_size=10)
+    MSAC(OpaquePolicy, "Pendulum-v1", buffer_size=10, munchausen_alpha=0)
+
+
+def test_the_signature_is_sacs_and_then_ours():
+    ours, theirs = inspect.signature(MSAC).parameters, inspect.signature(SAC).parameters
+    assert list(ours)[: len(theirs)] == list(theirs)
+    assert list(ours)[len(theirs) :] == ["munchausen_alpha", "munchausen_bound", "entropy_bound"]
+    assert all(ours[name].default == theirs[name].default for name in theirs)

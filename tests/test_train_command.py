@@ -1,0 +1,64 @@
+"""``python -m sb3_entropic train``: what it prints, what it leaves, what it refuses."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sb3_entropic import MSAC
+from sb3_entropic.__main__ import main
+
+FAST = ["-p", "policy_kwargs={net_arch: [8]}", "-p", "buffer_size=500"]
+
+
+def test_trains_evaluates_and_saves(tmp_path, capsys):
+    path = tmp_path / "model.zip"
+    assert main(["train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "150", "--save", str(path), *FAST]) == 0
+    printed = capsys.readouterr().out
+    assert "msac on Pendulum-v1, 150 steps, seed 0" in printed
+    assert "over 10 episodes" in printed
+    assert MSAC.load(path).num_timesteps == 150
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--algo msac --env LunarLanderContinuous-v2", "did you mean 'LunarLanderContinuous-v3'"),
+        ("--algo msac --env CartPole-v1", "msac needs Box actions"),
+        ("--algo msacc --env Pendulum-v1", "did you mean 'msac'"),
+        ("--algo msac --env Pendulum-v1 -p munchausen_alpha=1.5", "the nearest choice is 1"),
+        ("--algo msac --env Pendulum-v1 -p munchausen_bound=[1,-1]", "did you mean (-1, 1)"),
+        ("--algo msac --env Pendulum-v1 --steps -5", "'-5' is not a whole number above 0"),
+        ("--algo msac --env Pendulum-v1 --steps 1.5", "'1.5' is not a whole number above 0"),
+        ("--algo msac --env Pendulum-v1 --sed 1", "did you mean '--seed'"),
+        ("--algo msac --env Pendulum-v1 --device cuba", "msac on Pendulum-v1: Expected one of cpu, cuda"),
+        ("--algo msac --env Pendulum-v1 --save .", "is a folder: name a file in it"),
+        ("--algo msac --env Pendulum-v1 --save no/such/folder/model.zip", "no/such/folder does not exist"),
+        ("--algo msac --env Pendulum-v1 --tensorboard README.md", "is a file: name a folder"),
+    ],
+)
+def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, capsys):
+    try:
+        code = main(["train", *arguments.split()])
+    except SystemExit as error:
+        code = error.code
+    printed = capsys.readouterr()
+    assert code == 2
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert "steps, seed" not in printed.out, "refused before any training"
+
+
+def test_ctrl_c_saves_what_there_is(tmp_path):
+    path = tmp_path / "model.zip"
+    command = [sys.executable, "-m", "sb3_entropic", "train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "1000000"]
+    process = subprocess.Popen([*command, "--save", str(path), *FAST], stdout=subprocess.PIPE, text=True)
+    assert "msac on Pendulum-v1" in process.stdout.readline()
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped by Ctrl-C" in printed
+    assert MSAC.load(path).num_timesteps > 0

@@ -1,0 +1,99 @@
+"""The hyperparameter files are readable, current and safe."""
+
+from importlib.resources import files
+
+import gymnasium as gym
+import pytest
+import torch as th
+import yaml
+
+from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.errors import UserError
+from sb3_entropic.zoo import HyperparameterError, constructor_arguments, load_hyperparameters, make_model, parse_override
+
+FILES = sorted(path.name.removesuffix(".yml") for path in (files("sb3_entropic.zoo") / "hyperparams").iterdir())
+ENTRIES = [
+    (name, env)
+    for name in FILES
+    for env in yaml.safe_load((files("sb3_entropic.zoo") / "hyperparams" / f"{name}.yml").read_text())
+    if env != "default"
+]
+
+
+def test_every_file_is_an_algorithms():
+    assert set(FILES) == set(ALGORITHMS)
+
+
+@pytest.mark.parametrize(("name", "env"), ENTRIES)
+def test_every_entry_suits_its_algorithm_and_an_environment_that_exists(name, env):
+    assert env in gym.registry
+    hyperparameters = load_hyperparameters(ALGORITHMS[name], env)
+    assert hyperparameters["n_timesteps"] >= 20_000
+    assert constructor_arguments(ALGORITHMS[name], hyperparameters).keys() <= hyperparameters.keys()
+
+
+def test_ours_start_from_the_parents_entry():
+    assert load_hyperparameters(ALGORITHMS["msac"], "Pendulum-v1")["learning_rate"] == 1e-3
+
+
+def test_no_entry_means_sb3s_defaults():
+    assert load_hyperparameters(ALGORITHMS["msac"], "Reacher-v4") == {"policy": "MlpPolicy"}
+
+
+def test_text_becomes_schedules_tuples_and_activations():
+    arguments = constructor_arguments(
+        ALGORITHMS["msac"],
+        {
+            "learning_rate": "lin_1e-3",
+            "train_freq": [2, "episode"],
+            "policy_kwargs": {"activation_fn": "nn.Tanh"},
+            "n_envs": 4,
+        },
+    )
+    assert arguments["learning_rate"](1.0) == 1e-3
+    assert arguments["learning_rate"](0.25) == pytest.approx(2.5e-4)
+    assert arguments["train_freq"] == (2, "episode")
+    assert arguments["policy_kwargs"]["activation_fn"] is th.nn.Tanh
+    assert "n_envs" not in arguments
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "message"),
+    [
+        ({"munchausen_alfa": 0.5}, "no hyperparameter 'munchausen_alfa': did you mean 'munchausen_alpha'"),
+        ({"learning_rate": "lin_fast"}, "'lin_fast' is not a schedule"),
+        ({"policy_kwargs": {"activation_fn": "nn.Relu"}}, "did you mean 'ReLU'"),
+        ({"munchausen_alpha": 2}, r"msac on Pendulum-v1: munchausen_alpha=2 is outside \[0, 1\]"),
+        ({"munchausen_bound": [1, -1]}, "low > high"),
+        ({"policy": "MlpPolicie"}, "msac on Pendulum-v1: Policy MlpPolicie unknown"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_named(hyperparameters, message):
+    with pytest.raises(HyperparameterError, match=message):
+        make_model(ALGORITHMS["msac"], "Pendulum-v1", hyperparameters, buffer_size=10)
+
+
+def test_environments_are_counted_and_normalised():
+    model = make_model(ALGORITHMS["ppo"], "Pendulum-v1", {"n_envs": 3, "normalize": True, "gamma": 0.9}, seed=0)
+    assert model.n_envs == 3
+    assert model.get_vec_normalize_env().gamma == 0.9
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("munchausen_alpha=0.9", ("munchausen_alpha", 0.9)),
+        ("learning_rate=3e-4", ("learning_rate", 3e-4)),
+        ("learning_rate=lin_3e-4", ("learning_rate", "lin_3e-4")),
+        ("munchausen_bound=[-1, 1]", ("munchausen_bound", [-1, 1])),
+        ("use_sde=true", ("use_sde", True)),
+    ],
+)
+def test_overrides(text, expected):
+    assert parse_override(text) == expected
+
+
+@pytest.mark.parametrize("text", ["munchausen_alpha", "=1", "x=", "x=[1"])
+def test_what_is_no_override(text):
+    with pytest.raises(UserError):
+        parse_override(text)
