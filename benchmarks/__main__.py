@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from sb3_entropic.catalog import ALGORITHMS, find_environment
 from sb3_entropic.errors import ArgumentParser, UserError, positive
@@ -172,11 +173,13 @@ def _print_plan(plan: object, store: object, arguments: argparse.Namespace, cons
         members = [spec for spec in plan.runs if (spec.env, spec.steps) == (env, steps)]
         labels = ", ".join(dict.fromkeys(spec.label for spec in members))
         seeds = len({spec.seed for spec in members})
-        console.print(f"[bold]{env}[/]: {labels}; {seeds} seeds of {steps:,} steps, {members[0].evaluations} evaluations")
+        console.print(
+            f"[bold]{env}[/]: {escape(labels)}; {seeds} seeds of {steps:,} steps, {members[0].evaluations} evaluations"
+        )
     for spec in kinds.values():
         changed = {name: value for name, value in spec.hyperparameters.items() if name != "policy"}
         settings = ", ".join(f"{name}={value}" for name, value in changed.items()) or "the defaults of its class"
-        console.print(f"  {spec.label} on {spec.env}: {settings} ({spec.package})", style="dim", highlight=False)
+        console.print(f"  {spec.label} on {spec.env}: {settings} ({spec.package})", style="dim", highlight=False, markup=False)
     resumed = f", {kept} of them finished before" if kept else ""
     console.print(
         f"{len(plan.runs)} runs{resumed}; {sum(spec.steps for spec in todo):,} steps to go, {plan.workers} at a time"
@@ -186,7 +189,7 @@ def _print_plan(plan: object, store: object, arguments: argparse.Namespace, cons
         if all(spec.group in rates for spec in todo):
             hours = sum(spec.steps / rates[spec.group] for spec in todo) / min(plan.workers, len(todo)) / 3600
             speeds = ", ".join(f"{kinds[group].label} {rate:,.0f} steps/s" for group, rate in rates.items())
-            console.print(f"Estimated time: [bold]{_duration(hours)}[/] and the evaluations ({speeds})")
+            console.print(f"Estimated time: [bold]{_duration(hours)}[/] and the evaluations ({escape(speeds)})")
         else:
             console.print("Estimated time: unknown, the runs are too short to measure.")
     for budget in BUDGETS:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.plan import Plan, RunSpec
@@ -25,6 +26,7 @@ from benchmarks.run import Job
 from benchmarks.store import Store
 
 POLL_SECONDS = 0.1
+LINE_SECONDS = 300.0
 LOG = "log.txt"
 
 
@@ -166,12 +168,12 @@ def _settle(worker: Worker, store: Store, outcome: Outcome, display: _Display, c
         store.finish(spec, folder, {"command": command, **record})
         outcome.finished.append(spec)
         rate = record["timesteps"] / record["train_seconds"]
-        display.end(spec, f"[green]done[/]    {spec.title}: return {worker.said['return']:,.1f}, {rate:,.0f} steps/s")
+        display.end(spec, f"[green]done[/]    {escape(spec.title)}: return {worker.said['return']:,.1f}, {rate:,.0f} steps/s")
     else:
         error = worker.error()
         store.fail(spec, folder, error)
         outcome.failed.append(spec)
-        display.end(spec, f"[red]failed[/]  {spec.title}: {error.strip().splitlines()[-1]}")
+        display.end(spec, f"[red]failed[/]  {escape(spec.title)}: {escape(error.strip().splitlines()[-1])}")
 
 
 class _Display:
@@ -183,9 +185,10 @@ class _Display:
         self._progress = Progress(*columns, *times, console=console, speed_estimate_period=120)
         self._total = len(queue)
         self._ended = 0
+        self._start = self._last_line = time.monotonic()
         self._steps = {spec.path: 0 for spec in queue}
-        all_steps = sum(spec.steps for spec in queue)
-        self._grid = self._progress.add_task("[bold]grid", total=all_steps, count=f"0/{self._total} runs", score="")
+        self._all_steps = sum(spec.steps for spec in queue)
+        self._grid = self._progress.add_task("[bold]grid", total=self._all_steps, count=f"0/{self._total} runs", score="")
         self._lines: dict[Path, TaskID] = {}
 
     def __enter__(self) -> _Display:
@@ -199,7 +202,7 @@ class _Display:
 
     def update(self, spec: RunSpec, said: dict[str, Any]) -> None:
         if spec.path not in self._lines:
-            self._lines[spec.path] = self._progress.add_task(spec.title, total=spec.steps, count="starting", score="")
+            self._lines[spec.path] = self._progress.add_task(escape(spec.title), total=spec.steps, count="starting", score="")
         if "timesteps" in said:
             rate = said["timesteps"] / max(said["train_seconds"], 1e-9)
             score = f"return {said['return']:,.1f}" if "return" in said else ""
@@ -217,8 +220,14 @@ class _Display:
 
     def _count(self, spec: RunSpec, steps: int) -> None:
         self._steps[spec.path] = min(steps, spec.steps)
-        count = f"{self._ended}/{self._total} runs"
-        self._progress.update(self._grid, completed=sum(self._steps.values()), count=count)
+        done, count = sum(self._steps.values()), f"{self._ended}/{self._total} runs"
+        self._progress.update(self._grid, completed=done, count=count)
+        now = time.monotonic()
+        if not self._progress.console.is_terminal and now - self._last_line >= LINE_SECONDS:
+            # A log file shows no bar, so it gets a line from time to time.
+            self._last_line = now
+            left = (now - self._start) * (self._all_steps / max(done, 1) - 1) / 60
+            self._progress.console.print(f"{count}, {done:,} of {self._all_steps:,} steps, {left:.0f} minutes left")
 
 
 @contextlib.contextmanager

@@ -15,8 +15,7 @@ from rliable import library
 from scipy.stats import trim_mean
 
 SEED = 20_240_229
-TABLE_REPETITIONS = 5_000
-CURVE_REPETITIONS = 1_000
+REPETITIONS = 2_000
 
 
 @dataclass(frozen=True)
@@ -39,36 +38,38 @@ class Aggregate:
     n: int
 
 
-def aggregate(scores: np.ndarray) -> Aggregate:
-    """Aggregate the final scores of one algorithm on one environment.
+def aggregate(curves: np.ndarray) -> tuple[Aggregate, np.ndarray, np.ndarray, np.ndarray]:
+    """Aggregate the learning curves of one algorithm on one environment; its score is the last point.
 
-    :param scores: ``(n_seeds,)``
+    :param curves: ``(n_seeds, n_points)``
+    :return: the aggregate of the scores, then the IQM and the ends of its interval at every point, each ``(n_points,)``
     """
-    scores = np.asarray(scores, dtype=float)
-    iqm, low, high = iqm_interval(scores[:, None], TABLE_REPETITIONS)
-    return Aggregate(iqm[0], low[0], high[0], float(np.median(scores)), float(np.mean(scores)), len(scores))
+    iqm, low, high = iqm_interval(curves)
+    scores = curves[:, -1]
+    ends = float(low[-1]), float(high[-1])
+    return Aggregate(float(iqm[-1]), *ends, float(np.median(scores)), float(np.mean(scores)), len(scores)), iqm, low, high
 
 
-def iqm_interval(scores: np.ndarray, repetitions: int = CURVE_REPETITIONS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def iqm_interval(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Interquartile mean over seeds and its 95 % interval, at each point of a curve.
 
-    :param scores: ``(n_seeds, n_points)``
-    :param repetitions: bootstrap samples
+    :param curves: ``(n_seeds, n_points)``
     :return: IQM, lower and upper end, each ``(n_points,)``; the ends are ``nan`` for a single seed
     """
+    curves = np.asarray(curves, dtype=float)
 
     def iqm(runs: np.ndarray) -> np.ndarray:
         # rliable's aggregate_iqm at every point of the single task, in one call instead of one a point.
         return trim_mean(runs[:, 0, :], proportiontocut=0.25, axis=0)
 
     # rliable's axes: runs, tasks, points.
-    cube = scores[:, None, :]
-    if len(scores) == 1:
-        nothing = np.full(scores.shape[1], np.nan)
+    cube = curves[:, None, :]
+    if len(curves) == 1:
+        nothing = np.full(curves.shape[1], np.nan)
         return iqm(cube), nothing, nothing
     with _seeded():
-        point, interval = library.get_interval_estimates({"scores": cube}, iqm, reps=repetitions)
-    return point["scores"], interval["scores"][0], interval["scores"][1]
+        point, interval = library.get_interval_estimates({"": cube}, iqm, reps=REPETITIONS)
+    return point[""], interval[""][0], interval[""][1]
 
 
 @contextlib.contextmanager

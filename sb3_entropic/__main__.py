@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -74,7 +75,9 @@ def _train(arguments: argparse.Namespace) -> int:
 
     shown = {name: value for name, value in hyperparameters.items() if name not in ("policy", "n_timesteps")}
     settings = ", ".join(f"{name}={value}" for name, value in shown.items()) or "Stable-Baselines3's defaults"
-    console.print(f"[bold]{algorithm.name}[/] on [bold]{env_id}[/], {steps:,} steps, seed {arguments.seed} ({settings})")
+    console.print(
+        f"[bold]{algorithm.name}[/] on [bold]{env_id}[/], {steps:,} steps, seed {arguments.seed} ({escape(settings)})"
+    )
     stopped = False
     try:
         with ProgressBar.on(console) as progress:

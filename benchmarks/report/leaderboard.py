@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics import Aggregate, aggregate, iqm_interval
+from benchmarks.statistics import Aggregate, aggregate
 from benchmarks.store import Store
 
 FEW_SEEDS = 5
@@ -95,11 +95,10 @@ def _row(store: Store, label: str, records: list[dict[str, Any]]) -> Row:
     curves = pd.concat([store.evaluations(record) for record in done]).pivot_table(
         index="seed", columns="step", values="return", aggfunc="mean"
     )
-    iqm, low, high = iqm_interval(curves.to_numpy())
-    scores = curves.iloc[:, -1].to_numpy()
+    summary, iqm, low, high = aggregate(curves.to_numpy())
     rate = float(np.median([record["timesteps"] / record["train_seconds"] for record in done]))
     curve = pd.DataFrame({"step": curves.columns.to_numpy(), "iqm": iqm, "low": low, "high": high})
-    return Row(label, package, tuple(scores.tolist()), aggregate(scores), rate, failures, curve)
+    return Row(label, package, tuple(curves.iloc[:, -1].tolist()), summary, rate, failures, curve)
 
 
 def _cautions(rows: list[Row], labels: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.report.figures import draw_learning_curves
@@ -22,10 +23,11 @@ def show(board: Leaderboard, console: Console) -> None:
     table = Table(
         title=_title(board), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "algorithm" else "right", no_wrap=True)
+    table.add_column(COLUMNS[0], overflow="fold", min_width=12)
+    for name in COLUMNS[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
     for row in board.rows:
-        table.add_row(*_cells(row), style="red" if row.summary is None else None)
+        table.add_row(*map(escape, _cells(row)), style="red" if row.summary is None else None)
     console.print(table)
     for caution in board.cautions:
         console.print(f"- {caution}", style="dim", highlight=False)

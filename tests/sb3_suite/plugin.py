@@ -2,8 +2,10 @@
 
 import os
 
+import pytest
 import sb3_contrib
 import stable_baselines3
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_entropic.catalog import ALGORITHMS
 
@@ -17,3 +19,18 @@ for package in (stable_baselines3, sb3_contrib):
 
 def pytest_report_header() -> str:
     return f"upstream's {PARENT.__name__} is {OURS.constructor.__module__}.{OURS.constructor.__name__}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is parametrised by another algorithm: that is upstream's to test."""
+    kept, others = [], []
+    for item in items:
+        (kept if _concerns_us(item) else others).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=others)
+
+
+def _concerns_us(item: pytest.Item) -> bool:
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    classes = [value for value in values if isinstance(value, type) and issubclass(value, BaseAlgorithm)]
+    return not classes or OURS.constructor in classes

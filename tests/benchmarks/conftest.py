@@ -1,0 +1,52 @@
+"""Records of runs that never ran, for the tests that need many."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.plan import RunSpec
+from benchmarks.store import Store
+
+
+@pytest.fixture
+def make_spec():
+    def make(**changes):
+        content = {
+            "env": "Pendulum-v1",
+            "algo": "msac",
+            "label": "msac",
+            "seed": 0,
+            "steps": 100,
+            "evaluations": 2,
+            "episodes": 3,
+            "evaluation_seed": 10_000,
+            "hyperparameters": {"learning_rate": 1e-3},
+            "package": "sb3_entropic 0.1.0",
+        }
+        return RunSpec(**{**content, **changes})
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def finish(store):
+    """Finish a run whose evaluations have the given mean returns."""
+
+    def finish(spec, means, seconds=10.0):
+        folder = store.begin(spec)
+        steps = [round(spec.steps * (k + 1) / len(means)) for k in range(len(means))]
+        offsets = np.arange(spec.episodes) - (spec.episodes - 1) / 2
+        rows = [
+            {"env": spec.env, "label": spec.label, "seed": spec.seed, "step": step, "timesteps": step, "return": mean + offset}
+            for step, mean in zip(steps, means, strict=True)
+            for offset in offsets
+        ]
+        pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
+        store.finish(spec, folder, {"timesteps": spec.steps, "train_seconds": seconds})
+
+    return finish

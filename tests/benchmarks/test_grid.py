@@ -1,0 +1,207 @@
+"""Real grids in real processes: finished, interrupted, killed, failing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["-p", "policy_kwargs={net_arch: [8]}", "-p", "buffer_size=2000", "-p", "batch_size=16"]
+GRID = ["run", "--env", "Pendulum-v1", "--algos", "msac", "--workers", "2", *SMALL]
+
+
+def start(arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def records(out):
+    return sorted(out.glob("*/*/*/seed-*/run.json"))
+
+
+def partials(out):
+    return list(out.glob("*/*/*/.partial-*"))
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+
+
+def workers_below(pid):
+    """Processes that run a job of the grid with this process id."""
+    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+    return [int(row[0]) for row in rows if int(row[1]) == pid and "benchmarks.run" in row[2]]
+
+
+@pytest.fixture(scope="module")
+def finished_grid(tmp_path_factory):
+    out = tmp_path_factory.mktemp("grid") / "runs"
+    process = start([*GRID, "--seeds", "2", "--steps", "300", "--out", str(out)])
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    return out, printed
+
+
+def test_a_grid_ends_with_a_leaderboard(finished_grid):
+    out, printed = finished_grid
+    assert len(records(out)) == 2
+    assert "Estimated time" in printed
+    assert "Pendulum-v1 after 300 steps" in printed
+    assert (out / "report" / "leaderboard.md").is_file()
+    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())
+    assert board["rows"][0]["summary"]["n"] == 2
+
+
+def test_a_record_tells_where_its_numbers_come_from(finished_grid):
+    out, _ = finished_grid
+    record = json.loads(records(out)[0].read_text())
+    assert record["timesteps"] == 300
+    assert record["threads"] == 1
+    assert record["device"] == "cpu"
+    assert record["command"].startswith("python -m benchmarks run --env Pendulum-v1")
+    assert {"python", "torch", "stable_baselines3", "sb3_entropic", "gymnasium"} <= record["versions"].keys()
+    assert record["machine"]["cores"] == os.cpu_count()
+    assert 0 < record["train_seconds"] <= record["wall_seconds"]
+
+
+def test_evaluations_are_evenly_spaced_and_of_the_same_episodes(finished_grid):
+    out, _ = finished_grid
+    for record in records(out):
+        rows = pd.read_parquet(record.parent / "evaluations.parquet")
+        assert sorted(rows["step"].unique()) == [15 * k for k in range(1, 21)]
+        assert rows.groupby("step")["episode_seed"].apply(list).map(lambda seeds: seeds == list(range(10_000, 10_010))).all()
+        assert rows["train_seconds"].is_monotonic_increasing
+        assert (rows["return"] < 0).all()
+
+
+def test_a_finished_run_is_not_run_again_and_fresh_runs_it(finished_grid, capsys):
+    out, _ = finished_grid
+    before = {path: path.stat().st_mtime_ns for path in records(out)}
+    arguments = [*GRID, "--seeds", "2", "--steps", "300", "--out", str(out)]
+    assert main(arguments) == 0
+    assert "2 of them finished before; 0 steps to go" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in records(out)} == before
+    assert main([*arguments, "--fresh", "--dry-run"]) == 0
+    assert len(records(out)) == 2, "a dry run deletes nothing"
+
+
+def test_the_same_run_gives_the_same_numbers(finished_grid, tmp_path):
+    out, _ = finished_grid
+    again = tmp_path / "again"
+    assert main([*GRID, "--seeds", "1", "--steps", "300", "--out", str(again)]) == 0
+    first, second = (pd.read_parquet(records(folder)[0].parent / "evaluations.parquet") for folder in (out, again))
+    assert first["return"].tolist() == second["return"].tolist()
+
+
+def test_killed_half_way_it_goes_on_where_it_stopped(tmp_path):
+    out = tmp_path / "runs"
+    arguments = [*GRID, "--workers", "1", "--seeds", "3", "--steps", "600", "--out", str(out)]
+    process = start(arguments)
+    wait_for(lambda: len(records(out)) == 1 and partials(out))
+    (first,) = records(out)
+    content, written = first.read_bytes(), first.stat().st_mtime_ns
+    orphans = workers_below(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert orphans
+    # A worker whose grid is gone stops by itself.
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), seconds=30)
+    assert main(arguments) == 0
+    assert len(records(out)) == 3
+    assert (first.read_bytes(), first.stat().st_mtime_ns) == (content, written)
+    assert partials(out) == []
+    for record in records(out):
+        assert json.loads(record.read_text())["timesteps"] == 600
+        assert len(pd.read_parquet(record.parent / "evaluations.parquet")) == 20 * 10
+
+
+def test_ctrl_c_stops_in_order_and_keeps_what_is_finished(tmp_path):
+    out = tmp_path / "runs"
+    process = start([*GRID, "--workers", "1", "--seeds", "9", "--steps", "400", "--out", str(out)])
+    wait_for(lambda: len(records(out)) >= 1 and partials(out))
+    workers = workers_below(process.pid)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"Stopped: {len(records(out))} of 9 runs are finished and kept; the same command continues." in printed
+    assert "Traceback" not in printed
+    assert partials(out) == []
+    assert workers
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_a_failing_run_is_recorded_counted_and_does_not_stop_the_others(tmp_path, capsys):
+    out = tmp_path / "runs"
+    # Episodic updates need a single environment, which SB3 finds out when it collects.
+    broken = ["-p", "msac.n_envs=2", "-p", "msac.train_freq=[1, episode]"]
+    arguments = ["run", "--env", "Pendulum-v1", "--algos", "msac,sac", "--seeds", "1", "--steps", "200", *SMALL, *broken]
+    arguments += ["--out", str(out)]
+    assert main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "1 of 2 runs failed" in printed
+    (failure,) = out.glob("*/*/*/seed-0.failed/run.json")
+    assert "You must use only one env when doing episodic training" in json.loads(failure.read_text())["error"]
+    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())
+    assert {row["algorithm"].split("[")[0]: row["failures"] for row in board["rows"]} == {"msac": 1, "sac": 0}
+    before = failure.stat().st_mtime_ns
+    assert main(arguments) == 1
+    assert failure.stat().st_mtime_ns == before, "a failure is not run again unasked"
+    assert main([*arguments, "--retry-failed"]) == 1
+    assert failure.stat().st_mtime_ns > before
+
+
+def test_a_killed_worker_is_a_failed_run(tmp_path):
+    out = tmp_path / "runs"
+    process = start([*GRID, "--workers", "1", "--seeds", "1", "--steps", "100000", "--out", str(out)])
+    wait_for(lambda: partials(out) and workers_below(process.pid))
+    time.sleep(1)
+    os.kill(workers_below(process.pid)[0], signal.SIGKILL)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "was killed by SIGKILL" in json.loads(next(out.glob("*/*/*/*.failed/run.json")).read_text())["error"]
+    assert "1 of 1 runs failed" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run --env Nope-v0", "Unknown environment 'Nope-v0'"),
+        ("run --env LunarLanderContinuous-v2", "did you mean 'LunarLanderContinuous-v3'"),
+        ("run --env CartPole-v1 --algos msac", "msac needs Box actions"),
+        ("run --env Pendulum-v1 --algos msca", "did you mean 'msac'"),
+        ("run --env Pendulum-v1 --algos msac -p munchausen_alpha=1.1", "outside [0, 1]"),
+        ("run --env Pendulum-v1 --algos msac -p munchausen_bound=[1,-1]", "low > high"),
+        ("run --env Pendulum-v1 --seeds 0", "'0' is not a whole number above 0"),
+        ("run --env Pendulum-v1 --steps -5", "'-5' is not a whole number above 0"),
+        ("run --env Pendulum-v1 --budget shrot", "did you mean 'short'"),
+        ("run --env Pendulum-v1 --out README.md", "OUT=README.md is a file"),
+        ("run --env Pendulum-v1 --worker-count 3", "did you mean '--workers'"),
+        ("run --env ,", "--env is empty"),
+        ("report --out no-such-folder", "There are no runs in no-such-folder"),
+        ("speed --env CartPole-v1", "msac needs Box actions"),
+    ],
+)
+def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    try:
+        code = main(arguments.split())
+    except SystemExit as error:
+        code = error.code
+    printed = capsys.readouterr()
+    assert code == 2
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert "runs;" not in printed.out, "refused before any plan"

@@ -1,0 +1,96 @@
+"""A grid is decided and checked before it starts."""
+
+import gymnasium as gym
+import pytest
+
+from benchmarks.plan import BUDGETS, PROTOCOLS, make_plan, protocol
+from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.errors import UserError
+
+
+def test_the_protocol_decides_what_is_not_said():
+    plan = make_plan(["Pendulum-v1"])
+    assert plan.budget == "short"
+    assert {run.label for run in plan.runs} == {"msac", "sac"}
+    assert {run.seed for run in plan.runs} == {0, 1, 2, 3, 4}
+    assert {run.steps for run in plan.runs} == {20_000}
+    assert plan.experiments == {("Pendulum-v1", 20_000)}
+
+
+def test_discrete_environments_get_discrete_algorithms():
+    assert {run.algo for run in make_plan(["CartPole-v1"], seeds=1).runs} == {"dqn", "qrdqn", "ppo"}
+
+
+def test_what_is_said_wins():
+    plan = make_plan(["Pendulum-v1"], ["sac"], "smoke", seeds=3, steps=123, workers=7)
+    assert [(run.algo, run.seed, run.steps) for run in plan.runs] == [("sac", 0, 123), ("sac", 1, 123), ("sac", 2, 123)]
+    assert plan.workers == 7
+
+
+def test_seeds_are_the_slowest_to_change():
+    seeds = [run.seed for run in make_plan(["Pendulum-v1"], seeds=3).runs]
+    assert seeds == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_short_run_gets_a_short_warm_up_for_every_algorithm_alike():
+    runs = make_plan(["Hopper-v4"], ["msac", "sac"], steps=10_000, seeds=1).runs
+    assert {run.hyperparameters["learning_starts"] for run in runs} == {1000}
+    runs = make_plan(["Hopper-v4"], ["msac", "sac"], "full", seeds=1).runs
+    assert {run.hyperparameters["learning_starts"] for run in runs} == {10_000}
+
+
+def test_overrides_are_part_of_the_label_and_of_the_key():
+    plain, changed = (
+        make_plan(["Pendulum-v1"], ["msac"], seeds=1, overrides=overrides).runs[0]
+        for overrides in ([], ["munchausen_alpha=0.9"])
+    )
+    assert changed.label == "msac[munchausen_alpha=0.9]"
+    assert plain.group != changed.group
+    assert plain.path != changed.path
+
+
+def test_an_override_for_one_algorithm_leaves_the_others():
+    runs = {run.algo: run for run in make_plan(["Pendulum-v1"], ["msac", "sac"], seeds=1, overrides=["msac.gamma=0.9"]).runs}
+    assert runs["msac"].hyperparameters["gamma"] == 0.9
+    assert "gamma" not in runs["sac"].hyperparameters
+
+
+def test_seeds_share_a_group_and_nothing_else_does(make_spec):
+    spec = make_spec()
+    assert make_spec(seed=1).group == spec.group
+    changes = ({"env": "Pendulum-v0"}, {"algo": "sac"}, {"steps": 101}, {"episodes": 4}, {"package": "x 2"})
+    assert len({make_spec(**change).group for change in changes} | {spec.group}) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"envs": ["LunarLanderContinuous-v2"]}, "did you mean 'LunarLanderContinuous-v3'"),
+        ({"envs": ["Pendulum-v1"], "algos": ["msacc"]}, "did you mean 'msac'"),
+        ({"envs": ["CartPole-v1"], "algos": ["msac"]}, "msac needs Box actions"),
+        ({"envs": ["Pendulum-v1"], "budget": "shirt"}, "did you mean 'short'"),
+        (
+            {"envs": ["Pendulum-v1"], "algos": ["sac"], "overrides": ["munchausen_alpha=2"]},
+            "sac has no hyperparameter 'munchausen_alpha'",
+        ),
+        ({"envs": ["Pendulum-v1"], "algos": ["msac"], "overrides": ["munchausen_alpha=2"]}, r"outside \[0, 1\]"),
+        ({"envs": ["Pendulum-v1"], "algos": ["msac"], "overrides": ["tqc.gamma=0.9"]}, "'tqc', which is not in the grid"),
+        ({"envs": ["Pendulum-v1"], "overrides": ["gamma"]}, "write name=value"),
+    ],
+)
+def test_wrong_inputs_are_named(arguments, message):
+    with pytest.raises(UserError, match=message):
+        make_plan(**arguments)
+
+
+def test_every_protocol_is_complete_and_its_environments_exist():
+    names = {env_id.rpartition("-v")[0] for env_id in gym.registry}
+    for name, entry in PROTOCOLS["environments"].items():
+        assert name == "default" or name in names
+        assert entry.keys() == BUDGETS.keys()
+        for budget in BUDGETS:
+            chosen = protocol(f"{name}-v1", budget)
+            assert chosen["steps"] >= chosen["evaluations"] > 0
+            assert chosen["seeds"] >= 2
+    assert {name for names in PROTOCOLS["algorithms"].values() for name in names} <= set(ALGORITHMS)
+    assert all(PROTOCOLS["environments"][name]["short"]["seeds"] >= 5 for name in PROTOCOLS["environments"])

@@ -1,0 +1,110 @@
+"""A leaderboard says what the records say, failures and cautions included."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from benchmarks.report import build_leaderboards, show, write_report
+
+
+@pytest.fixture
+def boards(store, make_spec, finish):
+    for seed in range(5):
+        finish(make_spec(seed=seed), [0.0, 100.0 + seed], seconds=2.0)
+        finish(make_spec(seed=seed, algo="sac", label="sac", package="stable_baselines3 2.9"), [0.0, 200.0 + seed])
+    failed = make_spec(seed=5, algo="sac", label="sac", package="stable_baselines3 2.9")
+    store.fail(failed, store.begin(failed), "Traceback (most recent call last):\nValueError: it broke")
+    return build_leaderboards(store)
+
+
+def test_rows_are_ranked_and_complete(boards):
+    (board,) = boards
+    assert (board.env, board.steps, board.episodes) == ("Pendulum-v1", 100, 3)
+    sac, msac = board.rows
+    assert (sac.label, msac.label) == ("sac", "msac")
+    assert msac.scores == (100.0, 101.0, 102.0, 103.0, 104.0)
+    # five seeds: one is cut at each end
+    assert msac.summary.iqm == pytest.approx(102.0)
+    assert msac.steps_per_second == 50.0
+    assert (sac.failures, msac.failures) == (1, 0)
+    assert msac.curve["step"].tolist() == [50, 100]
+    assert msac.curve["iqm"].tolist() == [0.0, pytest.approx(102.0)]
+
+
+def test_cautions_and_failures_are_said(boards):
+    (board,) = boards
+    assert any("One environment" in caution for caution in board.cautions)
+    assert any("Some runs failed" in caution for caution in board.cautions)
+    assert not any("Fewer than 5" in caution for caution in board.cautions)
+    assert board.failures == (("sac seed 5", "ValueError: it broke"),)
+
+
+def test_few_and_unequal_seeds_are_said(store, make_spec, finish):
+    for seed in range(3):
+        finish(make_spec(seed=seed), [1.0, 2.0])
+    finish(make_spec(algo="sac", label="sac"), [1.0, 2.0])
+    (board,) = build_leaderboards(store)
+    assert any("Fewer than 5 seeds (with fewer than 4 nothing is trimmed" in caution for caution in board.cautions)
+    assert any("different numbers of seeds" in caution for caution in board.cautions)
+
+
+def test_runs_that_differ_in_anything_but_the_seed_are_never_pooled(store, make_spec, finish):
+    finish(make_spec(), [1.0, 2.0])
+    finish(make_spec(seed=1, package="sb3_entropic 0.2.0"), [1.0, 4.0])
+    finish(make_spec(seed=2, steps=200), [1.0, 6.0])
+    finish(make_spec(seed=3, env="Pendulum-v0"), [1.0, 8.0])
+    boards = build_leaderboards(store)
+    assert [(board.env, board.steps, len(board.rows)) for board in boards] == [
+        ("Pendulum-v0", 100, 1),
+        ("Pendulum-v1", 100, 2),
+        ("Pendulum-v1", 200, 1),
+    ]
+    assert len({row.label for row in boards[1].rows}) == 2
+    assert any("appears more than once" in caution for caution in boards[1].cautions)
+
+
+def test_an_algorithm_of_which_every_run_failed_is_still_there(store, make_spec, finish):
+    finish(make_spec(), [1.0, 2.0])
+    failed = make_spec(algo="sac", label="sac")
+    store.fail(failed, store.begin(failed), "RuntimeError: no")
+    (board,) = build_leaderboards(store)
+    assert [(row.label, row.summary is None, row.failures) for row in board.rows] == [("msac", False, 0), ("sac", True, 1)]
+
+
+def test_what_is_printed_is_whole_in_eighty_columns(store, boards, make_spec, finish):
+    label = "msac[gamma=0.9]"
+    finish(make_spec(label=label, hyperparameters={"gamma": 0.9}), [0.0, -12_345.6])
+    console = Console(width=80, record=True, file=io.StringIO())
+    show(build_leaderboards(store)[0], console)
+    printed = console.export_text()
+    assert "Pendulum-v1 after 100 steps" in printed
+    assert "…" not in printed
+    low, high = boards[0].rows[1].summary.low, boards[0].rows[1].summary.high
+    for words in (label, "102.0", f"[{low:.1f}, {high:.1f}]", "-12,346", "failed: sac seed 5: ValueError: it broke"):
+        assert words in printed
+
+
+def test_what_is_written(boards, tmp_path):
+    markdown, data, figure = write_report(boards, tmp_path / "report")
+    text = markdown.read_text()
+    assert "| msac | 102.0 |" in text
+    assert f"]({figure.name})" in text
+    (board,) = json.loads(data.read_text())
+    assert [row["algorithm"] for row in board["rows"]] == ["sac", "msac"]
+    assert board["rows"][1]["summary"]["iqm"] == pytest.approx(102.0)
+    assert board["failures"] == [{"run": "sac seed 5", "error": "ValueError: it broke"}]
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
+    first, second = (write_report(boards, tmp_path / name) for name in ("one", "two"))
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+
+
+def test_a_single_seed_is_valid_json(store, make_spec, finish, tmp_path):
+    finish(make_spec(), [1.0, 2.0])
+    _, data, _ = write_report(build_leaderboards(store), tmp_path)
+    (board,) = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert board["rows"][0]["summary"]["interval"] is None
