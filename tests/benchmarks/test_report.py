@@ -6,7 +6,14 @@ import json
 import pytest
 from rich.console import Console
 
+from benchmarks import statistics
 from benchmarks.report import build_leaderboards, show, write_report
+
+
+@pytest.fixture(autouse=True)
+def few_repetitions(monkeypatch):
+    """The bootstrap itself is tested in test_statistics."""
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
 
 
 @pytest.fixture

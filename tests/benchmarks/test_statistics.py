@@ -46,7 +46,7 @@ def test_every_point_of_a_curve_is_rliables():
     assert iqm.tolist() == [metrics.aggregate_iqm(curves[:, None, point]) for point in range(5)]
     assert (low <= iqm).all()
     assert (iqm <= high).all()
-    last, *_ = aggregate(curves[:, -1:])
+    last, *_ = aggregate(curves)
     assert (last.iqm, last.low, last.high) == (iqm[-1], low[-1], high[-1])
 
 
