@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +14,7 @@ from benchmarks.report.leaderboard import Leaderboard
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-WIDTHS = {"dpi": 150, "bbox_inches": "tight", "metadata": {"Software": None}}
+SAVE_OPTIONS = {"dpi": 150, "bbox_inches": "tight", "metadata": {"Software": None}}
 
 
 def draw_learning_curves(board: Leaderboard, path: Path) -> None:
@@ -23,8 +24,10 @@ def draw_learning_curves(board: Leaderboard, path: Path) -> None:
     :param path: file to write
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
-    for index, row in enumerate(row for row in board.rows if row.summary):
-        colour = COLOURS[index % len(COLOURS)]
+    # By name, not by rank: an algorithm keeps its colour from one environment to the next.
+    colours = dict(zip(sorted(row.label for row in board.rows), itertools.cycle(COLOURS), strict=False))
+    for row in (row for row in board.rows if row.summary):
+        colour = colours[row.label]
         axes.plot(row.curve["step"], row.curve["iqm"], color=colour, label=f"{row.label} (n={row.summary.n})", linewidth=2)
         axes.fill_between(row.curve["step"], row.curve["low"], row.curve["high"], color=colour, alpha=0.18, linewidth=0)
     axes.set_xlim(0, board.steps)
@@ -35,7 +38,7 @@ def draw_learning_curves(board: Leaderboard, path: Path) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(path, **WIDTHS)
+    figure.savefig(path, **SAVE_OPTIONS)
     plt.close(figure)
 
 
