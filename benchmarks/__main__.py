@@ -78,7 +78,9 @@ def _parser() -> ArgumentParser:
         metavar="[ALGO.]NAME=VALUE",
         help="a hyperparameter, over the zoo's, of one algorithm or of all; repeatable",
     )
-    run.add_argument("--fresh", action="store_true", help="run again what is finished, replacing its record")
+    run.add_argument(
+        "--fresh", action="store_true", help="run again what is finished; each record is replaced when its run has finished"
+    )
     run.add_argument("--retry-failed", action="store_true", help="run again what failed")
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
@@ -107,15 +109,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         overrides=arguments.param,
         workers=arguments.workers or _cores(),
     )
-    if arguments.fresh and not arguments.dry_run:
-        for spec in plan.runs:
-            store.forget(spec)
     _print_plan(plan, store, arguments, console)
     if arguments.dry_run:
         return 0
     command = shlex.join(["python", "-m", "benchmarks", *arguments.words])
     store.write_plan(plan, command)
-    outcome = run_locally(plan, store, console, command, arguments.retry_failed)
+    outcome = run_locally(plan, store, console, command, arguments.fresh, arguments.retry_failed)
     done = len(outcome.finished) + len(outcome.kept)
     if outcome.interrupted:
         console.print(f"Stopped: {done} of {len(plan.runs)} runs are finished and kept; the same command continues.")
@@ -166,7 +165,7 @@ def _print_plan(plan: object, store: object, arguments: argparse.Namespace, cons
     from benchmarks.executors import measure_rates
     from benchmarks.plan import BUDGETS
 
-    todo = [spec for spec in plan.runs if not store.is_finished(spec)]
+    todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
     kept = len(plan.runs) - len(todo)
     kinds = {spec.group: spec for spec in plan.runs}
     for env, steps in sorted(plan.experiments):
@@ -194,9 +193,16 @@ def _print_plan(plan: object, store: object, arguments: argparse.Namespace, cons
             console.print("Estimated time: unknown, the runs are too short to measure.")
     for budget in BUDGETS:
         if budget != plan.budget:
-            command = f"python -m benchmarks run --env {arguments.env} --budget {budget}"
-            command += f" --algos {arguments.algos}" if arguments.algos else ""
-            console.print(f"  {budget}: {command}  ({BUDGETS[budget]})", style="dim", highlight=False, soft_wrap=True)
+            line = f"  {budget}: {_command(arguments, budget)}  ({BUDGETS[budget]})"
+            console.print(line, style="dim", highlight=False, soft_wrap=True)
+
+
+def _command(arguments: argparse.Namespace, budget: str) -> str:
+    """The call that runs another budget, in the words the user used: make's or Python's."""
+    if "MAKELEVEL" in os.environ:
+        return f"make benchmark ENV={arguments.env} BUDGET={budget}" + (f" ALGOS={arguments.algos}" if arguments.algos else "")
+    algos = f" --algos {arguments.algos}" if arguments.algos else ""
+    return f"python -m benchmarks run --env {arguments.env} --budget {budget}{algos}"
 
 
 def _duration(hours: float) -> str:

@@ -121,7 +121,9 @@ def measure_rates(plan: Plan, specs: list[RunSpec], console: Console) -> dict[st
     return rates
 
 
-def run_locally(plan: Plan, store: Store, console: Console, command: str = "", retry_failed: bool = False) -> Outcome:
+def run_locally(
+    plan: Plan, store: Store, console: Console, command: str = "", fresh: bool = False, retry_failed: bool = False
+) -> Outcome:
     """Run everything of the plan that has no record yet. A run's failure is recorded and the others go on.
 
     Ctrl-C or SIGTERM ends the workers; the runs that were under way leave nothing and are begun again by the next call.
@@ -130,11 +132,12 @@ def run_locally(plan: Plan, store: Store, console: Console, command: str = "", r
     :param store: where records are and go
     :param console: for the progress
     :param command: what the user called, kept in every record
+    :param fresh: run everything; an earlier record is replaced when its run has finished again
     :param retry_failed: run those again that failed before
     """
     store.sweep()
-    outcome = Outcome(kept=[spec for spec in plan.runs if store.is_finished(spec)])
-    if not retry_failed:
+    outcome = Outcome(kept=[spec for spec in plan.runs if store.is_finished(spec) and not fresh])
+    if not (fresh or retry_failed):
         outcome.failed = [spec for spec in plan.runs if store.has_failed(spec)]
     queue = deque(spec for spec in plan.runs if spec not in outcome.kept and spec not in outcome.failed)
     if not queue:
@@ -149,7 +152,7 @@ def run_locally(plan: Plan, store: Store, console: Console, command: str = "", r
                 for worker in list(workers):
                     if worker.has_ended():
                         workers.remove(worker)
-                        _settle(worker, store, outcome, display, command)
+                        _settle(worker, store, outcome, display, command, fresh)
                     else:
                         display.update(worker.job.spec, worker.said)
                 time.sleep(POLL_SECONDS)
@@ -161,11 +164,11 @@ def run_locally(plan: Plan, store: Store, console: Console, command: str = "", r
     return outcome
 
 
-def _settle(worker: Worker, store: Store, outcome: Outcome, display: _Display, command: str) -> None:
+def _settle(worker: Worker, store: Store, outcome: Outcome, display: _Display, command: str, fresh: bool) -> None:
     spec, folder = worker.job.spec, worker.job.folder
     if "record" in worker.said:
         record = worker.said["record"]
-        store.finish(spec, folder, {"command": command, **record})
+        store.finish(spec, folder, {"command": command, **record}, replace=fresh)
         outcome.finished.append(spec)
         rate = record["timesteps"] / record["train_seconds"]
         display.end(spec, f"[green]done[/]    {escape(spec.title)}: return {worker.said['return']:,.1f}, {rate:,.0f} steps/s")

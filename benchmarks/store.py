@@ -58,16 +58,29 @@ class Store:
         partial.mkdir(parents=True)
         return partial
 
-    def finish(self, spec: RunSpec, partial: Path, record: dict[str, Any]) -> None:
-        """Give a complete run its name. If another process finished the same run first, that one is kept."""
+    def finish(self, spec: RunSpec, partial: Path, record: dict[str, Any], replace: bool = False) -> None:
+        """Give a complete run its name.
+
+        :param spec: the run
+        :param partial: the folder from :meth:`begin`
+        :param record: what is to be known of the run besides ``spec``
+        :param replace: put it in the place of an earlier record; else the first to finish is kept
+        """
         _write_record(partial, spec, record)
-        try:
-            partial.rename(self.out / spec.path)
-        except OSError:
-            if not self.is_finished(spec):
-                raise
-            shutil.rmtree(partial)
-        _sync(self.out / spec.path.parent)
+        final = self.out / spec.path
+        if replace and final.exists():
+            earlier = partial.with_name(f".partial-replaced-{final.name}-{os.getpid()}")
+            final.rename(earlier)
+            partial.rename(final)
+            shutil.rmtree(earlier)
+        else:
+            try:
+                partial.rename(final)
+            except OSError:
+                if not self.is_finished(spec):
+                    raise
+                shutil.rmtree(partial)
+        _sync(final.parent)
         shutil.rmtree(self._failed_path(spec), ignore_errors=True)
 
     def fail(self, spec: RunSpec, partial: Path, error: str) -> None:
@@ -75,11 +88,6 @@ class Store:
         _write_record(partial, spec, {"error": error})
         shutil.rmtree(self._failed_path(spec), ignore_errors=True)
         partial.rename(self._failed_path(spec))
-
-    def forget(self, spec: RunSpec) -> None:
-        """Delete the run's record, finished or failed."""
-        shutil.rmtree(self.out / spec.path, ignore_errors=True)
-        shutil.rmtree(self._failed_path(spec), ignore_errors=True)
 
     def sweep(self) -> None:
         """Delete what killed processes left half-written."""

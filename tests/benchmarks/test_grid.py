@@ -94,8 +94,17 @@ def test_a_finished_run_is_not_run_again_and_fresh_runs_it(finished_grid, capsys
     assert main(arguments) == 0
     assert "2 of them finished before; 0 steps to go" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in records(out)} == before
-    assert main([*arguments, "--fresh", "--dry-run"]) == 0
-    assert len(records(out)) == 2, "a dry run deletes nothing"
+    assert main([*arguments, "--fresh", "--seeds", "1"]) == 0
+    assert [path.stat().st_mtime_ns > before[path] for path in records(out)] == [True, False]
+
+
+def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert main([*GRID, "--seeds", "2", "--steps", "300", "--out", str(out), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 runs; 600 steps to go" in printed
+    assert "--budget full" in printed
+    assert not out.exists()
 
 
 def test_the_same_run_gives_the_same_numbers(finished_grid, tmp_path):

@@ -60,10 +60,14 @@ def test_sweeping_removes_what_the_dead_left_and_nothing_else(store, make_spec, 
     assert store.is_finished(make_spec(seed=1))
 
 
-def test_forgetting(store, make_spec, finish):
-    finish(make_spec(), [1.0, 2.0])
-    store.forget(make_spec())
-    assert not store.is_finished(make_spec())
+def test_a_record_is_replaced_only_by_a_whole_one(store, make_spec, finish):
+    spec = make_spec()
+    finish(spec, [1.0, 2.0])
+    folder = store.begin(spec)
+    assert store.is_finished(spec), "the earlier record stays until the new one is whole"
+    store.finish(spec, folder, {"who": "second"}, replace=True)
+    assert [record["who"] for record in store.records()] == ["second"]
+    assert list((store.out / spec.path).parent.iterdir()) == [store.out / spec.path]
 
 
 def test_a_plan_is_kept_as_a_file(store, make_spec):
