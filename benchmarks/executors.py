@@ -151,14 +151,17 @@ def run_locally(
                     workers.append(Worker(Job(spec, store.begin(spec))))
                 for worker in list(workers):
                     if worker.has_ended():
-                        workers.remove(worker)
                         _settle(worker, store, outcome, display, command, fresh)
+                        workers.remove(worker)
                     else:
                         display.update(worker.job.spec, worker.said)
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             outcome.interrupted = True
             for worker in workers:
+                if "record" in worker.said and worker.job.folder.exists():
+                    # Finished in the same moment: nothing finished is lost.
+                    _settle(worker, store, outcome, display, command, fresh)
                 worker.stop()
                 shutil.rmtree(worker.job.folder, ignore_errors=True)
     return outcome
