@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.errors import ArgumentParser, UserError, positive
+from sb3_entropic.cli import ArgumentParser, positive
+from sb3_entropic.errors import UserError
 
 EXAMPLES = """\
 examples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import warnings
@@ -16,7 +17,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic.catalog import ALGORITHMS, check_environment, find_algorithm
-from sb3_entropic.errors import ArgumentParser, UserError, positive
+from sb3_entropic.cli import ArgumentParser, positive, seed
+from sb3_entropic.errors import UserError
 from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
 
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     train.add_argument("--algo", required=True, help=f"the algorithm ({algorithms})")
     train.add_argument("--env", required=True, help="a gymnasium id with its version, such as Hopper-v4")
     train.add_argument("--steps", type=positive, help=f"environment steps (default: the zoo's, else {DEFAULT_STEPS:,})")
-    train.add_argument("--seed", type=int, default=0, help="of networks, exploration and environment (default: 0)")
+    train.add_argument("--seed", type=seed, default=0, help="of networks, exploration and environment (default: 0)")
     train.add_argument("--save", type=Path, metavar="FILE", help="save the model here, also when stopped by Ctrl-C")
     train.add_argument("--tensorboard", type=Path, metavar="DIR", help="log to this folder for TensorBoard")
     train.add_argument("--device", default="auto", help="cpu, cuda or auto (default: auto)")
@@ -59,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -74,7 +79,9 @@ def _train(arguments: argparse.Namespace) -> int:
     model = make_model(algorithm, env_id, hyperparameters, arguments.seed, device=arguments.device, **logs)
 
     shown = {name: value for name, value in hyperparameters.items() if name not in ("policy", "n_timesteps")}
-    settings = ", ".join(f"{name}={value}" for name, value in shown.items()) or "Stable-Baselines3's defaults"
+    settings = (
+        ", ".join(f"{name}={value}" for name, value in shown.items()) or f"the defaults of {algorithm.constructor.__name__}"
+    )
     console.print(
         f"[bold]{algorithm.name}[/] on [bold]{env_id}[/], {steps:,} steps, seed {arguments.seed} ({escape(settings)})"
     )
@@ -87,7 +94,11 @@ def _train(arguments: argparse.Namespace) -> int:
         console.print(f"Stopped by Ctrl-C after {model.num_timesteps:,} of {steps:,} steps.")
     if arguments.save is not None:
         model.save(arguments.save)
-        console.print(f"Saved to {arguments.save}; open it with {algorithm.constructor.__name__}.load.")
+        console.print(f"Saved to {arguments.save}; open it with {algorithm.constructor.__name__}.load.", soft_wrap=True)
+        if (normalize := model.get_vec_normalize_env()) is not None:
+            statistics_file = arguments.save.with_suffix(".vecnormalize.pkl")
+            normalize.save(str(statistics_file))
+            console.print(f"Its observations are normalised: open {statistics_file} with VecNormalize.load.", soft_wrap=True)
     if stopped:
         return 130
     _print_evaluation(console, model, env_id, arguments.eval_episodes)
@@ -100,6 +111,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise UserError(f"--save {arguments.save} is a folder: name a file in it, such as {arguments.save / 'model.zip'}.")
         if not arguments.save.parent.is_dir():
             raise UserError(f"--save {arguments.save}: the folder {arguments.save.parent} does not exist.")
+        if not os.access(arguments.save.parent, os.W_OK):
+            raise UserError(f"--save {arguments.save}: the folder {arguments.save.parent} cannot be written.")
     if arguments.tensorboard is not None:
         if arguments.tensorboard.is_file():
             raise UserError(f"--tensorboard {arguments.tensorboard} is a file: name a folder.")
@@ -128,6 +141,7 @@ class ProgressBar(BaseCallback):
         super().__init__()
         self._progress = progress
         self._task = progress.add_task("training", total=total, rate="", episodes="")
+        self._total = total
         self._next_update = 0
 
     @staticmethod
@@ -144,14 +158,14 @@ class ProgressBar(BaseCallback):
             speed = self._progress.tasks[self._task].speed
             self._progress.update(
                 self._task,
-                completed=self.num_timesteps,
+                completed=min(self.num_timesteps, self._total),
                 rate=f"{speed:,.0f}/s" if speed else "",
                 episodes=f"return {statistics.mean(returns):,.1f}" if returns else "",
             )
         return True
 
     def _on_training_end(self) -> None:
-        self._progress.update(self._task, completed=self.num_timesteps)
+        self._progress.update(self._task, completed=min(self.num_timesteps, self._total))
 
 
 if __name__ == "__main__":

@@ -79,9 +79,9 @@ def find_environment(env_id: str) -> gym.Env:
             warnings.simplefilter("ignore")
             return gym.make(env_id)
     except gym.error.DependencyNotInstalled as error:
-        extra = "box2d" if "box2d" in str(error).lower() else "mujoco"
-        message = f"{env_id} needs a package that is not installed: run `pip install 'sb3_entropic[{extra}]'` ({error})."
-        raise UserError(message) from None
+        extra = next((name for name in ("box2d", "mujoco") if name in str(error).lower()), None)
+        remedy = str(error).rstrip(".") if extra is None else f"run `pip install -e '.[{extra}]'`"
+        raise UserError(f"{env_id} needs a package that is not installed: {remedy}.") from None
     except ImportError as error:
         raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}){_nearest_environment(env_id)}") from None
     except gym.error.Error:
@@ -91,10 +91,13 @@ def find_environment(env_id: str) -> gym.Env:
 def check_environment(env_id: str, algorithm: Algorithm) -> str:
     """Check that the algorithm can act in the environment and return the environment's full id, with its version.
 
+    A module that registers the environment (``module:Env-v0``) stays part of the id: another process must import it too.
+
     :raises UserError: see :func:`find_environment`; or if the action space does not suit (names algorithms it suits)
     """
     env = find_environment(env_id)
-    action_space, full_id = env.action_space, env.spec.id
+    module, colon, _ = env_id.rpartition(":")
+    action_space, full_id = env.action_space, f"{module}{colon}{env.spec.id}"
     env.close()
     if not isinstance(action_space, algorithm.actions):
         others = [a.name for a in ALGORITHMS.values() if isinstance(action_space, a.actions)]

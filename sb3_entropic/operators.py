@@ -22,7 +22,6 @@ BoundLike = Sequence[float] | Bound | None
 """What a user may write for a :data:`Bound`: ``None``, ``(low, high)`` or a callable."""
 
 LOG_SQRT_2PI = math.log(math.sqrt(2 * math.pi))
-SB3_SQUASH_EPSILON = 1e-6
 
 
 def gaussian_log_prob(u: th.Tensor, mean: th.Tensor, std: th.Tensor) -> th.Tensor:
@@ -72,21 +71,24 @@ def squashed_gaussian_log_prob(u: th.Tensor, mean: th.Tensor, std: th.Tensor) ->
     return gaussian_log_prob(u, mean, std) - tanh_log_det(u).sum(dim=1)
 
 
-def sample_squashed_gaussian(mean: th.Tensor, std: th.Tensor, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def sample_squashed_gaussian(
+    mean: th.Tensor, std: th.Tensor, noise: th.Tensor, epsilon: float = 1e-6
+) -> tuple[th.Tensor, th.Tensor]:
     """A reparameterised action ``tanh(mean + noise * std)`` and its log-density, with SB3's squash correction.
 
-    SB3 corrects by ``log(1 - a^2 + 1e-6)``; the actor and the target terms keep that, so that an algorithm with its
+    SB3 corrects by ``log(1 - a^2 + epsilon)``; the actor and the target terms keep that, so that an algorithm with its
     entropic term off is its SB3 parent to the bit. For a *given* action use :func:`squashed_gaussian_log_prob`.
 
     :param mean: ``(batch, action_dim)``
     :param std: standard deviation > 0, ``(batch, action_dim)``
     :param noise: standard normal, ``(batch, action_dim)``
+    :param epsilon: SB3's guard against ``log(0)``
     :return: action in (-1, 1), ``(batch, action_dim)``, and log-density ``(batch,)``
     """
     u = mean + noise * std
     action = th.tanh(u)
     log_prob = gaussian_log_prob(u, mean, std)
-    return action, log_prob - th.sum(th.log(1 - action**2 + SB3_SQUASH_EPSILON), dim=1)
+    return action, log_prob - th.sum(th.log(1 - action**2 + epsilon), dim=1)
 
 
 def scaled_log_policy(log_prob: th.Tensor, temperature: th.Tensor, target_entropy: float) -> th.Tensor:

@@ -42,10 +42,10 @@ class Update:
         loss, metrics = self.loss(networks, batch, noise)
         # Only the update's own parameters: the actor's loss passes through the critics, whose weight gradients nobody
         # would read.
-        parameters = self.parameters
-        for parameter, gradient in zip(parameters, th.autograd.grad(loss, parameters, allow_unused=True), strict=True):
-            parameter.grad = gradient
-        self.optimizer.step()
+        if parameters := self.parameters:
+            for parameter, gradient in zip(parameters, th.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+                parameter.grad = gradient
+            self.optimizer.step()
         return {f"{self.name}_loss": loss.detach(), **metrics}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.utils import polyak_update
+from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
 from sb3_entropic.operators import soft_td_target
@@ -18,8 +18,8 @@ class ActorCriticLoop:
     """Walks an algorithm's list of updates; to be placed before the SB3 parent in the bases.
 
     ``class MSAC(ActorCriticLoop, SAC)`` keeps everything of SAC but ``train``, and, with the losses below unchanged,
-    *is* SAC: same operations, same random draws, same parameters to the bit. An algorithm overrides a loss, or only
-    :meth:`td_target` inside it, or appends to :meth:`updates`.
+    *is* SAC: same operations, same random draws, same parameters to the bit. An algorithm overrides a loss, or only a
+    term of the target inside it, or appends to :meth:`updates`.
     """
 
     def updates(self) -> list[Update]:
@@ -37,17 +37,21 @@ class ActorCriticLoop:
         _, log_prob = networks.act(batch.observations, noise.current)
         return temperature_loss(networks.log_temperature, log_prob, self.target_entropy), {}
 
-    @abstractmethod
     def critic_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
-        """Distance between the online critics at the replayed action and :meth:`td_target`."""
+        """Half the squared error of every critic, summed over critics (arXiv 1812.05905, eq. 5)."""
+        with th.no_grad():
+            target, metrics = self.td_target(networks, batch, noise)
+        values = networks.values(batch.observations, batch.actions)
+        return 0.5 * sum(F.mse_loss(value, target) for value in values), metrics
 
-    @abstractmethod
     def actor_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
-        """Minus the soft value of the current policy under the online critics."""
+        """``temperature * log pi(a|s) - min_i Q_i(s, a)`` for ``a`` sampled from the policy (arXiv 1812.05905, eq. 7)."""
+        actions, log_prob = networks.act(batch.observations, noise.current)
+        return (networks.temperature * log_prob - _smallest(networks.values(batch.observations, actions))).mean(), {}
 
-    @abstractmethod
     def next_values(self, networks: ModuleNetworks, observations: Any, actions: th.Tensor) -> th.Tensor:
-        """What the target critics say of a sampled next action, ``(batch, 1)`` or ``(batch, n_quantiles)``."""
+        """What the target critics say of a sampled next action, ``(batch, 1)``: their minimum."""
+        return _smallest(networks.target_values(observations, actions))
 
     def td_target(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
         """Soft Bellman target of the replayed transition (under ``no_grad``), and what to log of it."""
@@ -101,7 +105,9 @@ class ActorCriticLoop:
             self.actor.reset_noise()
         if not takes_noise(self.actor):
             return PolicyNoise(None, None)
-        return PolicyNoise(*(th.empty_like(batch.actions).normal_() for _ in range(2)))
+        # The actor's dtype, not the actions': a Box may hold integers.
+        dtype = next(self.actor.parameters()).dtype
+        return PolicyNoise(*(th.empty_like(batch.actions, dtype=dtype).normal_() for _ in range(2)))
 
     def learn(
         self,
@@ -116,3 +122,7 @@ class ActorCriticLoop:
         return super().learn(
             total_timesteps, callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
         )
+
+
+def _smallest(values: tuple[th.Tensor, ...]) -> th.Tensor:
+    return th.min(th.cat(values, dim=1), dim=1, keepdim=True)[0]

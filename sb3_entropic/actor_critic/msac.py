@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch as th
 from stable_baselines3 import SAC
-from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.loop import ActorCriticLoop
-from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise
+from sb3_entropic.actor_critic.networks import ModuleNetworks, has_known_density
 from sb3_entropic.operators import BoundLike, as_bound, scaled_log_policy, squashed_gaussian_log_prob, unsquash
 from sb3_entropic.signature import extends
 
@@ -67,13 +67,15 @@ class MSAC(ActorCriticLoop, SAC):
         # A loaded model gets its arguments after __init__, so they are checked here as well.
         self._check_munchausen_arguments()
         super()._setup_model()
-        if self.munchausen_alpha > 0 and not hasattr(self.actor, "get_action_dist_params"):
+        if self.munchausen_alpha > 0 and not has_known_density(self.actor):
             raise ValueError(
-                f"munchausen_alpha={self.munchausen_alpha} needs the density of a replayed action, and "
-                f"{type(self.actor).__name__} has no get_action_dist_params: derive it from SB3's Actor, or set 0."
+                f"munchausen_alpha={self.munchausen_alpha} needs the density of a replayed action, which is not known for "
+                f"{type(self.actor).__name__}: keep the action_log_prob and action_dist of SB3's Actor, or set it to 0."
             )
 
     def _check_munchausen_arguments(self) -> None:
+        if not isinstance(self.munchausen_alpha, Real):
+            raise ValueError(f"munchausen_alpha={self.munchausen_alpha!r} is not a number: give one in [0, 1].")
         if not 0 <= self.munchausen_alpha <= 1:
             nearest = min(max(self.munchausen_alpha, 0), 1)
             raise ValueError(f"munchausen_alpha={self.munchausen_alpha} is outside [0, 1]: the nearest choice is {nearest}.")
@@ -84,7 +86,8 @@ class MSAC(ActorCriticLoop, SAC):
         """``r + alpha f(temperature (log pi(a|s) + target_entropy))``, ``a`` from the replay buffer."""
         if self.munchausen_alpha == 0:
             return batch.rewards, {}
-        log_prob = squashed_gaussian_log_prob(unsquash(batch.actions), *networks.gaussian(batch.observations))
+        mean, std = networks.gaussian(batch.observations)
+        log_prob = squashed_gaussian_log_prob(unsquash(batch.actions.to(mean.dtype)), mean, std)
         unbounded = scaled_log_policy(log_prob.reshape(-1, 1), networks.temperature, self.target_entropy)
         bonus = as_bound(self.munchausen_bound)(unbounded)
         metrics = {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": (bonus != unbounded).float().mean()}
@@ -93,23 +96,3 @@ class MSAC(ActorCriticLoop, SAC):
     def bounded_entropy_term(self, entropy_term: th.Tensor) -> th.Tensor:
         """``g(temperature * log pi(a'|s'))``."""
         return as_bound(self.entropy_bound)(entropy_term)
-
-    def next_values(self, networks: ModuleNetworks, observations: Any, actions: th.Tensor) -> th.Tensor:
-        """Minimum over the target critics."""
-        return _smallest(networks.target_values(observations, actions))
-
-    def critic_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
-        """Half the squared error of every critic, summed over critics (arXiv 1812.05905, eq. 5)."""
-        with th.no_grad():
-            target, metrics = self.td_target(networks, batch, noise)
-        values = networks.values(batch.observations, batch.actions)
-        return 0.5 * sum(F.mse_loss(value, target) for value in values), metrics
-
-    def actor_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
-        """``temperature * log pi(a|s) - min_i Q_i(s, a)`` for ``a`` sampled from the policy (arXiv 1812.05905, eq. 7)."""
-        actions, log_prob = networks.act(batch.observations, noise.current)
-        return (networks.temperature * log_prob - _smallest(networks.values(batch.observations, actions))).mean(), {}
-
-
-def _smallest(values: tuple[th.Tensor, ...]) -> th.Tensor:
-    return th.min(th.cat(values, dim=1), dim=1, keepdim=True)[0]

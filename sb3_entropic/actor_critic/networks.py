@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch as th
-from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution, StateDependentNoiseDistribution
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import Actor
 
@@ -40,11 +40,11 @@ class ModuleNetworks:
         self._actor: Actor = model.actor
         self._critic = model.critic
         self._critic_target = model.critic_target
-        self._forwards: dict[tuple[str, int], Any] = {}
+        self._forwards: dict[tuple[int, ...], tuple[Any, bool, Any]] = {}
 
     def act(self, observations: PyTorchObs, noise: th.Tensor | None) -> tuple[th.Tensor, th.Tensor]:
         """Actions of the current policy, ``(batch, action_dim)`` in (-1, 1), and log-densities, ``(batch, 1)``."""
-        return self._once("act", observations, lambda: self._act(observations, noise))
+        return self._once(lambda: self._act(observations, noise), observations, noise)
 
     def gaussian(self, observations: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
         """Mean and standard deviation of the policy before the squash, each ``(batch, action_dim)``."""
@@ -71,17 +71,22 @@ class ModuleNetworks:
             mean, log_std, extra = self._policy_parameters(observations)
             actions, log_prob = self._actor.action_dist.log_prob_from_params(mean, log_std, **extra)
         else:
-            actions, log_prob = sample_squashed_gaussian(*self.gaussian(observations), noise)
+            mean, std = self.gaussian(observations)
+            actions, log_prob = sample_squashed_gaussian(mean, std, noise, self._actor.action_dist.epsilon)
         return actions, log_prob.reshape(-1, 1)
 
     def _policy_parameters(self, observations: PyTorchObs) -> tuple[th.Tensor, th.Tensor, dict[str, th.Tensor]]:
-        return self._once("policy", observations, lambda: self._actor.get_action_dist_params(observations))
+        return self._once(lambda: self._actor.get_action_dist_params(observations), observations)
 
-    def _once(self, what: str, observations: PyTorchObs, forward: Callable[[], Any]) -> Any:
-        key = (what, id(observations))
-        if key not in self._forwards:
-            self._forwards[key] = forward()
-        return self._forwards[key]
+    def _once(self, forward: Callable[[], Any], *inputs: Any) -> Any:
+        """The result of a forward on these inputs, made again only where it is now to have a gradient and had none."""
+        key = tuple(map(id, inputs))
+        _, has_gradient, result = self._forwards.get(key, (None, False, None))
+        if result is None or (th.is_grad_enabled() and not has_gradient):
+            result = forward()
+            # The inputs are kept with it, so that their ids stay theirs.
+            self._forwards[key] = (inputs, th.is_grad_enabled(), result)
+        return result
 
 
 def overrides_sampling(actor: th.nn.Module) -> bool:
@@ -90,5 +95,16 @@ def overrides_sampling(actor: th.nn.Module) -> bool:
 
 
 def takes_noise(actor: th.nn.Module) -> bool:
-    """Whether the actor is SB3's tanh-Gaussian, whose noise can be drawn outside."""
-    return not overrides_sampling(actor) and type(actor.action_dist) is SquashedDiagGaussianDistribution
+    """Whether the actor is SB3's tanh-Gaussian, whose noise can be drawn outside.
+
+    Not with dropout: its masks come from the same generator, and SB3 draws them between the two samples.
+    """
+    if overrides_sampling(actor) or type(actor.action_dist) is not SquashedDiagGaussianDistribution:
+        return False
+    return not any(isinstance(module, th.nn.modules.dropout._DropoutNd) for module in actor.modules())
+
+
+def has_known_density(actor: th.nn.Module) -> bool:
+    """Whether the density of a given action can be had: SB3's tanh-Gaussian, state-dependent exploration included."""
+    known = (SquashedDiagGaussianDistribution, StateDependentNoiseDistribution)
+    return not overrides_sampling(actor) and type(getattr(actor, "action_dist", None)) in known

@@ -14,7 +14,8 @@ from sb3_entropic.catalog import ALGORITHMS, Algorithm
 from sb3_entropic.errors import UserError, nearest
 
 ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize"}
-"""Keys of an entry that are not the constructor's: total steps, policy name, environments, VecNormalize."""
+"""Keys of an entry that are not the constructor's: total steps, policy name (by default the one for the observation
+space), environments, VecNormalize."""
 
 
 class HyperparameterError(UserError):
@@ -32,7 +33,7 @@ def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
     inherited = load_hyperparameters(ALGORITHMS[algorithm.parent], env_id) if algorithm.parent else {}
     path = files("sb3_entropic.zoo") / "hyperparams" / f"{algorithm.name}.yml"
     entries = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
-    return {"policy": "MlpPolicy", **inherited, **entries.get(env_id, entries.get("default", {}))}
+    return {**inherited, **entries.get(env_id, entries.get("default", {}))}
 
 
 def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any])
     :param hyperparameters: zoo format, see :func:`load_hyperparameters`
     :raises HyperparameterError: for a name the constructor does not have; names the nearest
     """
-    known = inspect.signature(algorithm.constructor.__init__).parameters
+    known = inspect.signature(algorithm.constructor.__init__).parameters.keys() - {"self", "env", "_init_setup_model"}
     arguments = {}
     for name, value in hyperparameters.items():
         if name in ZOO_KEYS:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import Any
 
+import gymnasium as gym
 import yaml
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic.catalog import Algorithm
@@ -27,40 +31,82 @@ def make_model(
     :param arguments: further constructor arguments, such as ``device`` or ``tensorboard_log``
     :raises HyperparameterError: for a name or a value the constructor does not take
     """
+    try:
+        return _make_model(algorithm, env_id, hyperparameters, seed, arguments)
+    except UserError:
+        raise
+    except _WRONG_VALUE as error:
+        raise HyperparameterError(f"{algorithm.name} on {env_id}: {error}") from error
+
+
+_WRONG_VALUE = (
+    *(ValueError, TypeError, AssertionError, RuntimeError, AttributeError, LookupError, ArithmeticError, MemoryError),
+    gym.error.Error,
+)
+"""What SB3, torch and gymnasium raise for a value they cannot use."""
+
+
+def _make_model(
+    algorithm: Algorithm, env_id: str, hyperparameters: dict[str, Any], seed: int | None, arguments: dict[str, Any]
+) -> BaseAlgorithm:
     keywords = {**constructor_arguments(algorithm, hyperparameters), **arguments}
+    n_envs = hyperparameters.get("n_envs", 1)
+    if not isinstance(n_envs, int) or n_envs < 1:
+        raise HyperparameterError(f"n_envs={n_envs!r} is not a whole number above 0.")
     with warnings.catch_warnings():
         # An older version that is still registered is the user's choice: results of versions are never pooled.
         warnings.filterwarnings("ignore", message=".*is out of date.*")
-        env = make_vec_env(env_id, n_envs=hyperparameters.get("n_envs", 1), seed=seed)
-    if normalize := hyperparameters.get("normalize"):
-        options = normalize if isinstance(normalize, dict) else {}
-        env = VecNormalize(env, **{"gamma": keywords.get("gamma", 0.99), **options})
+        env = make_vec_env(env_id, n_envs=n_envs, seed=seed)
     try:
-        return algorithm.constructor(hyperparameters.get("policy", "MlpPolicy"), env, seed=seed, **keywords)
-    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+        if normalize := hyperparameters.get("normalize"):
+            options = normalize if isinstance(normalize, dict) else {}
+            env = VecNormalize(env, **{"gamma": keywords.get("gamma", 0.99), **options})
+        policy = hyperparameters.get("policy", _policy_for(env.observation_space))
+        return algorithm.constructor(policy, env, seed=seed, **keywords)
+    except _WRONG_VALUE:
         env.close()
-        raise HyperparameterError(f"{algorithm.name} on {env_id}: {error}") from error
+        raise
+
+
+def _policy_for(space: spaces.Space) -> str:
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
 
 
 def parse_override(text: str) -> tuple[str, Any]:
     """``"munchausen_alpha=0.9"`` as ``("munchausen_alpha", 0.9)``; the value is read as YAML, so ``[-1, 1]`` is a list.
 
-    :raises UserError: if there is no ``=``, or the value is not YAML
+    :raises UserError: if there is no ``=``, the value cannot be read, or the name has an option of its own
     """
     name, equals, value = text.partition("=")
+    name = name.strip()
     if not (equals and name and value):
         raise UserError(f"{text!r} is not a hyperparameter: write name=value, such as munchausen_alpha=0.9.")
+    if (option := _OPTIONS.get(name.rpartition(".")[2])) is not None:
+        raise UserError(f"{text!r} is not a hyperparameter: {option}.")
     try:
-        return name.strip(), _number(yaml.safe_load(value))
-    except yaml.YAMLError:
+        parsed = _number(yaml.safe_load(value))
+        json.dumps(parsed)
+        return name, parsed
+    except (yaml.YAMLError, TypeError):
         raise UserError(f"The value in {text!r} cannot be read: write a number, a word or a list such as [-1, 1].") from None
+
+
+_OPTIONS = {
+    "n_timesteps": "the number of steps is --steps",
+    "seed": "seeds are --seed or --seeds",
+    "env": "the environment is --env",
+    "device": "the device is --device",
+}
 
 
 def _number(value: Any) -> Any:
     """YAML 1.1 reads ``3e-4`` as text; everyone who types it means the number."""
     if isinstance(value, str):
         try:
-            return float(value)
+            number = float(value)
         except ValueError:
             return value
+        return int(number) if number.is_integer() else number
     return value

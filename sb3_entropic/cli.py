@@ -1,0 +1,48 @@
+"""What the commands share: arguments that are checked as they are read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+from sb3_entropic.errors import nearest
+
+
+def positive(text: str) -> int:
+    """An argument that counts something: a whole number above 0, also written ``1e6`` or ``50_000``."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not number.is_integer() or number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0.")
+    return int(number)
+
+
+def seed(text: str) -> int:
+    """An argument that seeds random generators: a whole number from 0."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}.")
+    return int(text)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser that answers a misspelt option by the nearest one, in one sentence and with exit code 2."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As in ``argparse``."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unknown argument {unknown[0]!r}{nearest(unknown[0], self._all_options())}")
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and where help is, without the usage block that would bury it."""
+        print(f"error: {message}\nhelp:  {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+    def _all_options(self) -> list[str]:
+        children = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        options = list(self._option_string_actions)
+        return options + [option for group in children for child in group for option in child._option_string_actions]
