@@ -8,13 +8,21 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
-from sb3_entropic.catalog import ALGORITHMS, find_environment
+from sb3_entropic.catalog import ALGORITHMS, check_environment, find_algorithm, find_environment
 from sb3_entropic.cli import ArgumentParser, positive
 from sb3_entropic.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.executors import Pace
+    from benchmarks.plan import Plan, RunSpec
+    from benchmarks.store import Store
+
+DEFAULT_OUT = Path("runs")
 
 EXAMPLES = """\
 examples:
@@ -41,6 +49,11 @@ def main(argv: list[str] | None = None) -> int:
         return arguments.command(arguments, console)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy"):
+            raise
+        print(f"error: {error.name} is missing, run `pip install -e '.[benchmark]'`", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
@@ -87,7 +100,7 @@ def _parser() -> ArgumentParser:
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
     report.add_argument("--env", help="these environments only, separated by commas")
     for sub in (run, report):
-        sub.add_argument("--out", type=Path, default=Path("runs"), help="the folder of runs (default: runs)")
+        sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
     speed = command("speed", _speed, "training speed beside Stable-Baselines3's, alternating in one process")
     speed.add_argument("--env", default="Hopper-v4", help="environment id (default: Hopper-v4)")
     speed.add_argument("--rounds", type=positive, default=20, help="times each system is measured (default: 20)")
@@ -118,12 +131,16 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     outcome = run_locally(plan, store, console, command, arguments.fresh, arguments.retry_failed)
     done = len(outcome.finished) + len(outcome.kept)
     if outcome.interrupted:
-        console.print(f"Stopped: {done} of {len(plan.runs)} runs are finished and kept; the same command continues.")
+        console.print(f"Stopped: {done} of {len(plan.runs)} runs are finished and kept; {_continue(arguments)}")
         return 130
     _write_and_show(store, plan.experiments, console)
     if outcome.failed:
         console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; --retry-failed runs them again.")
     return 1 if outcome.failed else 0
+
+
+def _continue(arguments: argparse.Namespace) -> str:
+    return "the same command without --fresh continues." if arguments.fresh else "the same command continues."
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
@@ -145,25 +162,25 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
 
 def _speed(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.speed import measure_speed, speed_table
-    from sb3_entropic.catalog import check_environment, find_algorithm
 
     env_id = check_environment(arguments.env, find_algorithm("msac"))
     console.print(speed_table(env_id, measure_speed(env_id, arguments.rounds, arguments.steps, console)))
     return 0
 
 
-def _write_and_show(store: object, experiments: set[tuple[str, int]], console: Console) -> None:
+def _write_and_show(store: Store, experiments: set[tuple[str, int]], console: Console) -> None:
     from benchmarks.report import build_leaderboards, show, write_report
 
-    boards = build_leaderboards(store, experiments)
+    boards = build_leaderboards(store)
     for board in boards:
-        show(board, console)
+        if (board.env, board.steps) in experiments:
+            show(board, console)
     written = write_report(boards, store.out / "report")
     console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
 
 
-def _print_plan(plan: object, store: object, arguments: argparse.Namespace, console: Console) -> None:
-    from benchmarks.executors import measure_rates
+def _print_plan(plan: Plan, store: Store, arguments: argparse.Namespace, console: Console) -> None:
+    from benchmarks.executors import measure_paces
     from benchmarks.plan import BUDGETS
 
     todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
@@ -185,25 +202,35 @@ def _print_plan(plan: object, store: object, arguments: argparse.Namespace, cons
         f"{len(plan.runs)} runs{resumed}; {sum(spec.steps for spec in todo):,} steps to go, {plan.workers} at a time"
     )
     if todo and not arguments.dry_run:
-        rates = measure_rates(plan, todo, console)
-        if all(spec.group in rates for spec in todo):
-            hours = sum(spec.steps / rates[spec.group] for spec in todo) / min(plan.workers, len(todo)) / 3600
-            speeds = ", ".join(f"{kinds[group].label} {rate:,.0f} steps/s" for group, rate in rates.items())
-            console.print(f"Estimated time: [bold]{_duration(hours)}[/] and the evaluations ({escape(speeds)})")
-        else:
-            console.print("Estimated time: unknown, the runs are too short to measure.")
+        console.print(_estimate(plan, todo, measure_paces(plan, todo, console)), highlight=False)
     for budget in BUDGETS:
         if budget != plan.budget:
             line = f"  {budget}: {_command(arguments, budget)}  ({BUDGETS[budget]})"
             console.print(line, style="dim", highlight=False, soft_wrap=True)
 
 
+def _estimate(plan: Plan, todo: list[RunSpec], paces: dict[str, Pace]) -> str:
+    if not all(spec.group in paces for spec in todo):
+        return "Estimated time: unknown, a run is too short to measure (or fails: then its record will say why)."
+    at_once = min(plan.workers, len(todo))
+    training = sum(spec.steps / paces[spec.group].steps_per_second for spec in todo) / at_once / 3600
+    evaluations = sum(paces[spec.group].evaluation_seconds for spec in todo) / at_once / 3600
+    labels = {spec.group: spec.label for spec in todo}
+    speeds = ", ".join(f"{escape(labels[group])} {pace.steps_per_second:,.0f} steps/s" for group, pace in paces.items())
+    return f"Estimated time: [bold]{_duration(training)}[/], and at most {_duration(evaluations)} of evaluations ({speeds})"
+
+
 def _command(arguments: argparse.Namespace, budget: str) -> str:
-    """The call that runs another budget, in the words the user used: make's or Python's."""
+    """The call that runs another budget with all else the same, in the words the user used: make's or Python's."""
+    kept = {"algos": arguments.algos, "seeds": arguments.seeds, "workers": arguments.workers, "out": arguments.out}
+    kept = {name: str(value) for name, value in kept.items() if value is not None and value != DEFAULT_OUT}
+    parameters = [word for text in arguments.param for word in ("-p", text)]
     if "MAKELEVEL" in os.environ:
-        return f"make benchmark ENV={arguments.env} BUDGET={budget}" + (f" ALGOS={arguments.algos}" if arguments.algos else "")
-    algos = f" --algos {arguments.algos}" if arguments.algos else ""
-    return f"python -m benchmarks run --env {arguments.env} --budget {budget}{algos}"
+        words = [f"{name.upper()}={shlex.quote(value)}" for name, value in kept.items()]
+        words += [f"ARGS={shlex.quote(shlex.join(parameters))}"] if parameters else []
+        return " ".join([f"make benchmark ENV={shlex.quote(arguments.env)} BUDGET={budget}", *words])
+    words = [word for name, value in kept.items() for word in (f"--{name}", value)] + parameters
+    return shlex.join(["python", "-m", "benchmarks", "run", "--env", arguments.env, "--budget", budget, *words])
 
 
 def _duration(hours: float) -> str:

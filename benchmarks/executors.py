@@ -77,7 +77,8 @@ class Worker:
         """Whether the process is gone and everything it said is read."""
         if self._process.poll() is None:
             return False
-        self._reader.join()
+        # Not for ever: an environment may have left a child that holds the pipe open.
+        self._reader.join(timeout=5)
         return True
 
     def error(self) -> str:
@@ -87,7 +88,7 @@ class Worker:
         code = self._process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         log = "" if self.job.folder is None else (self.job.folder / LOG).read_text(errors="replace")[-4000:]
-        return f"The worker process {how}.\n{log}"
+        return f"{log}\nThe worker process {how}."
 
     def stop(self) -> None:
         """End the process now."""
@@ -97,17 +98,25 @@ class Worker:
 
     def _read(self) -> None:
         for line in self._process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):
+            with contextlib.suppress(json.JSONDecodeError, TypeError):
                 self.said = {**self.said, **json.loads(line)}
 
 
-def measure_rates(plan: Plan, specs: list[RunSpec], console: Console) -> dict[str, float]:
-    """Training speed of every group of runs, environment steps per second; without those that could not be measured.
+@dataclass(frozen=True)
+class Pace:
+    """How fast a kind of run is: environment steps per second of training, and the most its evaluations take."""
+
+    steps_per_second: float
+    evaluation_seconds: float
+
+
+def measure_paces(plan: Plan, specs: list[RunSpec], console: Console) -> dict[str, Pace]:
+    """The pace of every group of runs, by group; without those too short to measure.
 
     As many are measured at a time as will run at a time, so that they share the machine as the grid will.
     """
     one_each = list({spec.group: spec for spec in specs}.values())
-    rates: dict[str, float] = {}
+    paces: dict[str, Pace] = {}
     with console.status(f"measuring the training speed of {len(one_each)} kinds of run"), _pool() as workers:
         queue = deque(one_each)
         while queue or workers:
@@ -116,9 +125,9 @@ def measure_rates(plan: Plan, specs: list[RunSpec], console: Console) -> dict[st
             for worker in [w for w in workers if w.has_ended()]:
                 workers.remove(worker)
                 if worker.said.get("rate"):
-                    rates[worker.job.spec.group] = worker.said["rate"]
+                    paces[worker.job.spec.group] = Pace(worker.said["rate"], worker.said["evaluation_seconds"])
             time.sleep(POLL_SECONDS)
-    return rates
+    return paces
 
 
 def run_locally(
@@ -169,15 +178,21 @@ def run_locally(
 
 def _settle(worker: Worker, store: Store, outcome: Outcome, display: _Display, command: str, fresh: bool) -> None:
     spec, folder = worker.job.spec, worker.job.folder
-    if "record" in worker.said:
+    error = None if "record" in worker.said else worker.error()
+    if error is None:
         record = worker.said["record"]
-        store.finish(spec, folder, {"command": command, **record}, replace=fresh)
+        try:
+            store.finish(spec, folder, {"command": command, **record}, replace=fresh)
+        except OSError as reason:
+            error = f"The record could not be written: {reason}"
+    if error is None:
         outcome.finished.append(spec)
         rate = record["timesteps"] / record["train_seconds"]
         display.end(spec, f"[green]done[/]    {escape(spec.title)}: return {worker.said['return']:,.1f}, {rate:,.0f} steps/s")
     else:
-        error = worker.error()
-        store.fail(spec, folder, error)
+        # A full disk may keep even the failure from being written; the grid goes on and counts it.
+        with contextlib.suppress(OSError):
+            store.fail(spec, folder, error)
         outcome.failed.append(spec)
         display.end(spec, f"[red]failed[/]  {escape(spec.title)}: {escape(error.strip().splitlines()[-1])}")
 

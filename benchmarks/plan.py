@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class RunSpec:
     @property
     def path(self) -> Path:
         """Where the run's record lies, below the folder of all runs."""
-        return Path(_as_file_name(self.env), _as_file_name(self.label), f"{self.steps}-{self.group}", f"seed-{self.seed}")
+        return Path(as_file_name(self.env), as_file_name(self.label), f"{self.steps}-{self.group}", f"seed-{self.seed}")
 
     @property
     def title(self) -> str:
@@ -105,13 +106,10 @@ def make_plan(
     if budget not in BUDGETS:
         raise UserError(f"Unknown budget {budget!r}, there are {', '.join(BUDGETS)}{nearest(budget, BUDGETS)}")
     found = [find_algorithm(name) for name in algos or ()]
-    by_algorithm = _split_overrides(overrides or [], found)
-    groups = []
-    for env in dict.fromkeys(envs):
-        full_id = find_environment(env).unwrapped.spec.id
-        for algorithm in dict.fromkeys(found or _default_algorithms(full_id)):
-            check_environment(full_id, algorithm)
-            groups.append(_group(full_id, algorithm, budget, seeds, steps, by_algorithm.get(algorithm.name, {})))
+    pairs = [(env, algorithm) for env in envs for algorithm in found or _default_algorithms(env)]
+    by_algorithm = _split_overrides(overrides or [], [algorithm for _, algorithm in pairs])
+    pairs = list(dict.fromkeys((check_environment(env, algorithm), algorithm) for env, algorithm in pairs))
+    groups = [_group(env, algorithm, budget, seeds, steps, by_algorithm[algorithm.name]) for env, algorithm in pairs]
     # Seed by seed, so that a grid stopped half-way has compared every algorithm on the same seeds.
     by_seed = sorted((run for group in groups for run in group), key=lambda run: run.seed)
     return Plan(budget, tuple(by_seed), workers)
@@ -120,12 +118,15 @@ def make_plan(
 def protocol(env_id: str, budget: str) -> dict[str, int]:
     """Steps, seeds and evaluations of an environment under a budget."""
     entries = PROTOCOLS["environments"]
-    entry = entries.get(env_id.rpartition("-v")[0], entries["default"])
+    name = env_id.rpartition(":")[2].rpartition("-v")[0]
+    entry = entries.get(name, entries["default"])
     return {"evaluations": PROTOCOLS["evaluation"]["evaluations"], **entry[budget]}
 
 
 def _default_algorithms(env_id: str) -> list[Algorithm]:
-    kind = type(find_environment(env_id).action_space).__name__
+    env = find_environment(env_id)
+    kind = type(env.action_space).__name__
+    env.close()
     if kind not in PROTOCOLS["algorithms"]:
         raise UserError(f"{env_id} has {kind} actions and no default algorithms: name them with --algos.")
     return [ALGORITHMS[name] for name in PROTOCOLS["algorithms"][kind]]
@@ -139,12 +140,14 @@ def _group(
     steps = steps or chosen["steps"]
     hyperparameters = load_hyperparameters(algorithm, env_id)
     hyperparameters.pop("n_timesteps", None)
+    constructor = inspect.signature(algorithm.constructor.__init__).parameters
     longest = int(PROTOCOLS["warm_up_at_most"] * steps)
-    if hyperparameters.get("learning_starts", 0) > longest:
+    warm_up = constructor["learning_starts"].default if "learning_starts" in constructor else 0
+    if hyperparameters.get("learning_starts", warm_up) > longest:
         hyperparameters["learning_starts"] = longest
     hyperparameters.update(overrides)
-    changes = ",".join(f"{name}={value}" for name, value in overrides.items())
-    make_model(algorithm, env_id, {**hyperparameters, "n_envs": 1}, seed=0, device="cpu").env.close()
+    changes = ",".join(f"{name}={value}" for name, value in sorted(overrides.items()))
+    make_model(algorithm, env_id, hyperparameters, seed=0, device="cpu").env.close()
     return [
         RunSpec(
             env=env_id,
@@ -164,7 +167,7 @@ def _group(
 
 def _split_overrides(texts: list[str], algorithms: list[Algorithm]) -> dict[str, dict[str, Any]]:
     """``["msac.munchausen_alpha=0.9", "gamma=0.98"]`` by algorithm."""
-    names = [algorithm.name for algorithm in algorithms] or list(ALGORITHMS)
+    names = list(dict.fromkeys(algorithm.name for algorithm in algorithms))
     split: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in texts:
         name, value = parse_override(text)
@@ -173,10 +176,14 @@ def _split_overrides(texts: list[str], algorithms: list[Algorithm]) -> dict[str,
             raise UserError(
                 f"{text!r} names {prefix!r}, which is not in the grid ({', '.join(names)}){nearest(prefix, names)}"
             )
+        takes = [n for n in names if name in inspect.signature(ALGORITHMS[n].constructor.__init__).parameters]
+        if not dot and takes and len(takes) < len(names):
+            raise UserError(f"{name!r} is for {', '.join(takes)} alone in this grid: write {takes[0]}.{text}.")
         for target in [prefix] if dot else names:
             split[target][rest if dot else name] = value
     return split
 
 
-def _as_file_name(text: str) -> str:
+def as_file_name(text: str) -> str:
+    """The text with whatever a file name may not hold made an underscore."""
     return "".join(c if c.isalnum() or c in "-_.=,[]" else "_" for c in text)

@@ -7,6 +7,7 @@ object a line; :mod:`benchmarks.executors` starts it.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -15,18 +16,27 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+
 from benchmarks.plan import RunSpec
+from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.evaluation import Evaluator
+from sb3_entropic.zoo import make_model
 
 Report = Callable[[dict[str, Any]], None]
 
 REPORT_EVERY = 0.5
 MEASURE_SECONDS = 4.0
+MEASURE_WARM_UP = 200
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Job:
 
     def to_json(self) -> str:
         """For the worker's standard input."""
-        return json.dumps({"spec": self.spec.__dict__, "folder": None if self.folder is None else str(self.folder)})
+        return json.dumps({"spec": asdict(self.spec), "folder": None if self.folder is None else str(self.folder)})
 
     @classmethod
     def from_json(cls, text: str) -> Job:
@@ -55,55 +65,134 @@ class Job:
 def execute(spec: RunSpec, folder: Path, report: Report) -> dict[str, Any]:
     """Train and evaluate one run; returns its record.
 
-    Writes ``evaluations.parquet`` (a row an evaluation episode: ``step``, ``timesteps`` actually taken,
-    ``train_seconds`` without the evaluations, ``episode_seed``, ``return``, ``length``), SB3's ``progress.csv`` and the
-    final ``model.zip``.
+    Writes ``evaluations.parquet`` (a row an evaluation episode: ``env``, ``label``, ``seed``, ``step``, ``timesteps``
+    actually taken, ``train_seconds`` without the evaluations, ``episode_seed``, ``return``, ``length``), SB3's
+    ``progress.csv`` and the final ``model.zip`` (with ``vecnormalize.pkl`` where observations are normalised).
 
     :param spec: the run
     :param folder: where to write
     :param report: called with the progress about twice a second
+    :raises FloatingPointError: if an evaluation's return is not a finite number
     """
-    import pandas as pd
-    import torch as th
-    from stable_baselines3.common.logger import configure
-
-    from sb3_entropic.catalog import ALGORITHMS
-    from sb3_entropic.zoo import make_model
-
-    started, start = datetime.now(timezone.utc), time.perf_counter()
+    origin, started, start = provenance(), datetime.now(timezone.utc), time.perf_counter()
     model = make_model(ALGORITHMS[spec.algo], spec.env, spec.hyperparameters, seed=spec.seed, device="cpu")
     model.set_logger(configure(str(folder), ["csv"]))
-    callback = _evaluation_callback(spec, report)
+    callback = EvaluateAtPoints(spec, report)
     model.learn(spec.steps, callback=callback)
-    rows = pd.DataFrame(callback.rows)
-    # The columns that say which run a row is from, so that tables of many runs can be put together as they are.
-    for name, value in (("seed", spec.seed), ("label", spec.label), ("env", spec.env)):
-        rows.insert(0, name, value)
-    rows.to_parquet(folder / "evaluations.parquet", index=False)
+    pd.DataFrame(callback.rows).to_parquet(folder / "evaluations.parquet", index=False)
     model.save(folder / "model.zip")
+    if (normalize := model.get_vec_normalize_env()) is not None:
+        normalize.save(str(folder / "vecnormalize.pkl"))
     return {
         "started": started.isoformat(timespec="seconds"),
         "wall_seconds": round(time.perf_counter() - start, 3),
-        "train_seconds": round(callback.train_seconds(), 3),
+        "train_seconds": max(round(callback.train_seconds, 3), 0.001),
         "timesteps": model.num_timesteps,
         "device": str(model.device),
         "threads": th.get_num_threads(),
-        **provenance(),
+        **origin,
     }
 
 
-def measure(spec: RunSpec) -> float:
-    """Environment steps per second of training, from a few seconds of it after the warm-up."""
-    from sb3_entropic.catalog import ALGORITHMS
-    from sb3_entropic.zoo import make_model
+def measure(spec: RunSpec) -> dict[str, float]:
+    """Training speed from a few seconds of it, and the most the evaluations of the run can take.
 
+    :param spec: the run
+    :return: ``rate`` in environment steps per second, 0 if the run is too short to tell, and ``evaluation_seconds``
+    """
     hyperparameters = dict(spec.hyperparameters)
-    if hyperparameters.get("learning_starts", 0) > 200:
-        hyperparameters["learning_starts"] = 200
+    if hyperparameters.get("learning_starts", 0) > MEASURE_WARM_UP:
+        hyperparameters["learning_starts"] = MEASURE_WARM_UP
     model = make_model(ALGORITHMS[spec.algo], spec.env, hyperparameters, seed=0, device="cpu")
-    callback = _speed_callback()
+    callback = MeasureSpeed()
     model.learn(spec.steps, callback=callback)
-    return callback.rate()
+    evaluator, start = Evaluator(spec.env, spec.episodes, spec.evaluation_seed), time.perf_counter()
+    longest = max(episode.length for episode in evaluator.evaluate(model))
+    # The episodes run side by side, so an evaluation takes as long as its longest; a better policy may last to the limit.
+    stretch = max(1.0, (evaluator.max_episode_steps or 0) / longest)
+    return {"rate": callback.rate(), "evaluation_seconds": spec.evaluations * stretch * (time.perf_counter() - start)}
+
+
+class EvaluateAtPoints(BaseCallback):
+    """Evaluates at evenly spaced steps; at the last one, after the last update.
+
+    :param spec: the run
+    :param report: called with the progress
+    """
+
+    def __init__(self, spec: RunSpec, report: Report):
+        super().__init__()
+        self.rows: list[dict[str, Any]] = []
+        """One an evaluation episode."""
+        self.train_seconds = 0.0
+        """Seconds of training so far, without the evaluations."""
+        self._spec, self._report = spec, report
+        self._points = [round(spec.steps * (k + 1) / spec.evaluations) for k in range(spec.evaluations)]
+        self._evaluator = Evaluator(spec.env, spec.episodes, spec.evaluation_seed)
+        self._resumed = self._last_report = 0.0
+
+    def _on_training_start(self) -> None:
+        self._resumed = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        while len(self._points) > 1 and self.num_timesteps >= self._points[0]:
+            self._evaluate(self._points.pop(0))
+        now = time.perf_counter()
+        if now - self._last_report >= REPORT_EVERY:
+            self._last_report = now
+            self._report({"timesteps": self.num_timesteps, "train_seconds": self.train_seconds + now - self._resumed})
+        return True
+
+    def _on_training_end(self) -> None:
+        for point in self._points:
+            self._evaluate(point)
+        self._evaluator.close()
+
+    def _evaluate(self, step: int) -> None:
+        self.train_seconds += time.perf_counter() - self._resumed
+        origin = {"env": self._spec.env, "label": self._spec.label, "seed": self._spec.seed}
+        episodes = self._evaluator.evaluate(self.model)
+        for episode in episodes:
+            if not math.isfinite(episode.total_reward):
+                raise FloatingPointError(f"The return of an evaluation episode at step {step} is {episode.total_reward}.")
+            self.rows.append(
+                {
+                    **origin,
+                    "step": step,
+                    "timesteps": self.num_timesteps,
+                    "train_seconds": round(self.train_seconds, 3),
+                    "episode_seed": episode.seed,
+                    "return": episode.total_reward,
+                    "length": episode.length,
+                }
+            )
+        self._report({"return": sum(episode.total_reward for episode in episodes) / len(episodes)})
+        self._resumed = time.perf_counter()
+
+
+class MeasureSpeed(BaseCallback):
+    """Times whole cycles of collecting and updating, from the end of the first update, for a few seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start: float | None = None
+        self._first = self._last = 0
+        self._seconds = 0.0
+
+    def rate(self) -> float:
+        """Environment steps per second; 0 if there was no whole cycle."""
+        return (self._last - self._first) / self._seconds if self._seconds else 0.0
+
+    def _on_rollout_start(self) -> None:
+        if self.model._n_updates == 0:
+            return
+        now = time.perf_counter()
+        if self._start is None:
+            self._start, self._first = now, self.num_timesteps
+        self._seconds, self._last = now - self._start, self.num_timesteps
+
+    def _on_step(self) -> bool:
+        return self._seconds < MEASURE_SECONDS
 
 
 def provenance() -> dict[str, Any]:
@@ -114,88 +203,6 @@ def provenance() -> dict[str, Any]:
         "commit": _commit(),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
     }
-
-
-def _evaluation_callback(spec: RunSpec, report: Report) -> Any:
-    from stable_baselines3.common.callbacks import BaseCallback
-
-    from sb3_entropic.evaluation import Evaluator
-
-    class EvaluateAtPoints(BaseCallback):
-        """Evaluates at evenly spaced steps; at the last one, after the last update."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.rows: list[dict[str, Any]] = []
-            self._points = [round(spec.steps * (k + 1) / spec.evaluations) for k in range(spec.evaluations)]
-            self._evaluator = Evaluator(spec.env, spec.episodes, spec.evaluation_seed)
-            self._evaluating = 0.0
-            self._last_report = 0.0
-
-        def train_seconds(self) -> float:
-            return time.perf_counter() - self._start - self._evaluating
-
-        def _on_training_start(self) -> None:
-            self._start = time.perf_counter()
-
-        def _on_step(self) -> bool:
-            while len(self._points) > 1 and self.num_timesteps >= self._points[0]:
-                self._evaluate(self._points.pop(0))
-            now = time.perf_counter()
-            if now - self._last_report >= REPORT_EVERY:
-                self._last_report = now
-                report({"timesteps": self.num_timesteps, "train_seconds": self.train_seconds()})
-            return True
-
-        def _on_training_end(self) -> None:
-            for point in self._points:
-                self._evaluate(point)
-            self._evaluator.close()
-
-        def _evaluate(self, step: int) -> None:
-            train_seconds, before = self.train_seconds(), time.perf_counter()
-            for episode in self._evaluator.evaluate(self.model):
-                self.rows.append(
-                    {
-                        "step": step,
-                        "timesteps": self.num_timesteps,
-                        "train_seconds": round(train_seconds, 3),
-                        "episode_seed": episode.seed,
-                        "return": episode.total_reward,
-                        "length": episode.length,
-                    }
-                )
-            returns = [row["return"] for row in self.rows if row["step"] == step]
-            report({"return": sum(returns) / len(returns)})
-            self._evaluating += time.perf_counter() - before
-
-    return EvaluateAtPoints()
-
-
-def _speed_callback() -> Any:
-    from stable_baselines3.common.callbacks import BaseCallback
-
-    class MeasureSpeed(BaseCallback):
-        """Times whole cycles of collecting and updating, from the end of the first update."""
-
-        _start = _first = _last = 0.0
-        _seconds = 0.0
-
-        def rate(self) -> float:
-            return (self._last - self._first) / self._seconds if self._seconds else 0.0
-
-        def _on_rollout_start(self) -> None:
-            if getattr(self.model, "_n_updates", 0) == 0:
-                return
-            now = time.perf_counter()
-            if not self._start:
-                self._start, self._first = now, self.num_timesteps
-            self._seconds, self._last = now - self._start, self.num_timesteps
-
-        def _on_step(self) -> bool:
-            return self._seconds < MEASURE_SECONDS
-
-    return MeasureSpeed()
 
 
 def _version(package: str) -> str | None:
@@ -231,18 +238,17 @@ def main() -> int:
     """Do the job on standard input; 0 if it was done, 1 if it raised (the traceback is the last line reported)."""
     warnings.filterwarnings("ignore")
     job = Job.from_json(sys.stdin.read())
-    # Whatever a library prints must not be mistaken for progress.
-    channel, sys.stdout = sys.stdout, sys.stderr
+    # Whatever a library prints, in C too, must not be mistaken for progress.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
 
     def report(message: dict[str, Any]) -> None:
         print(json.dumps(message), file=channel, flush=True)
 
     try:
-        import torch as th
-
         th.set_num_threads(1)
         if job.folder is None:
-            report({"rate": measure(job.spec)})
+            report(measure(job.spec))
         else:
             report({"record": execute(job.spec, job.folder, report)})
         return 0

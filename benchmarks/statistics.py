@@ -75,7 +75,7 @@ def iqm_interval(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 @contextlib.contextmanager
 def _seeded() -> Iterator[None]:
     state = np.random.get_state()
-    np.random.seed(SEED % 2**32)
+    np.random.seed(SEED)
     try:
         yield
     finally:

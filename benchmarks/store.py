@@ -12,8 +12,10 @@ half-written run is never mistaken for a finished one.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import platform
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +27,7 @@ from benchmarks.plan import Plan, RunSpec
 from sb3_entropic.errors import UserError
 
 RECORD, EVALUATIONS = "run.json", "evaluations.parquet"
+REPLACED = "replaced-"
 
 
 class Store:
@@ -53,7 +56,7 @@ class Store:
     def begin(self, spec: RunSpec) -> Path:
         """A new, empty folder for a run to write in."""
         final = self.out / spec.path
-        partial = final.with_name(f".partial-{final.name}-{os.getpid()}")
+        partial = final.with_name(_partial_name(final.name))
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         return partial
@@ -69,7 +72,7 @@ class Store:
         _write_record(partial, spec, record)
         final = self.out / spec.path
         if replace and final.exists():
-            earlier = partial.with_name(f".partial-replaced-{final.name}-{os.getpid()}")
+            earlier = partial.with_name(_partial_name(f"{REPLACED}{final.name}"))
             final.rename(earlier)
             partial.rename(final)
             shutil.rmtree(earlier)
@@ -90,9 +93,16 @@ class Store:
         partial.rename(self._failed_path(spec))
 
     def sweep(self) -> None:
-        """Delete what killed processes left half-written."""
+        """Delete what killed processes of this machine left half-written, and put back a record they had set aside."""
         for partial in self.out.glob("*/*/*/.partial-*"):
-            if not _is_alive(int(partial.name.rpartition("-")[2])):
+            name, _, process = partial.name.removeprefix(".partial-").rpartition("@")
+            host, _, pid = process.rpartition("-")
+            if host != platform.node() or not pid.isdecimal() or _is_alive(int(pid)):
+                continue
+            final = partial.with_name(name.removeprefix(REPLACED))
+            if name.startswith(REPLACED) and not final.exists():
+                partial.rename(final)
+            else:
                 shutil.rmtree(partial, ignore_errors=True)
 
     def write_plan(self, plan: Plan, command: str) -> None:
@@ -100,18 +110,13 @@ class Store:
         content = json.dumps({"command": command, **plan.as_dict()}, indent=1, sort_keys=True)
         folder = self.out / "plans"
         folder.mkdir(parents=True, exist_ok=True)
-        name = "-".join([*sorted({run.env for run in plan.runs}), plan.budget, *sorted({run.group for run in plan.runs})[:3]])
-        temporary = folder / f".partial-{os.getpid()}"
-        temporary.write_text(content + "\n")
-        temporary.replace(folder / f"{name.replace('/', '_')}.json")
+        digest = hashlib.sha256(content.encode()).hexdigest()[:10]
+        replace_text(folder / f"{plan.budget}-{digest}.json", content + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """Every record, finished (``"error"`` is absent) or failed, sorted by path."""
-        paths = [p for p in sorted(self.out.glob(f"*/*/*/seed-*/{RECORD}")) if not p.parent.name.startswith(".")]
-        records = [{**json.loads(path.read_text()), "path": path.parent.relative_to(self.out).as_posix()} for path in paths]
-        finished = {record["path"] for record in records if "error" not in record}
-        # A failure that a later run made good is history.
-        return [r for r in records if "error" not in r or r["path"].removesuffix(".failed") not in finished]
+        """Every record, finished or failed (those have ``"error"``), sorted by path."""
+        paths = sorted(self.out.glob(f"*/*/*/seed-*/{RECORD}"))
+        return [{**json.loads(path.read_text()), "path": path.parent.relative_to(self.out).as_posix()} for path in paths]
 
     def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
         """A finished run's evaluation rows: one an episode, see :mod:`benchmarks.run`."""
@@ -120,6 +125,17 @@ class Store:
     def _failed_path(self, spec: RunSpec) -> Path:
         final = self.out / spec.path
         return final.with_name(f"{final.name}.failed")
+
+
+def replace_text(path: Path, content: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(_partial_name(path.name))
+    temporary.write_text(content)
+    temporary.replace(path)
+
+
+def _partial_name(name: str) -> str:
+    return f".partial-{name}@{platform.node()}-{os.getpid()}"
 
 
 def _write_record(folder: Path, spec: RunSpec, record: dict[str, Any]) -> None:

@@ -36,6 +36,11 @@ class Evaluator:
             self._envs = [gym.make(env_id) for _ in range(episodes)]
         self._seed = seed
 
+    @property
+    def max_episode_steps(self) -> int | None:
+        """The environment's time limit in steps, if it has one; without one an episode lasts until it terminates."""
+        return self._envs[0].spec.max_episode_steps
+
     def evaluate(self, model: BaseAlgorithm, deterministic: bool = True) -> list[Episode]:
         """Play every episode to its end.
 

@@ -57,5 +57,5 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         raise gym.error.DependencyNotInstalled("Box2D is not installed, run `pip install box2d`")
 
     monkeypatch.setattr(gym, "make", make)
-    with pytest.raises(UserError, match=r"sb3_entropic\[box2d\]"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[box2d\]'"):
         check_environment("LunarLander-v3", ALGORITHMS["dqn"])

@@ -3,6 +3,7 @@
 import inspect
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -10,6 +11,7 @@ from stable_baselines3 import SAC
 
 from sb3_entropic import MSAC
 from sb3_entropic.actor_critic.networks import ModuleNetworks
+from tests.test_parent_equality import ShiftedPolicy
 
 GAMMA, ALPHA = 0.9, 0.5
 
@@ -176,6 +178,11 @@ def test_alpha_outside_the_unit_interval_is_named(alpha):
         MSAC("MlpPolicy", "Pendulum-v1", munchausen_alpha=alpha, buffer_size=10)
 
 
+def test_an_alpha_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match="munchausen_alpha='much' is not a number"):
+        MSAC("MlpPolicy", "Pendulum-v1", munchausen_alpha="much", buffer_size=10)
+
+
 @pytest.mark.parametrize("name", ["munchausen_bound", "entropy_bound"])
 def test_a_bound_the_wrong_way_round_is_named(name):
     with pytest.raises(ValueError, match=rf"{name}=\(1, -1\) has low > high"):
@@ -187,21 +194,49 @@ def test_a_misspelt_argument_is_answered_by_the_nearest():
         MSAC("MlpPolicy", "Pendulum-v1", munchausen_alfa=0.5)
 
 
-def test_an_actor_without_a_density_is_named():
-    from tests.test_parent_equality import ShiftedActor, ShiftedPolicy
+def test_an_actor_whose_density_is_not_known_is_named():
+    with pytest.raises(ValueError, match="not known for ShiftedActor: keep the action_log_prob and action_dist"):
+        MSAC(ShiftedPolicy, "Pendulum-v1", buffer_size=10)
+    MSAC(ShiftedPolicy, "Pendulum-v1", buffer_size=10, munchausen_alpha=0)
 
-    class Opaque(ShiftedActor):
-        @property
-        def get_action_dist_params(self):
-            raise AttributeError
 
-    class OpaquePolicy(ShiftedPolicy):
-        def make_actor(self, features_extractor=None):
-            return Opaque(**self._update_features_extractor(self.actor_kwargs, features_extractor))
+def test_a_frozen_actor_stays_as_it_is():
+    model = MSAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=200, device="cpu")
+    model.actor.requires_grad_(False)
+    before = [parameter.clone() for parameter in model.actor.parameters()]
+    model.learn(120)
+    assert all(th.equal(p, b) for p, b in zip(model.actor.parameters(), before, strict=True))
+    assert model._n_updates > 0
 
-    with pytest.raises(ValueError, match="Opaque has no get_action_dist_params"):
-        MSAC(OpaquePolicy, "Pendulum-v1", buffer_size=10)
-    MSAC(OpaquePolicy, "Pendulum-v1", buffer_size=10, munchausen_alpha=0)
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float16, np.float64])
+def test_actions_of_other_types(dtype):
+    class Env(gym.Env):
+        observation_space = gym.spaces.Box(-1, 1, (2,))
+        action_space = gym.spaces.Box(-3, 3, (2,), dtype=dtype)
+
+        def reset(self, seed=None, options=None):
+            return np.zeros(2, dtype=np.float32), {}
+
+        def step(self, action):
+            return np.zeros(2, dtype=np.float32), float(np.sum(action)), False, False, {}
+
+    model = MSAC("MlpPolicy", Env(), policy_kwargs={"net_arch": [8]}, buffer_size=200, device="cpu").learn(120)
+    assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
+def test_a_forward_is_shared_only_for_the_same_noise(model, batch):
+    networks, noise = ModuleNetworks(model), model._draw_noise(batch)
+    first, again = (networks.act(batch.observations, noise.current)[0] for _ in range(2))
+    assert first is again
+    assert not th.equal(first, networks.act(batch.observations, noise.next)[0])
+
+
+def test_a_forward_without_gradient_is_made_again_where_one_is_wanted(model, batch):
+    networks = ModuleNetworks(model)
+    with th.no_grad():
+        assert not networks.gaussian(batch.observations)[0].requires_grad
+    assert networks.gaussian(batch.observations)[0].requires_grad
 
 
 def test_the_signature_is_sacs_and_then_ours():

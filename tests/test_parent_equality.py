@@ -68,12 +68,36 @@ class BatchNormExtractor(FlattenExtractor):
         return self.norm(super().forward(observations))
 
 
+class DropoutExtractor(FlattenExtractor):
+    """Its masks come from the generator that the actions' noise comes from."""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space)
+        self.dropout = th.nn.Dropout(0.2)
+
+    def forward(self, observations):
+        return self.dropout(super().forward(observations))
+
+
 class ShiftedActor(Actor):
     """A user's actor with a way of sampling that we know nothing of."""
 
     def action_log_prob(self, obs):
         actions, log_prob = super().action_log_prob(obs)
         return (actions * 0.9), log_prob + 0.1
+
+
+class CoarseActor(Actor):
+    """SB3's distribution with another guard against log(0)."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.action_dist.epsilon = 1e-2
+
+
+class CoarsePolicy(SACPolicy):
+    def make_actor(self, features_extractor=None):
+        return CoarseActor(**self._update_features_extractor(self.actor_kwargs, features_extractor)).to(self.device)
 
 
 class ShiftedPolicy(SACPolicy):
@@ -91,6 +115,8 @@ UNUSUAL = {
         "policy_kwargs": {**SMALL, "features_extractor_class": BatchNormExtractor, "share_features_extractor": True}
     },
     "an actor of one's own": {"policy": ShiftedPolicy},
+    "dropout": {"policy_kwargs": {**SMALL, "features_extractor_class": DropoutExtractor}},
+    "another epsilon": {"policy": CoarsePolicy},
     "one critic": {"policy_kwargs": {**SMALL, "n_critics": 1}},
     "another optimiser": {"policy_kwargs": {**SMALL, "optimizer_class": th.optim.RMSprop}},
     "rare target updates": {"target_update_interval": 4, "gradient_steps": 8, "train_freq": 8},

@@ -32,6 +32,9 @@ def test_trains_evaluates_and_saves(tmp_path, capsys):
         ("--algo msac --env Pendulum-v1 -p munchausen_bound=[1,-1]", "did you mean (-1, 1)"),
         ("--algo msac --env Pendulum-v1 --steps -5", "'-5' is not a whole number above 0"),
         ("--algo msac --env Pendulum-v1 --steps 1.5", "'1.5' is not a whole number above 0"),
+        ("--algo msac --env Pendulum-v1 --seed -1", "'-1' is not a whole number from 0"),
+        ("--algo msac --env Pendulum-v1 -p policy_kwargs=5", "msac on Pendulum-v1"),
+        ("--algo msac --env Pendulum-v1 -p n_timesteps=5", "the number of steps is --steps"),
         ("--algo msac --env Pendulum-v1 --sed 1", "did you mean '--seed'"),
         ("--algo msac --env Pendulum-v1 --device cuba", "msac on Pendulum-v1: Expected one of cpu, cuda"),
         ("--algo msac --env Pendulum-v1 --save .", "is a folder: name a file in it"),
@@ -49,6 +52,14 @@ def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, capsys)
     assert message in printed.err
     assert "Traceback" not in printed.err
     assert "steps, seed" not in printed.out, "refused before any training"
+
+
+def test_the_statistics_of_normalised_observations_are_saved_too(tmp_path, capsys):
+    path = tmp_path / "model.zip"
+    arguments = ["train", "--algo", "ppo", "--env", "Acrobot-v1", "--steps", "64", "--save", str(path), "-p", "n_steps=4"]
+    assert main(arguments) == 0
+    assert (tmp_path / "model.vecnormalize.pkl").is_file()
+    assert "VecNormalize.load" in capsys.readouterr().out
 
 
 def test_ctrl_c_saves_what_there_is(tmp_path):

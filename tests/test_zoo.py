@@ -6,6 +6,7 @@ import gymnasium as gym
 import pytest
 import torch as th
 import yaml
+from stable_baselines3.common.envs import SimpleMultiObsEnv
 
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.errors import UserError
@@ -37,7 +38,7 @@ def test_ours_start_from_the_parents_entry():
 
 
 def test_no_entry_means_sb3s_defaults():
-    assert load_hyperparameters(ALGORITHMS["msac"], "Reacher-v4") == {"policy": "MlpPolicy"}
+    assert load_hyperparameters(ALGORITHMS["msac"], "Reacher-v4") == {}
 
 
 def test_text_becomes_schedules_tuples_and_activations():
@@ -65,12 +66,22 @@ def test_text_becomes_schedules_tuples_and_activations():
         ({"policy_kwargs": {"activation_fn": "nn.Relu"}}, "did you mean 'ReLU'"),
         ({"munchausen_alpha": 2}, r"msac on Pendulum-v1: munchausen_alpha=2 is outside \[0, 1\]"),
         ({"munchausen_bound": [1, -1]}, "low > high"),
+        ({"policy_kwargs": 5}, "msac on Pendulum-v1"),
+        ({"n_envs": 0}, "n_envs=0 is not a whole number above 0"),
+        ({"normalize": {"a": 1}}, "unexpected keyword argument 'a'"),
+        ({"env": 3}, "no hyperparameter 'env'"),
+        ({"munchausen_alpha": "abc"}, "munchausen_alpha='abc' is not a number"),
         ({"policy": "MlpPolicie"}, "msac on Pendulum-v1: Policy MlpPolicie unknown"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(hyperparameters, message):
     with pytest.raises(HyperparameterError, match=message):
         make_model(ALGORITHMS["msac"], "Pendulum-v1", hyperparameters, buffer_size=10)
+
+
+def test_the_policy_suits_the_observations():
+    gym.register("Dict-v0", entry_point=lambda **_: SimpleMultiObsEnv(discrete_actions=False))
+    assert isinstance(make_model(ALGORITHMS["msac"], "Dict-v0", {}, buffer_size=10).observation_space, gym.spaces.Dict)
 
 
 def test_environments_are_counted_and_normalised():
@@ -87,13 +98,14 @@ def test_environments_are_counted_and_normalised():
         ("learning_rate=lin_3e-4", ("learning_rate", "lin_3e-4")),
         ("munchausen_bound=[-1, 1]", ("munchausen_bound", [-1, 1])),
         ("use_sde=true", ("use_sde", True)),
+        ("buffer_size=1e4", ("buffer_size", 10_000)),
     ],
 )
 def test_overrides(text, expected):
     assert parse_override(text) == expected
 
 
-@pytest.mark.parametrize("text", ["munchausen_alpha", "=1", "x=", "x=[1"])
+@pytest.mark.parametrize("text", ["munchausen_alpha", "=1", "x=", "x=[1", "seed=1", "msac.n_timesteps=5", "gamma=2001-01-01"])
 def test_what_is_no_override(text):
     with pytest.raises(UserError):
         parse_override(text)

@@ -24,7 +24,7 @@ def draw_learning_curves(board: Leaderboard, path: Path) -> None:
     :param path: file to write
     """
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
-    # By name, not by rank: an algorithm keeps its colour from one environment to the next.
+    # By name, not by rank: an algorithm keeps its colour when the ranking changes.
     colours = dict(zip(sorted(row.label for row in board.rows), itertools.cycle(COLOURS), strict=False))
     for row in (row for row in board.rows if row.summary):
         colour = colours[row.label]

@@ -21,20 +21,27 @@ class Row:
 
     :param label: the algorithm, with the hyperparameters that were overridden
     :param package: what implements it, with the version
-    :param scores: final evaluation return of every seed, in order of the seeds
+    :param seeds: the seeds that finished
+    :param scores: final evaluation return of each of them
     :param summary: their aggregate; ``None`` if every run failed
     :param steps_per_second: environment steps per second of training, the median over runs
     :param failures: number of runs that ended in an error
     :param curve: columns ``step``, ``iqm``, ``low``, ``high``
+    :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
+        ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``; and ``hours``, their wall time in all
+    :param overshoot: environment steps actually taken, where they are over 1 % more than the run asked for; else 0
     """
 
     label: str
     package: str
+    seeds: tuple[int, ...]
     scores: tuple[float, ...]
     summary: Aggregate | None
     steps_per_second: float
     failures: int
     curve: pd.DataFrame
+    provenance: dict[str, Any]
+    overshoot: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +64,15 @@ class Leaderboard:
     failures: tuple[tuple[str, str], ...]
 
 
-def build_leaderboards(store: Store, only: set[tuple[str, int]] | None = None) -> list[Leaderboard]:
-    """A leaderboard for each (environment, steps) pair that has a run.
+def build_leaderboards(store: Store) -> list[Leaderboard]:
+    """A leaderboard for each environment, number of steps and kind of evaluation that has a run.
 
     :param store: the runs
-    :param only: these pairs alone
     """
     tables: dict[tuple[str, int, int], list[dict[str, Any]]] = defaultdict(list)
     for record in store.records():
         spec = record["spec"]
-        if only is None or (spec["env"], spec["steps"]) in only:
-            tables[spec["env"], spec["steps"], spec["episodes"]].append(record)
+        tables[spec["env"], spec["steps"], spec["episodes"]].append(record)
     return [_leaderboard(store, *key, records) for key, records in sorted(tables.items())]
 
 
@@ -90,7 +95,8 @@ def _row(store: Store, label: str, records: list[dict[str, Any]]) -> Row:
     done = sorted((r for r in records if "error" not in r), key=lambda record: record["spec"]["seed"])
     package, failures = records[0]["spec"]["package"], len(records) - len(done)
     if not done:
-        return Row(label, package, (), None, float("nan"), failures, pd.DataFrame(columns=["step", "iqm", "low", "high"]))
+        empty = pd.DataFrame(columns=["step", "iqm", "low", "high"])
+        return Row(label, package, (), (), None, float("nan"), failures, empty, {})
     # (seeds, points): the mean return over an evaluation's episodes
     curves = pd.concat([store.evaluations(record) for record in done]).pivot_table(
         index="seed", columns="step", values="return", aggfunc="mean"
@@ -98,7 +104,19 @@ def _row(store: Store, label: str, records: list[dict[str, Any]]) -> Row:
     summary, iqm, low, high = aggregate(curves.to_numpy())
     rate = float(np.median([record["timesteps"] / record["train_seconds"] for record in done]))
     curve = pd.DataFrame({"step": curves.columns.to_numpy(), "iqm": iqm, "low": low, "high": high})
-    return Row(label, package, tuple(curves.iloc[:, -1].tolist()), summary, rate, failures, curve)
+    scores = tuple(curves.iloc[:, -1].tolist())
+    return Row(
+        label,
+        package,
+        tuple(curves.index.tolist()),
+        scores,
+        summary,
+        rate,
+        failures,
+        curve,
+        _provenance(done),
+        _overshoot(done),
+    )
 
 
 def _cautions(rows: list[Row], labels: list[str]) -> list[str]:
@@ -111,9 +129,33 @@ def _cautions(rows: list[Row], labels: list[str]) -> list[str]:
         cautions.append("The algorithms have different numbers of seeds.")
     if any(row.failures for row in rows):
         cautions.append("Some runs failed and are left out of the scores: see the list below the table.")
+    for name, what in (("commit", "commits"), ("versions", "package versions"), ("machine", "machines")):
+        if len({value for row in rows for value in row.provenance.get(name, ())}) > 1:
+            cautions.append(f"The runs are of different {what}: see the records.")
+    if any(row.overshoot for row in rows):
+        late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
+        cautions.append(f"An on-policy algorithm finishes its rollout, so it took more steps than the table says ({late}).")
     if len(set(labels)) < len(labels):
         cautions.append("An algorithm appears more than once: its rows differ in version, hyperparameters or evaluation.")
     return cautions
+
+
+def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The distinct values of every field, as text, so that runs of one origin give lists of one."""
+    fields = ("commit", "versions", "machine", "threads", "device", "command")
+    values = {name: sorted({_as_text(record.get(name)) for record in records}) for name in fields}
+    return {**values, "hours": round(sum(record.get("wall_seconds", 0.0) for record in records) / 3600, 3)}
+
+
+def _overshoot(records: list[dict[str, Any]]) -> int:
+    taken = max(record["timesteps"] for record in records)
+    return taken if taken > 1.01 * records[0]["spec"]["steps"] else 0
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in sorted(value.items()))
+    return str(value)
 
 
 def _last_line(error: str) -> str:

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.plan import as_file_name
 from benchmarks.report.figures import draw_learning_curves
 from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.store import replace_text
 
 COLUMNS = ("algorithm", "IQM", "95 % interval", "median", "mean", "n", "steps/s", "failed")
 
@@ -45,11 +47,11 @@ def write_report(boards: list[Leaderboard], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}
     for board in boards:
-        figures[board] = folder / f"learning-curve-{board.env.replace('/', '_')}-{board.steps}.png"
+        figures[board] = folder / f"learning-curve-{as_file_name(board.env)}-{board.steps}.png"
         draw_learning_curves(board, figures[board])
     markdown, data = folder / "leaderboard.md", folder / "leaderboard.json"
-    markdown.write_text("\n\n".join(_markdown(board, figures[board].name) for board in boards) + "\n")
-    data.write_text(json.dumps([_as_json(board) for board in boards], indent=1) + "\n")
+    replace_text(markdown, "\n\n".join(_markdown(board, figures[board].name) for board in boards) + "\n")
+    replace_text(data, json.dumps([_as_json(board) for board in boards], indent=1, allow_nan=False) + "\n")
     return [markdown, data, *figures.values()]
 
 
@@ -77,8 +79,19 @@ def _markdown(board: Leaderboard, figure: str) -> str:
     lines += ["", f"![Learning curves on {board.env}]({figure})", ""]
     lines += [f"- {caution}" for caution in board.cautions]
     lines += [f"- failed: {run}: `{error}`" for run, error in board.failures]
-    lines += ["- " + "; ".join(sorted(f"{row.label}: {row.package}" for row in board.rows)) + "."]
+    lines += [f"- {row.label}: {row.package}{_origin(row)}." for row in sorted(board.rows, key=lambda row: row.label)]
     return "\n".join(lines)
+
+
+def _origin(row: Row) -> str:
+    if not row.provenance:
+        return ""
+    p = row.provenance
+    seeds = f"seeds {row.seeds[0]} to {row.seeds[-1]}" if len(row.seeds) > 1 else f"seed {row.seeds[0]}"
+    commits = " and ".join(commit[:10] for commit in p["commit"])
+    return (
+        f", {seeds}, {p['hours']:.2f} hours on {' and '.join(p['machine'])}, commit {commits}, {' and '.join(p['versions'])}"
+    )
 
 
 def _as_json(board: Leaderboard) -> dict[str, Any]:
@@ -103,8 +116,10 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "algorithm": row.label,
         "package": row.package,
         "summary": summary,
+        "seeds": list(row.seeds),
         "scores": list(row.scores),
         "steps_per_second": None if math.isnan(row.steps_per_second) else row.steps_per_second,
         "failures": row.failures,
         "curve": curve.to_dict(orient="list"),
+        "provenance": row.provenance,
     }

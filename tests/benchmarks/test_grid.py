@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.run import execute
+from sb3_entropic.evaluation import Episode, Evaluator
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["-p", "policy_kwargs={net_arch: [8]}", "-p", "buffer_size=2000", "-p", "batch_size=16"]
@@ -103,8 +105,27 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path, capsys):
     assert main([*GRID, "--seeds", "2", "--steps", "300", "--out", str(out), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "2 runs; 600 steps to go" in printed
-    assert "--budget full" in printed
     assert not out.exists()
+
+
+def test_the_other_budgets_are_shown_in_the_users_words(capsys, monkeypatch):
+    arguments = ["run", "--env", "Pendulum-v1", "--algos", "msac", "--out", "here", "-p", "gamma=0.9", "--dry-run"]
+    monkeypatch.delenv("MAKELEVEL", raising=False)
+    assert main(arguments) == 0
+    expected = "full: python -m benchmarks run --env Pendulum-v1 --budget full --algos msac --out here -p gamma=0.9"
+    assert expected in capsys.readouterr().out
+    monkeypatch.setenv("MAKELEVEL", "1")
+    assert main(arguments) == 0
+    assert (
+        "full: make benchmark ENV=Pendulum-v1 BUDGET=full ALGOS=msac OUT=here ARGS='-p gamma=0.9'" in capsys.readouterr().out
+    )
+
+
+def test_an_evaluation_that_is_not_a_number_is_an_error(make_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, model: [Episode(0, float("nan"), 1)])
+    spec = make_spec(hyperparameters={"policy_kwargs": {"net_arch": [8]}, "buffer_size": 100})
+    with pytest.raises(FloatingPointError, match="step 50 is nan"):
+        execute(spec, tmp_path, lambda message: None)
 
 
 def test_the_same_run_gives_the_same_numbers(finished_grid, tmp_path):

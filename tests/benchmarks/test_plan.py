@@ -49,6 +49,14 @@ def test_overrides_are_part_of_the_label_and_of_the_key():
     assert plain.path != changed.path
 
 
+def test_the_order_of_overrides_does_not_matter():
+    one, other = (
+        make_plan(["Pendulum-v1"], ["msac"], seeds=1, overrides=overrides).runs[0]
+        for overrides in (["gamma=0.9", "tau=0.1"], ["tau=0.1", "gamma=0.9"])
+    )
+    assert one.path == other.path
+
+
 def test_an_override_for_one_algorithm_leaves_the_others():
     runs = {run.algo: run for run in make_plan(["Pendulum-v1"], ["msac", "sac"], seeds=1, overrides=["msac.gamma=0.9"]).runs}
     assert runs["msac"].hyperparameters["gamma"] == 0.9
@@ -74,7 +82,11 @@ def test_seeds_share_a_group_and_nothing_else_does(make_spec):
             "sac has no hyperparameter 'munchausen_alpha'",
         ),
         ({"envs": ["Pendulum-v1"], "algos": ["msac"], "overrides": ["munchausen_alpha=2"]}, r"outside \[0, 1\]"),
-        ({"envs": ["Pendulum-v1"], "algos": ["msac"], "overrides": ["tqc.gamma=0.9"]}, "'tqc', which is not in the grid"),
+        ({"envs": ["Pendulum-v1"], "overrides": ["tqc.gamma=0.9"]}, "'tqc', which is not in the grid"),
+        ({"envs": ["Pendulum-v1"], "overrides": ["munchausen_alpha=0.9"]}, "write msac.munchausen_alpha=0.9"),
+        ({"envs": ["Pendulum-v1"], "overrides": ["n_envs=0"]}, "n_envs=0 is not a whole number above 0"),
+        ({"envs": ["Pendulum-v1"], "overrides": ["n_timesteps=5"]}, "the number of steps is --steps"),
+        ({"envs": ["Pendulum-v1"], "overrides": ["msac.seed=5"]}, "seeds are --seed"),
         ({"envs": ["Pendulum-v1"], "overrides": ["gamma"]}, "write name=value"),
     ],
 )

@@ -3,6 +3,7 @@
 import io
 import json
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -31,6 +32,7 @@ def test_rows_are_ranked_and_complete(boards):
     assert (board.env, board.steps, board.episodes) == ("Pendulum-v1", 100, 3)
     sac, msac = board.rows
     assert (sac.label, msac.label) == ("sac", "msac")
+    assert msac.seeds == (0, 1, 2, 3, 4)
     assert msac.scores == (100.0, 101.0, 102.0, 103.0, 104.0)
     # five seeds: one is cut at each end
     assert msac.summary.iqm == pytest.approx(102.0)
@@ -70,6 +72,21 @@ def test_runs_that_differ_in_anything_but_the_seed_are_never_pooled(store, make_
     ]
     assert len({row.label for row in boards[1].rows}) == 2
     assert any("appears more than once" in caution for caution in boards[1].cautions)
+
+
+def test_different_origins_are_said(store, make_spec):
+    for seed, commit in enumerate(("aaa", "bbb")):
+        spec = make_spec(seed=seed)
+        folder = store.begin(spec)
+        rows = [{"seed": seed, "step": step, "return": 1.0} for step in (50, 100)]
+        pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
+        store.finish(spec, folder, {"timesteps": 120, "train_seconds": 1.0, "commit": commit, "wall_seconds": 1800.0})
+    (board,) = build_leaderboards(store)
+    assert any("different commits" in caution for caution in board.cautions)
+    assert not any("different machines" in caution for caution in board.cautions)
+    assert any("took more steps than the table says (msac 120)" in caution for caution in board.cautions)
+    assert board.rows[0].provenance["commit"] == ["aaa", "bbb"]
+    assert board.rows[0].provenance["hours"] == 1.0
 
 
 def test_an_algorithm_of_which_every_run_failed_is_still_there(store, make_spec, finish):

@@ -1,6 +1,7 @@
 """A run's record is whole or not there."""
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -39,7 +40,7 @@ def test_a_failure_is_recorded_and_forgotten_after_a_success(store, make_spec):
 def test_the_first_to_finish_a_run_is_kept(store, make_spec):
     spec = make_spec()
     mine, other = store.begin(spec), Store(store.out)
-    theirs = mine.with_name(".partial-seed-0-999999999")
+    theirs = mine.with_name(".partial-seed-0@elsewhere-1")
     theirs.mkdir()
     store.finish(spec, mine, {"who": "first"})
     other.finish(spec, theirs, {"who": "second"})
@@ -52,11 +53,14 @@ def test_sweeping_removes_what_the_dead_left_and_nothing_else(store, make_spec, 
     living = store.begin(make_spec())
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = living.with_name(f".partial-seed-2-{dead.pid}")
-    left.mkdir()
+    left = living.with_name(f".partial-seed-2@{platform.node()}-{dead.pid}")
+    others = [living.with_name(f".partial-seed-2@elsewhere-{dead.pid}"), living.with_name(".partial-of-a-stranger")]
+    for folder in (left, *others):
+        folder.mkdir()
     store.sweep()
     assert living.exists()
     assert not left.exists()
+    assert all(folder.exists() for folder in others), "another machine's process may be alive"
     assert store.is_finished(make_spec(seed=1))
 
 
@@ -68,6 +72,24 @@ def test_a_record_is_replaced_only_by_a_whole_one(store, make_spec, finish):
     store.finish(spec, folder, {"who": "second"}, replace=True)
     assert [record["who"] for record in store.records()] == ["second"]
     assert list((store.out / spec.path).parent.iterdir()) == [store.out / spec.path]
+
+
+def test_killed_while_replacing_the_earlier_record_comes_back(store, make_spec, finish):
+    spec = make_spec()
+    finish(spec, [1.0, 2.0])
+    final = store.out / spec.path
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    final.rename(final.with_name(f".partial-replaced-seed-0@{platform.node()}-{dead.pid}"))
+    store.sweep()
+    assert store.is_finished(spec)
+    assert [path.name for path in final.parent.iterdir()] == ["seed-0"]
+
+
+def test_a_failure_after_a_success_is_not_hidden(store, make_spec, finish):
+    finish(make_spec(), [1.0, 2.0])
+    store.fail(make_spec(), store.begin(make_spec()), "ValueError: no")
+    assert sorted("error" in record for record in store.records()) == [False, True]
 
 
 def test_a_plan_is_kept_as_a_file(store, make_spec):

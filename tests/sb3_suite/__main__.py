@@ -44,6 +44,8 @@ def main() -> int:
             continue
         folder = upstream_tests(ALGORITHMS[algorithm.parent].constructor.__module__.split(".")[0])
         present = [f"tests/test_{name}.py" for name in FILES if (folder / "tests" / f"test_{name}.py").is_file()]
+        if not present:
+            sys.exit(f"{folder.name} has none of the tests: did its layout change?")
         arguments = ["-p", "tests.sb3_suite.plugin", "-n", "auto", "-q", *sys.argv[1:]]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "SB3_SUITE_ALGORITHM": algorithm.name}
         completed = subprocess.run([sys.executable, "-m", "pytest", *arguments, *present], cwd=folder, env=environment)
