@@ -126,7 +126,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     _print_plan(plan, store, arguments, console)
     if arguments.dry_run:
         return 0
-    command = shlex.join(["python", "-m", "benchmarks", *arguments.words])
+    command = shlex.join(["python", "-m", "benchmarks", *_without_folder(arguments.words)])
     store.write_plan(plan, command)
     outcome = run_locally(plan, store, console, command, arguments.fresh, arguments.retry_failed)
     done = len(outcome.finished) + len(outcome.kept)
@@ -137,6 +137,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     if outcome.failed:
         console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; --retry-failed runs them again.")
     return 1 if outcome.failed else 0
+
+
+def _without_folder(words: list[str]) -> list[str]:
+    """The call without ``--out``: a folder of the user's machine determines no number."""
+    kept = [word for word, before in zip(words, ["", *words[:-1]], strict=True) if before != "--out"]
+    return [word for word in kept if word != "--out" and not word.startswith("--out=")]
 
 
 def _continue(arguments: argparse.Namespace) -> str:

@@ -74,6 +74,7 @@ def test_a_record_tells_where_its_numbers_come_from(finished_grid):
     assert record["threads"] == 1
     assert record["device"] == "cpu"
     assert record["command"].startswith("python -m benchmarks run --env Pendulum-v1")
+    assert str(out) not in record["command"], "a machine's path determines no number"
     assert {"python", "torch", "stable_baselines3", "sb3_entropic", "gymnasium"} <= record["versions"].keys()
     assert record["machine"]["cores"] == os.cpu_count()
     assert 0 < record["train_seconds"] <= record["wall_seconds"]
