@@ -12,13 +12,16 @@ from sb3_entropic.catalog import ALGORITHMS
 OURS = ALGORITHMS[os.environ["SB3_SUITE_ALGORITHM"]]
 PARENT = ALGORITHMS[OURS.parent].constructor
 
+# Upstream knows the class by its name, too: TensorBoard's default folder is called after it.
+OURS.constructor.__name__ = PARENT.__name__
+
 for package in (stable_baselines3, sb3_contrib):
     if hasattr(package, PARENT.__name__):
         setattr(package, PARENT.__name__, OURS.constructor)
 
 
 def pytest_report_header() -> str:
-    return f"upstream's {PARENT.__name__} is {OURS.constructor.__module__}.{OURS.constructor.__name__}"
+    return f"upstream's {PARENT.__name__} is {OURS.constructor.__module__}.{OURS.constructor.__qualname__}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
