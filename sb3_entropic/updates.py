@@ -57,8 +57,20 @@ def batch_elementwise_steps(optimizer: th.optim.Optimizer) -> None:
     """
     if type(optimizer) in (th.optim.Adam, th.optim.AdamW):
         for group in optimizer.param_groups:
-            if group["foreach"] is None and group["fused"] is None:
+            if len(group["params"]) > 1 and group["foreach"] is None and group["fused"] is None:
                 group["foreach"] = True
+
+
+def move_towards(targets: list[th.Tensor], sources: list[th.Tensor], tau: float) -> None:
+    """Polyak averaging in place, ``target = (1 - tau) target + tau source``, all tensors together; SB3's bits.
+
+    :param targets: parameters of the target networks
+    :param sources: parameters they follow, in the same order
+    :param tau: in [0, 1]; 1 copies
+    """
+    with th.no_grad():
+        th._foreach_mul_(targets, 1 - tau)
+        th._foreach_add_(targets, sources, alpha=tau)
 
 
 class MetricsMean:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch as th
+from stable_baselines3.common.utils import polyak_update
 
-from sb3_entropic.updates import MetricsMean, Update, batch_elementwise_steps
+from sb3_entropic.updates import MetricsMean, Update, batch_elementwise_steps, move_towards
 
 
 @pytest.fixture
@@ -51,6 +52,17 @@ def test_metrics_are_averaged_over_steps():
     for value in (1.0, 2.0, 6.0):
         means.add({"loss": th.tensor([value], requires_grad=True), "other": th.tensor(0.5)})
     assert means.fetch() == {"loss": 3.0, "other": 0.5}
+
+
+def test_targets_move_as_sb3s_do():
+    th.manual_seed(0)
+    sources, ours = [th.randn(5, 3), th.randn(7)], [th.randn(5, 3), th.randn(7)]
+    theirs = [target.clone() for target in ours]
+    for tau in (0.005, 0.3, 0.0, 1.0):
+        move_towards(ours, sources, tau)
+        polyak_update(sources, theirs, tau)
+        assert all(th.equal(our, their) for our, their in zip(ours, theirs, strict=True))
+    assert all(th.equal(our, source) for our, source in zip(ours, sources, strict=True)), "tau=1 copies"
 
 
 @pytest.mark.parametrize("kind", [th.optim.Adam, th.optim.AdamW])

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
 from sb3_entropic.operators import soft_td_target
 from sb3_entropic.temperature import temperature_loss
-from sb3_entropic.updates import MetricsMean, Update, batch_elementwise_steps
+from sb3_entropic.updates import MetricsMean, Update, batch_elementwise_steps, move_towards
 
 
 class ActorCriticLoop:
@@ -91,7 +91,7 @@ class ActorCriticLoop:
             means.add(metrics)
 
             if gradient_step % self.target_update_interval == 0:
-                polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+                move_towards(list(self.critic_target.parameters()), list(self.critic.parameters()), self.tau)
                 polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
         self._n_updates += gradient_steps
