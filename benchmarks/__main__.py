@@ -227,8 +227,8 @@ def _estimate(plan: Plan, todo: list[RunSpec], paces: dict[str, Pace]) -> str:
 
 
 def _command(arguments: argparse.Namespace, budget: str) -> str:
-    """The call that runs another budget with all else the same, in the words the user used: make's or Python's."""
-    kept = {"algos": arguments.algos, "seeds": arguments.seeds, "workers": arguments.workers, "out": arguments.out}
+    """The call that runs another budget, with its own seeds and steps, in the words the user used: make's or Python's."""
+    kept = {"algos": arguments.algos, "workers": arguments.workers, "out": arguments.out}
     kept = {name: str(value) for name, value in kept.items() if value is not None and value != DEFAULT_OUT}
     parameters = [word for text in arguments.param for word in ("-p", text)]
     if "MAKELEVEL" in os.environ:
