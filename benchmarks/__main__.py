@@ -135,7 +135,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         return 130
     _write_and_show(store, plan.experiments, console)
     if outcome.failed:
-        console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; --retry-failed runs them again.")
+        option = "ARGS=--retry-failed" if "MAKELEVEL" in os.environ else "--retry-failed"
+        console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; {option} runs them again.")
     return 1 if outcome.failed else 0
 
 
