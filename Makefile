@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 test: $(READY)  ## the tests, under 10 minutes on two cores
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not learning"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not learning"
 
 test-learning: $(READY)  ## the tests that train to a score, longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m learning
