@@ -6,8 +6,9 @@ environments, saving and logging stay as they are.
 
 from importlib.metadata import version
 
-from sb3_entropic.actor_critic import MSAC
+from sb3_entropic.actor_critic import MSAC, DiscreteSAC
+from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
 __version__ = version("sb3_entropic")
 
-__all__ = ["MSAC", "__version__"]
+__all__ = ["ALDQN", "CVIDQN", "DPP", "MDQN", "MIQN", "MQRDQN", "MSAC", "DiscreteSAC", "MoDQN", "SoftDQN", "__version__"]

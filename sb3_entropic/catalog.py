@@ -13,8 +13,9 @@ import stable_baselines3
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_entropic.actor_critic import MSAC
+from sb3_entropic.actor_critic import MSAC, DiscreteSAC
 from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
         Algorithm("msac", MSAC, _BOX, "SAC with the bounded log-policy of the replayed action as a bonus", parent="sac"),
+        Algorithm("softdqn", SoftDQN, _DISCRETE, "DQN with a soft maximum: soft Q-learning", parent="dqn"),
+        Algorithm("mdqn", MDQN, _DISCRETE, "soft DQN with the log-policy of the replayed action as a bonus", parent="dqn"),
+        Algorithm("cvidqn", CVIDQN, _DISCRETE, "Conservative Value Iteration: Munchausen DQN with mellowmax", parent="dqn"),
+        Algorithm("aldqn", ALDQN, _DISCRETE, "Advantage Learning: DQN with larger action gaps", parent="dqn"),
+        Algorithm("dpp", DPP, _DISCRETE, "Dynamic Policy Programming: a KL penalty and no entropy", parent="dqn"),
+        Algorithm("modqn", MoDQN, _DISCRETE, "Momentum DQN: acts on an average of Q-functions", parent="dqn"),
+        Algorithm("mqrdqn", MQRDQN, _DISCRETE, "Munchausen QR-DQN: fixed quantiles of the return", parent="qrdqn"),
+        Algorithm("miqn", MIQN, _DISCRETE, "Munchausen IQN: sampled quantiles of the return", parent="qrdqn"),
+        Algorithm("discretesac", DiscreteSAC, _DISCRETE, "SAC with a categorical policy and exact expectations", parent="sac"),
         Algorithm("sac", stable_baselines3.SAC, _BOX, "Soft Actor-Critic"),
         Algorithm("tqc", sb3_contrib.TQC, _BOX, "SAC with truncated quantile critics"),
         Algorithm("dqn", stable_baselines3.DQN, _DISCRETE, "Deep Q-Network"),

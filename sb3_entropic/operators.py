@@ -3,17 +3,18 @@
 None of them holds state, syncs with the host or branches on a tensor's values, so each can be differentiated,
 compiled and vectorised over seeds.
 
-Notation: ``u`` is the Gaussian action before the squash, ``a = tanh(u)`` the action SB3 stores, both of shape
-``(batch, action_dim)``; log-densities have shape ``(batch,)`` and are in nats.
+Discrete actions are the last dimension of ``values``, ``(..., n_actions)``. A temperature is in reward units: a number
+> 0 or a tensor that broadcasts against the result. Every function shifts by the largest value before it divides by the
+temperature, so ``temperature -> 0`` loses no digits.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch as th
-from torch.nn import functional as F
 
 Bound = Callable[[th.Tensor], th.Tensor]
 """An elementwise function that limits a term of the critic target, in reward units."""
@@ -21,74 +22,165 @@ Bound = Callable[[th.Tensor], th.Tensor]
 BoundLike = Sequence[float] | Bound | None
 """What a user may write for a :data:`Bound`: ``None``, ``(low, high)`` or a callable."""
 
-LOG_SQRT_2PI = math.log(math.sqrt(2 * math.pi))
+SoftValue = Literal["lse", "mellowmax", "boltzmann", "max"]
+"""The value ``m q`` of a state in the gap-increasing family: see :func:`soft_value`."""
+
+Temperature = th.Tensor | float
 
 
-def gaussian_log_prob(u: th.Tensor, mean: th.Tensor, std: th.Tensor) -> th.Tensor:
-    """Log-density of a diagonal Gaussian, summed over action dimensions.
+def log_sum_exp(values: th.Tensor, temperature: Temperature) -> th.Tensor:
+    """``temperature * log sum_a exp(q_a / temperature)``: the largest ``<pi, q> + temperature * H(pi)`` over policies.
 
-    :param u: point, ``(batch, action_dim)``
-    :param mean: ``(batch, action_dim)``
-    :param std: standard deviation > 0, ``(batch, action_dim)``
-    :return: ``(batch,)``
+    Within ``[max q, max q + temperature log n_actions]``; ``temperature -> 0`` gives the max. Its gradient is
+    :func:`boltzmann_policy`.
+
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0
+    :return: ``(...,)``
     """
-    # The order of operations is that of torch.distributions.Normal, so that a loss built on this has SAC's bits.
-    return (-((u - mean) ** 2) / (2 * std**2) - std.log() - LOG_SQRT_2PI).sum(dim=1)
+    largest = values.amax(-1, keepdim=True).detach()
+    return largest.squeeze(-1) + temperature * th.logsumexp((values - largest) / temperature, dim=-1)
 
 
-def tanh_log_det(u: th.Tensor) -> th.Tensor:
-    """``log |d tanh(u) / du| = log(1 - tanh(u)^2)``, elementwise and stable for any ``u``.
+def mellowmax(values: th.Tensor, temperature: Temperature) -> th.Tensor:
+    """:func:`log_sum_exp` with the mean in place of the sum (arXiv 1612.05628, eq. 1).
 
-    Written as ``2 (log 2 - u - softplus(-2u))``: for large ``|u|`` it tends to ``2 log 2 - 2|u|``, where the direct
-    form ``log(1 - tanh(u)^2 + 1e-6)`` saturates at -13.8 (8.8 nats off at ``|u| = 12``).
+    Within ``[mean q, max q]``: ``temperature -> 0`` gives the max, ``temperature -> inf`` the mean.
 
-    :param u: any shape
-    :return: same shape, <= 0
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0
+    :return: ``(...,)``
     """
-    return 2.0 * (math.log(2.0) - u - F.softplus(-2.0 * u))
+    return log_sum_exp(values, temperature) - temperature * math.log(values.shape[-1])
 
 
-def unsquash(action: th.Tensor, margin: float = 1e-6) -> th.Tensor:
-    """``atanh`` of an action, after moving it at least ``margin`` inside (-1, 1).
+def boltzmann_policy(values: th.Tensor, temperature: Temperature) -> th.Tensor:
+    """``softmax(q / temperature)``, the policy that :func:`log_sum_exp` is the value of.
 
-    :param action: in [-1, 1], any shape; a saturated action (exactly +-1) maps to about +-7.25
-    :param margin: distance kept from +-1
-    :return: finite, same shape
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0; ``-> 0`` gives the greedy policy, shared evenly where values tie
+    :return: probabilities, ``(..., n_actions)``
     """
-    return th.atanh(action.clamp(-1.0 + margin, 1.0 - margin))
+    return th.softmax((values - values.amax(-1, keepdim=True)) / temperature, dim=-1)
 
 
-def squashed_gaussian_log_prob(u: th.Tensor, mean: th.Tensor, std: th.Tensor) -> th.Tensor:
-    """Exact log-density of ``a = tanh(u)``, ``u ~ N(mean, std^2)``, given ``u`` (SAC, arXiv 1801.01290, eq. 21).
+def scaled_log_softmax(values: th.Tensor, temperature: Temperature) -> th.Tensor:
+    """``temperature * log softmax(q / temperature) = q - log_sum_exp(q) <= 0``, without ever taking the log of a probability.
 
-    The density is one on (-1, 1)^action_dim: it is unbounded above, so its logarithm may well be positive.
+    ``temperature -> 0`` gives ``q - max q``.
 
-    :param u: action before the squash (see :func:`unsquash`), ``(batch, action_dim)``
-    :param mean: ``(batch, action_dim)``
-    :param std: standard deviation > 0, ``(batch, action_dim)``
-    :return: ``(batch,)``
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0
+    :return: reward units, ``(..., n_actions)``
     """
-    return gaussian_log_prob(u, mean, std) - tanh_log_det(u).sum(dim=1)
+    shifted = values - values.amax(-1, keepdim=True)
+    return shifted - temperature * th.logsumexp(shifted / temperature, dim=-1, keepdim=True)
 
 
-def sample_squashed_gaussian(
-    mean: th.Tensor, std: th.Tensor, noise: th.Tensor, epsilon: float = 1e-6
-) -> tuple[th.Tensor, th.Tensor]:
-    """A reparameterised action ``tanh(mean + noise * std)`` and its log-density, with SB3's squash correction.
+def boltzmann_mean(values: th.Tensor, temperature: Temperature) -> th.Tensor:
+    """``sum_a softmax(q / temperature)_a q_a``, the value of the Boltzmann policy without its entropy.
 
-    SB3 corrects by ``log(1 - a^2 + epsilon)``; the actor and the target terms keep that, so that an algorithm with its
-    entropic term off is its SB3 parent to the bit. For a *given* action use :func:`squashed_gaussian_log_prob`.
+    Within ``[mean q, max q]``, but not a non-expansion: alone it makes no contraction (arXiv 1612.05628, section 3).
+    It is what Dynamic Policy Programming backs up (Azar et al., JMLR 13, eq. 15).
 
-    :param mean: ``(batch, action_dim)``
-    :param std: standard deviation > 0, ``(batch, action_dim)``
-    :param noise: standard normal, ``(batch, action_dim)``
-    :param epsilon: SB3's guard against ``log(0)``
-    :return: action in (-1, 1), ``(batch, action_dim)``, and log-density ``(batch,)``
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0; ``-> 0`` gives the max
+    :return: ``(...,)``
     """
-    u = mean + noise * std
-    action = th.tanh(u)
-    log_prob = gaussian_log_prob(u, mean, std)
-    return action, log_prob - th.sum(th.log(1 - action**2 + epsilon), dim=1)
+    return (boltzmann_policy(values, temperature) * values).sum(-1)
+
+
+def soft_value(values: th.Tensor, temperature: Temperature, kind: SoftValue) -> th.Tensor:
+    """The value of a state, by name: ``"lse"``, ``"mellowmax"``, ``"boltzmann"`` (mean) or ``"max"``.
+
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0; ``"max"`` does not read it
+    :param kind: which
+    :return: ``(...,)``
+    """
+    if kind == "max":
+        return values.amax(-1)
+    return {"lse": log_sum_exp, "mellowmax": mellowmax, "boltzmann": boltzmann_mean}[kind](values, temperature)
+
+
+def regularised_advantage(values: th.Tensor, temperature: Temperature, kind: SoftValue) -> th.Tensor:
+    """``q(s, a) - m q(s)``: for ``"lse"`` the scaled log-policy, for ``"max"`` the negated action gap.
+
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0
+    :param kind: which value ``m``, see :func:`soft_value`
+    :return: reward units, ``(..., n_actions)``; ``<= 0`` for ``"lse"`` and ``"max"``, else at most
+        ``temperature * log n_actions``
+    """
+    if kind == "lse":
+        return scaled_log_softmax(values, temperature)
+    shifted = values - values.amax(-1, keepdim=True)
+    return shifted - soft_value(shifted, temperature, kind).unsqueeze(-1)
+
+
+def policy_value(returns: th.Tensor, preferences: th.Tensor, temperature: Temperature, kind: SoftValue) -> th.Tensor:
+    """The value of a state where one table says how to act and another what it is worth.
+
+    ``policy_value(q, q) = soft_value(q)``. With the policy of the online network and the values of the target network it
+    is double Q-learning (arXiv 1509.06461), with the quantiles of a return distribution, one value for each quantile.
+
+    ::
+
+        max         returns(argmax preferences)
+        boltzmann   sum_a pi(a) returns(a)                               pi = softmax(preferences / temperature)
+        lse         sum_a pi(a) (returns(a) - temperature log pi(a))
+        mellowmax   lse - temperature log n_actions
+
+    :param returns: ``(batch, n_quantiles, n_actions)``
+    :param preferences: ``(batch, n_actions)``
+    :param temperature: reward units, > 0
+    :param kind: see :func:`soft_value`
+    :return: ``(batch, n_quantiles)``
+    """
+    if kind == "max":
+        greedy = preferences.argmax(dim=1)[:, None, None].expand(-1, returns.shape[1], 1)
+        return returns.gather(dim=2, index=greedy).squeeze(dim=2)
+    policy = boltzmann_policy(preferences, temperature).unsqueeze(1)
+    if kind == "boltzmann":
+        return (policy * returns).sum(-1)
+    log_policy = scaled_log_softmax(preferences, temperature).unsqueeze(1)
+    shift = temperature * math.log(preferences.shape[1]) if kind == "mellowmax" else 0.0
+    return (policy * (returns - log_policy)).sum(-1) - shift
+
+
+def policy_entropy(values: th.Tensor, temperature: Temperature) -> th.Tensor:
+    """Entropy of ``softmax(q / temperature)``.
+
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0; ``-> 0`` gives 0, ``-> inf`` gives ``log n_actions``
+    :return: nats, ``(...,)``
+    """
+    log_policy = scaled_log_softmax(values, temperature) / temperature
+    return -(log_policy.exp() * log_policy).sum(-1)
+
+
+def action_gap(values: th.Tensor) -> th.Tensor:
+    """How far the best action's value is above the second best's (arXiv 1512.04860).
+
+    :param values: ``(..., n_actions)``; with a single action the gap is 0
+    :return: reward units, >= 0, ``(...,)``
+    """
+    best = values.topk(min(2, values.shape[-1]), dim=-1).values
+    return best[..., 0] - best[..., -1]
+
+
+def sample_boltzmann(values: th.Tensor, temperature: Temperature, uniform: th.Tensor) -> th.Tensor:
+    """An action of ``softmax(q / temperature)`` for given noise, by the Gumbel-max trick.
+
+    :param values: ``(..., n_actions)``
+    :param temperature: reward units, > 0
+    :param uniform: uniform on [0, 1), shape of ``values``
+    :return: action indices, ``(...,)``
+    """
+    # 1 - u is in (0, 1], so the inner logarithm is finite; the outer one's guard is below the resolution of u.
+    exponential = -th.log1p(-uniform) + th.finfo(uniform.dtype).tiny
+    shifted = (values - values.amax(-1, keepdim=True)) / temperature
+    return (shifted - exponential.log()).argmax(-1)
 
 
 def scaled_log_policy(log_prob: th.Tensor, temperature: th.Tensor, target_entropy: float) -> th.Tensor:

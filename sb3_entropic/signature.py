@@ -13,7 +13,9 @@ Class = TypeVar("Class", bound=type)
 
 
 def extends(parent: type) -> Callable[[Class], Class]:
-    """Give a subclass's constructor the parent's parameters in their order, then its own keyword-only ones.
+    """Give a subclass's constructor the parent's parameters in their order, then the keyword-only ones of ours.
+
+    Ours are those of every class between the two, the subclass's own defaults first.
 
     ``help``, editors and ``inspect.signature`` then show every argument, and a misspelt one is answered by the nearest.
 
@@ -21,10 +23,12 @@ def extends(parent: type) -> Callable[[Class], Class]:
     """
 
     def decorate(cls: Class) -> Class:
-        own = inspect.signature(cls.__init__)
-        ours = [p for p in own.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        ours: dict[str, inspect.Parameter] = {}
+        for base in reversed(cls.__mro__[: cls.__mro__.index(parent)]):
+            own = inspect.signature(base.__init__).parameters.values() if "__init__" in vars(base) else ()
+            ours.update({p.name: p for p in own if p.kind is p.KEYWORD_ONLY})
         signature = inspect.signature(parent.__init__)
-        signature = signature.replace(parameters=[*signature.parameters.values(), *ours])
+        signature = signature.replace(parameters=[*signature.parameters.values(), *ours.values()])
         construct = cls.__init__
 
         @functools.wraps(construct)
@@ -34,6 +38,28 @@ def extends(parent: type) -> Callable[[Class], Class]:
             construct(self, *args, **kwargs)
 
         __init__.__signature__ = signature  # type: ignore[attr-defined]
+        cls.__init__ = __init__  # type: ignore[misc]
+        return cls
+
+    return decorate
+
+
+def preset(**defaults: Any) -> Callable[[Class], Class]:
+    """Give a subclass's constructor other defaults than its parent's, and show them in its signature.
+
+    :param defaults: keyword-only arguments of the parent and their values
+    """
+
+    def decorate(cls: Class) -> Class:
+        construct = cls.__init__
+        signature = inspect.signature(construct)
+        changed = [p.replace(default=defaults.get(p.name, p.default)) for p in signature.parameters.values()]
+
+        @functools.wraps(construct)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            construct(self, *args, **{**defaults, **kwargs})
+
+        __init__.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
         cls.__init__ = __init__  # type: ignore[misc]
         return cls
 

@@ -23,14 +23,16 @@ Loss = Callable[[Any, Any, Any], tuple[th.Tensor, Metrics]]
 class Update:
     """One entry of an algorithm's list of updates.
 
-    :param name: what is updated; its loss is logged as ``train/<name>_loss``
+    :param name: what is updated; its loss is logged as ``train/<name>_loss``, or ``train/loss`` if the name is empty
     :param optimizer: holds the parameters that are updated, and only those receive a gradient
     :param loss: see :data:`Loss`
+    :param max_grad_norm: the gradient's norm over all parameters is clipped to this; ``None`` for no limit
     """
 
     name: str
     optimizer: th.optim.Optimizer
     loss: Loss
+    max_grad_norm: float | None = None
 
     @property
     def parameters(self) -> list[th.Tensor]:
@@ -45,8 +47,10 @@ class Update:
         if parameters := self.parameters:
             for parameter, gradient in zip(parameters, th.autograd.grad(loss, parameters, allow_unused=True), strict=True):
                 parameter.grad = gradient
+            if self.max_grad_norm is not None:
+                th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             self.optimizer.step()
-        return {f"{self.name}_loss": loss.detach(), **metrics}
+        return {f"{self.name}_loss" if self.name else "loss": loss.detach(), **metrics}
 
 
 def batch_elementwise_steps(optimizer: th.optim.Optimizer) -> None:

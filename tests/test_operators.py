@@ -1,102 +1,260 @@
-"""The shared maths against torch, quadrature and constants worked out by hand."""
+"""The shared maths: identities of the discrete operators as properties, the rest by hand."""
 
 import math
 
 import pytest
 import torch as th
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
-from torch.distributions import Independent, Normal, TransformedDistribution
-from torch.distributions.transforms import TanhTransform
 
 from sb3_entropic.operators import (
+    action_gap,
     as_bound,
-    sample_squashed_gaussian,
+    boltzmann_mean,
+    boltzmann_policy,
+    log_sum_exp,
+    mellowmax,
+    policy_entropy,
+    policy_value,
+    regularised_advantage,
+    sample_boltzmann,
     scaled_log_policy,
+    scaled_log_softmax,
     soft_td_target,
-    squashed_gaussian_log_prob,
-    tanh_log_det,
-    unsquash,
+    soft_value,
 )
 
+KINDS = ("lse", "mellowmax", "boltzmann", "max")
+
 finite = st.floats(-50, 50)
-actions = st.lists(st.floats(-0.999, 0.999), min_size=1, max_size=6)
+temperatures = st.floats(1e-3, 1e3)
+tables = st.lists(finite, min_size=1, max_size=8).map(lambda values: th.tensor(values, dtype=th.float64))
+seeds = st.integers(0, 2**31)
 
 
-def test_tanh_log_det_has_the_values_worked_out_by_hand():
-    u = th.tensor([0.0, 1.0, 12.0, -12.0, 20.0], dtype=th.float64)
-    # log(1 - tanh(1)^2) = log(0.4199743416) and, for large |u|, 2 log 2 - 2 |u|
-    expected = th.tensor([0.0, -0.8675616609, -22.6137056389, -22.6137056389, -38.6137056389], dtype=th.float64)
-    assert th.allclose(tanh_log_det(u), expected, atol=1e-8)
+def random_policy(n_actions, seed):
+    weights = th.rand(n_actions, dtype=th.float64, generator=th.Generator().manual_seed(seed)) + 1e-3
+    return weights / weights.sum()
 
 
-def test_the_direct_form_would_be_nearly_nine_nats_off():
-    direct = math.log(1 - math.tanh(12.0) ** 2 + 1e-6)
-    assert direct - tanh_log_det(th.tensor(12.0)).item() == pytest.approx(8.8, abs=0.01)
+def close(one, other, tolerance=1e-10):
+    """Within the tolerance, relative to the size of what is compared where that is above 1."""
+    return th.allclose(th.as_tensor(one), th.as_tensor(other), rtol=tolerance, atol=tolerance)
 
 
-@given(finite)
-def test_tanh_log_det_is_even_and_never_positive(u):
-    there, back = tanh_log_det(th.tensor([u, -u], dtype=th.float64)).tolist()
-    # softplus drops terms of exp(-20)
-    assert there == pytest.approx(back, abs=1e-8)
-    assert there <= 1e-12
+@given(tables, temperatures)
+def test_i1_bounds_of_the_soft_values(q, temperature):
+    slack = 1e-10 * (1 + temperature)
+    log_n = math.log(len(q))
+    assert q.max() - slack <= log_sum_exp(q, temperature) <= q.max() + temperature * log_n + slack
+    assert q.mean() - slack <= mellowmax(q, temperature) <= q.max() + slack
+    assert q.mean() - slack <= boltzmann_mean(q, temperature) <= q.max() + slack
 
 
-def test_log_density_agrees_with_torch_below_eight():
-    generator = th.Generator().manual_seed(0)
-    mean, std = th.randn(500, 3, generator=generator).double(), th.rand(500, 3, generator=generator).double() + 0.05
-    u = th.linspace(-7.99, 7.99, 1500).reshape(500, 3).double()
-    squash = TanhTransform(cache_size=1)
-    reference = TransformedDistribution(Independent(Normal(mean, std), 1), [squash])
-    # The transform's cache hands torch the exact u back: atanh(tanh(u)) would lose it from about |u| = 6.
-    assert th.allclose(squashed_gaussian_log_prob(u, mean, std), reference.log_prob(squash(u)), atol=1e-4, rtol=0)
+@given(tables, temperatures, seeds)
+def test_i2_and_16c_what_a_policy_loses_to_the_soft_value_is_its_kl_to_the_boltzmann_policy(q, temperature, seed):
+    policy = random_policy(len(q), seed)
+    value = (policy * (q - temperature * policy.log())).sum()
+    scaled_kl = (policy * (temperature * policy.log() - scaled_log_softmax(q, temperature))).sum()
+    loss = log_sum_exp(q, temperature) - value
+    assert close(loss, scaled_kl, 1e-10 * (1 + temperature))
+    assert loss >= -1e-10 * (1 + temperature)
 
 
-@pytest.mark.parametrize("u", [20.0, -20.0])
-def test_log_density_and_its_gradient_are_finite_far_out(u):
-    mean, std = th.zeros(1, 1, requires_grad=True), th.full((1, 1), 0.3, requires_grad=True)
-    point = th.full((1, 1), u, requires_grad=True)
-    log_prob = squashed_gaussian_log_prob(point, mean, std)
-    gradients = th.autograd.grad(log_prob.sum(), (point, mean, std))
-    assert th.isfinite(log_prob).all()
-    assert all(th.isfinite(gradient).all() for gradient in gradients)
+@given(tables, temperatures)
+def test_16c_the_boltzmann_policy_loses_nothing(q, temperature):
+    value = boltzmann_mean(q, temperature) + temperature * policy_entropy(q, temperature)
+    assert close(value, log_sum_exp(q, temperature), 1e-10 * (1 + temperature))
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.5), (0.8, 0.3), (-0.5, 1.0)])
-def test_density_integrates_to_one(mean, std):
-    action = th.linspace(-1, 1, 400_001, dtype=th.float64)[1:-1]
-    u = th.atanh(action).reshape(-1, 1)
-    density = squashed_gaussian_log_prob(u, th.full_like(u, mean), th.full_like(u, std)).exp()
-    assert th.trapezoid(density, action).item() == pytest.approx(1.0, abs=1e-4)
+def test_16c_any_other_policy_loses_something():
+    q, temperature = th.tensor([1.0, 0.5, -0.3], dtype=th.float64), 0.7
+    other = boltzmann_policy(q + th.tensor([0.1, 0.0, 0.0]), temperature)
+    value = (other * (q - temperature * other.log())).sum()
+    assert log_sum_exp(q, temperature) - value > 1e-4
 
 
-@given(actions)
-def test_unsquash_inverts_tanh_inside_the_margin(values):
-    action = th.tensor(values, dtype=th.float64)
-    assert th.allclose(th.tanh(unsquash(action)), action, atol=1e-12)
+@given(tables, temperatures)
+def test_i3_the_gradient_of_log_sum_exp_is_the_boltzmann_policy(q, temperature):
+    q = q.clone().requires_grad_()
+    (gradient,) = th.autograd.grad(log_sum_exp(q, temperature), q)
+    assert close(gradient, boltzmann_policy(q.detach(), temperature))
 
 
-def test_unsquash_keeps_saturated_actions_finite():
-    # atanh(1 - 1e-6) = 0.5 log(1999999) = 7.2543
-    expected = th.tensor([7.2543, -7.2543], dtype=th.float64)
-    assert th.allclose(unsquash(th.tensor([1.0, -1.0], dtype=th.float64)), expected, atol=1e-4)
-    assert th.isfinite(unsquash(th.tensor([1.0, -1.0]))).all()
+@given(tables)
+def test_i4_limits_in_the_temperature(q):
+    for kind in KINDS:
+        assert close(soft_value(q, 1e-12, kind), q.max(), 1e-10)
+    # The next term of the expansion is var(q) / (2 temperature) <= 2500 / 2e9.
+    assert close(mellowmax(q, 1e9), q.mean(), 1e-5)
+    assert close(log_sum_exp(q, 1e9) - 1e9 * math.log(len(q)), q.mean(), 1e-5)
+    assert close(boltzmann_mean(q, 1e9), q.mean(), 1e-5)
 
 
-def test_sampling_has_the_bits_of_sb3():
-    th.manual_seed(0)
-    mean, log_std = th.randn(64, 3, requires_grad=True), th.randn(64, 3, requires_grad=True)
-    th.manual_seed(1)
-    theirs = SquashedDiagGaussianDistribution(3).log_prob_from_params(mean, log_std)
-    th.manual_seed(1)
-    ours = sample_squashed_gaussian(mean, log_std.exp(), th.empty(64, 3).normal_())
-    for our, their in zip(ours, theirs, strict=True):
-        assert th.equal(our, their)
-    of_ours = th.autograd.grad(ours[0].sum() + ours[1].mean(), (mean, log_std), retain_graph=True)
-    of_theirs = th.autograd.grad(theirs[0].sum() + theirs[1].mean(), (mean, log_std))
-    assert all(th.equal(our, their) for our, their in zip(of_ours, of_theirs, strict=True))
+@given(tables, temperatures, finite)
+def test_i5_a_shift_of_all_values(q, temperature, shift):
+    for kind in KINDS:
+        assert close(soft_value(q + shift, temperature, kind), soft_value(q, temperature, kind) + shift)
+        assert close(regularised_advantage(q + shift, temperature, kind), regularised_advantage(q, temperature, kind))
+    assert close(scaled_log_softmax(q + shift, temperature), scaled_log_softmax(q, temperature))
+    # A rounding of q by 1e-14 moves q / temperature by up to 1e-11.
+    assert close(boltzmann_policy(q + shift, temperature), boltzmann_policy(q, temperature))
+
+
+@given(tables, temperatures, st.floats(1e-2, 1e2))
+def test_i6_a_change_of_reward_units(q, temperature, scale):
+    for kind in KINDS:
+        assert close(soft_value(scale * q, scale * temperature, kind), scale * soft_value(q, temperature, kind), 1e-9)
+    assert close(boltzmann_policy(scale * q, scale * temperature), boltzmann_policy(q, temperature))
+
+
+@given(tables, temperatures)
+def test_the_scaled_log_policy_is_the_log_of_the_policy(q, temperature):
+    log_policy = scaled_log_softmax(q, temperature)
+    assert (log_policy <= 1e-12 * temperature).all()
+    assert close((log_policy / temperature).exp(), boltzmann_policy(q, temperature))
+    assert close(q - log_policy, log_sum_exp(q, temperature).expand_as(q), 1e-10 * (1 + temperature))
+
+
+@given(tables, temperatures)
+def test_an_advantage_is_what_a_value_falls_short_of_its_state(q, temperature):
+    for kind in KINDS:
+        advantage = regularised_advantage(q, temperature, kind)
+        assert close(advantage, q - soft_value(q, temperature, kind), 1e-10 * (1 + temperature))
+        highest = 0.0 if kind in ("lse", "max") else temperature * math.log(len(q))
+        assert (advantage <= highest + 1e-10 * (1 + temperature)).all()
+
+
+@given(tables, temperatures)
+def test_entropy_is_between_zero_and_that_of_the_uniform_policy(q, temperature):
+    entropy = policy_entropy(q, temperature)
+    assert -1e-12 <= entropy <= math.log(len(q)) + 1e-12
+    assert close(entropy, th.special.entr(boltzmann_policy(q, temperature)).sum())
+
+
+def test_entropy_of_two_actions_by_hand():
+    # softmax([log 3, 0]) = [3/4, 1/4]
+    q = th.tensor([math.log(3.0), 0.0], dtype=th.float64)
+    expected = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert policy_entropy(2 * q, 2.0).item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "gap"), [([1.0, 4.0, 3.5], 0.5), ([2.0, 2.0, 1.0], 0.0), ([7.0], 0.0), ([-3.0, -1.0], 2.0)]
+)
+def test_action_gap_by_hand(values, gap):
+    assert action_gap(th.tensor([values, values])).tolist() == [gap, gap]
+
+
+@given(tables, temperatures, st.integers(1, 5), st.sampled_from(KINDS))
+def test_a_table_that_is_worth_what_it_prefers_has_its_soft_value(q, temperature, n_quantiles, kind):
+    returns = q.expand(1, n_quantiles, -1)
+    values = policy_value(returns, q.unsqueeze(0), temperature, kind)
+    assert values.shape == (1, n_quantiles)
+    assert close(values, soft_value(q, temperature, kind).expand(1, n_quantiles), 1e-10 * (1 + temperature))
+
+
+@given(tables, temperatures, seeds, st.sampled_from(KINDS))
+def test_the_value_of_mean_quantiles_is_the_mean_of_their_values(q, temperature, seed, kind):
+    returns = th.randn(1, 7, len(q), dtype=th.float64, generator=th.Generator().manual_seed(seed))
+    each = policy_value(returns, q.unsqueeze(0), temperature, kind)
+    mean = policy_value(returns.mean(1, keepdim=True), q.unsqueeze(0), temperature, kind)
+    assert close(each.mean(1, keepdim=True), mean, 1e-10 * (1 + temperature))
+
+
+@given(tables, temperatures, seeds, st.sampled_from(("lse", "mellowmax", "max")))
+def test_another_tables_policy_is_never_worth_more(q, temperature, seed, kind):
+    preferences = q + 5 * th.randn(len(q), dtype=th.float64, generator=th.Generator().manual_seed(seed))
+    value = policy_value(q.reshape(1, 1, -1), preferences.unsqueeze(0), temperature, kind)
+    assert value <= soft_value(q, temperature, kind) + 1e-10 * (1 + temperature)
+
+
+def test_max_takes_the_first_of_tied_preferences():
+    preferences = th.tensor([[1.0, 1.0, 0.0]])
+    assert policy_value(th.tensor([[[5.0, 6.0, 7.0]]]), preferences, 1.0, "max").item() == 5.0
+
+
+def test_sampled_actions_have_the_frequencies_of_the_policy():
+    n = 40_000
+    q = th.tensor([1.0, 0.2, -0.5, 0.9])
+    uniform = th.rand(n, 4, generator=th.Generator().manual_seed(0))
+    counts = th.bincount(sample_boltzmann(q.expand(n, 4), 0.5, uniform), minlength=4)
+    expected = n * boltzmann_policy(q, 0.5)
+    # 99.9 % point of chi-square with 3 degrees of freedom
+    assert ((counts - expected) ** 2 / expected).sum() < 16.27
+
+
+@pytest.mark.parametrize("dtype", [th.float32, th.float64])
+@pytest.mark.parametrize("temperature", [1e-6, 1.0, 100.0])
+def test_sampling_survives_the_ends_of_the_uniform_draws(dtype, temperature):
+    ends = (0.0, 1 - th.finfo(dtype).eps / 2)
+    q = th.tensor([0.0, 3.0, 1.0], dtype=dtype)
+    for end in ends:
+        # The same draw for all actions cancels.
+        assert sample_boltzmann(q, temperature, th.full((3,), end, dtype=dtype)) == 1
+    # Among equals the smallest exponential, -log(1 - u), wins.
+    lucky_first = th.tensor([ends[0], ends[1], ends[1]], dtype=dtype)
+    assert sample_boltzmann(th.zeros(3, dtype=dtype), temperature, lucky_first) == 0
+
+
+@given(st.lists(finite, min_size=2, max_size=6), st.floats(1e-8, 1e-3), st.floats(-1e4, 1e4))
+@example([50.0, 49.999], 1e-4, 9000.0)
+def test_float32_loses_no_digits_at_tiny_temperatures(values, temperature, offset):
+    q = th.tensor(values).float() + offset
+    exact = q.double()
+    resolution = 4 * th.finfo(th.float32).eps
+    for kind in KINDS:
+        there = soft_value(q, temperature, kind).double()
+        assert th.allclose(there, soft_value(exact, temperature, kind), rtol=resolution, atol=1e-6 * temperature)
+    # Differences of neighbouring float32 are exact: the log-policy keeps its relative accuracy, however large q is.
+    assert th.allclose(
+        scaled_log_softmax(q, temperature).double(),
+        scaled_log_softmax(exact, temperature),
+        rtol=1e-5,
+        atol=1e-5 * temperature,
+    )
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_overflow_at_a_million(temperature, sign):
+    q = sign * th.tensor([1e6, 1e6 - 1, 0.0, -1e6], requires_grad=True)
+    for kind in KINDS:
+        value = soft_value(q, temperature, kind)
+        (gradient,) = th.autograd.grad(value, q, retain_graph=True)
+        assert th.isfinite(value)
+        assert th.isfinite(gradient).all()
+        assert th.isfinite(regularised_advantage(q, temperature, kind)).all()
+    assert th.isfinite(policy_entropy(q, temperature))
+    assert boltzmann_policy(q, temperature).sum().item() == pytest.approx(1.0, abs=1e-6)
+
+
+@given(tables, temperatures)
+def test_a_temperature_may_be_a_tensor(q, temperature):
+    table = q.expand(3, -1)
+    tensor = th.tensor(temperature, dtype=th.float64)
+    for kind in KINDS:
+        assert th.equal(soft_value(table, tensor, kind), soft_value(table, temperature, kind))
+        assert th.equal(regularised_advantage(table, tensor, kind), regularised_advantage(table, temperature, kind))
+        returns = table.unsqueeze(1)
+        assert th.equal(policy_value(returns, table, tensor, kind), policy_value(returns, table, temperature, kind))
+    assert th.equal(boltzmann_policy(table, tensor), boltzmann_policy(table, temperature))
+    assert th.equal(policy_entropy(table, tensor), policy_entropy(table, temperature))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_vmap_every_seed_has_its_own_temperature(kind):
+    q = th.randn(3, 5, 4, dtype=th.float64, generator=th.Generator().manual_seed(0))
+    own = th.tensor([0.01, 1.0, 100.0], dtype=th.float64)
+    together = th.vmap(lambda table, temperature: soft_value(table, temperature, kind))(q, own)
+    alone = th.stack([soft_value(table, temperature, kind) for table, temperature in zip(q, own.tolist(), strict=True)])
+    assert close(together, alone, 1e-14)
+
+
+@given(st.permutations(range(5)), temperatures, st.sampled_from(KINDS))
+def test_the_order_of_actions_does_not_matter(order, temperature, kind):
+    q = th.tensor([0.3, -1.0, 2.0, 1.9, 0.0], dtype=th.float64)
+    assert close(soft_value(q[list(order)], temperature, kind), soft_value(q, temperature, kind), 1e-10 * (1 + temperature))
 
 
 def test_scaled_log_policy_by_hand_and_without_gradient():

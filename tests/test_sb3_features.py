@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
@@ -15,76 +16,126 @@ from sb3_entropic.catalog import ALGORITHMS
 
 OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent]
 every_algorithm = pytest.mark.parametrize("algorithm", OURS, ids=lambda a: a.name)
+of_the_parents_network = pytest.mark.parametrize(
+    "algorithm", [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac")], ids=lambda a: a.name
+)
+of_another_network = pytest.mark.parametrize(
+    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "discretesac")], ids=lambda a: a.name
+)
 
-SMALL = {"policy_kwargs": {"net_arch": [16]}, "buffer_size": 300, "batch_size": 16, "learning_starts": 20, "device": "cpu"}
+GAP_INCREASING = ("softdqn", "mdqn", "cvidqn", "aldqn", "dpp", "mqrdqn", "miqn")
 
 
-def parameters_moved(model, before):
-    return any(not th.equal(value, before[key]) for key, value in model.policy.state_dict().items())
+def continuous(algorithm):
+    return spaces.Box in algorithm.actions
+
+
+def env_id(algorithm):
+    return "Pendulum-v1" if continuous(algorithm) else "CartPole-v1"
+
+
+def small(algorithm, policy_kwargs=None, **arguments):
+    """Constructor arguments for a network and a buffer that cost nothing."""
+    few = {"n_quantiles": 5} if ALGORITHMS[algorithm.parent].name == "qrdqn" else {}
+    sizes = {"n_samples": 4, "n_target_samples": 3} if algorithm.name == "miqn" else {}
+    common = {"buffer_size": 300, "batch_size": 16, "learning_starts": 20, "device": "cpu"}
+    return {**common, **sizes, "policy_kwargs": {"net_arch": [16], **few, **(policy_kwargs or {})}, **arguments}
+
+
+def build(algorithm, policy="MlpPolicy", env=None, **arguments):
+    return algorithm.constructor(policy, env_id(algorithm) if env is None else env, **small(algorithm, **arguments))
 
 
 def learns(model, steps=100):
     before = {key: value.clone() for key, value in model.policy.state_dict().items()}
     model.learn(steps)
-    assert parameters_moved(model, before)
+    assert any(not th.equal(value, before[key]) for key, value in model.policy.state_dict().items())
     assert all(th.isfinite(value).all() for value in model.policy.state_dict().values())
     return model
 
 
-VARIANTS = {
-    "fixed temperature": {"ent_coef": 0.1},
-    "learned temperature": {"ent_coef": "auto_0.5", "target_entropy": -0.5},
-    "gSDE": {"use_sde": True},
+COMMON = {
     "n-step": {"n_steps": 3},
     "memory optimisation": {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     "episodic updates": {"train_freq": (1, "episode"), "gradient_steps": 3, "learning_starts": 0},
     "schedule": {"learning_rate": lambda progress: 1e-3 * progress},
-    "AdamW": {
-        "policy_kwargs": {"net_arch": [16], "optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
+    "AdamW": {"policy_kwargs": {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}},
+}
+LEARNED_OR_FIXED = {
+    "fixed temperature": {"ent_coef": 0.1},
+    "learned temperature": {"ent_coef": "auto_0.5", "target_entropy": -0.5},
+}
+GSDE = {"gSDE": {"use_sde": True}}
+VALUE_BASED = {
+    "Boltzmann exploration": {"exploration": "boltzmann"},
+    "dueling": {"policy_kwargs": {"dueling": True}},
+    "temperature schedule": {"temperature": lambda progress: 0.01 + progress, "munchausen_clip": -50},
+}
+DOUBLE_Q = {"double Q": {"double_q": True}, "mellowmax": {"soft_value": "mellowmax"}}
+DISCRETE_SAC = {
+    "every option": {
+        **{"critic_reduction": "mean", "entropy_in_target": False, "entropy_penalty": 0.5},
+        **{"munchausen_alpha": 0.9, "munchausen_clip": None},
     },
+    "shared features, three critics": {"policy_kwargs": {"share_features_extractor": True, "n_critics": 3}},
 }
 
 
-@every_algorithm
-@pytest.mark.parametrize("arguments", VARIANTS.values(), ids=VARIANTS.keys())
+def variants(algorithm):
+    if continuous(algorithm):
+        return {**COMMON, **LEARNED_OR_FIXED, **GSDE}
+    if algorithm.name == "discretesac":
+        return {**COMMON, **LEARNED_OR_FIXED, **DISCRETE_SAC}
+    if algorithm.name == "modqn":
+        without_clip = {
+            name: {k: v for k, v in changes.items() if k != "munchausen_clip"} for name, changes in VALUE_BASED.items()
+        }
+        return {**COMMON, **without_clip}
+    # The five named members are one class: one of them stands for the common settings.
+    return {**VALUE_BASED, **DOUBLE_Q, **(COMMON if algorithm.name in ("mdqn", "mqrdqn", "miqn") else {})}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "arguments"),
+    [pytest.param(a, changes, id=f"{a.name}-{name}") for a in OURS for name, changes in variants(a).items()],
+)
 def test_learns_with(algorithm, arguments):
-    learns(algorithm.constructor("MlpPolicy", "Pendulum-v1", seed=0, **{**SMALL, **arguments}), steps=250)
+    learns(build(algorithm, seed=0, **arguments), steps=250)
 
 
 @every_algorithm
 def test_images(algorithm):
-    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=False)
-    policy_kwargs = {"net_arch": [16], "features_extractor_kwargs": {"features_dim": 16}}
-    learns(algorithm.constructor("CnnPolicy", env, **{**SMALL, "policy_kwargs": policy_kwargs}), steps=40)
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=not continuous(algorithm))
+    learns(build(algorithm, "CnnPolicy", env, policy_kwargs={"features_extractor_kwargs": {"features_dim": 16}}), steps=40)
 
 
 @every_algorithm
 def test_dict_observations(algorithm):
-    learns(algorithm.constructor("MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False), **SMALL), steps=60)
+    learns(build(algorithm, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=not continuous(algorithm))), steps=60)
 
 
 @every_algorithm
 def test_hindsight_experience_replay(algorithm):
-    env = BitFlippingEnv(n_bits=3, continuous=True, max_steps=6)
-    learns(algorithm.constructor("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, **SMALL))
+    env = BitFlippingEnv(n_bits=3, continuous=continuous(algorithm), max_steps=6)
+    learns(build(algorithm, "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer))
 
 
 @every_algorithm
 def test_normalised_vectorised_environments(algorithm):
-    env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0))
-    learns(algorithm.constructor("MlpPolicy", env, gradient_steps=-1, **SMALL), steps=200)
+    env = VecNormalize(make_vec_env(env_id(algorithm), n_envs=2, seed=0))
+    learns(build(algorithm, env=env, gradient_steps=-1), steps=200)
 
 
 @every_algorithm
 def test_callbacks_and_tensorboard(algorithm, tmp_path):
     callbacks = [
-        EvalCallback(Monitor(gym.make("Pendulum-v1")), eval_freq=100, n_eval_episodes=1, log_path=tmp_path, verbose=0),
+        EvalCallback(Monitor(gym.make(env_id(algorithm))), eval_freq=100, n_eval_episodes=1, log_path=tmp_path, verbose=0),
         CheckpointCallback(100, tmp_path, save_replay_buffer=True),
-        StopTrainingOnMaxEpisodes(1),
+        StopTrainingOnMaxEpisodes(3),
     ]
-    model = algorithm.constructor("MlpPolicy", "Pendulum-v1", tensorboard_log=str(tmp_path / "tb"), **SMALL)
-    model.learn(1000, callback=callbacks)
-    assert model.num_timesteps == 200
+    model = build(algorithm, tensorboard_log=str(tmp_path / "tb"), seed=0)
+    model.learn(1000, callback=callbacks[:2] if not continuous(algorithm) else [*callbacks[:2], StopTrainingOnMaxEpisodes(1)])
+    assert model.num_timesteps == (200 if continuous(algorithm) else 1000)
     assert (tmp_path / "evaluations.npz").is_file()
     assert (tmp_path / "rl_model_100_steps.zip").is_file()
     name = algorithm.constructor.__name__
@@ -92,10 +143,40 @@ def test_callbacks_and_tensorboard(algorithm, tmp_path):
 
 
 @every_algorithm
+def test_predictions_of_one_observation_and_of_many(algorithm):
+    model = build(algorithm, seed=0)
+    env = gym.make(env_id(algorithm))
+    observation, _ = env.reset(seed=0)
+    for deterministic in (True, False):
+        single, _ = model.predict(observation, deterministic=deterministic)
+        several, _ = model.predict(np.stack([observation] * 3), deterministic=deterministic)
+        assert single.shape == env.action_space.shape
+        assert several.shape == (3, *env.action_space.shape)
+        assert env.action_space.contains(single.item() if single.shape == () else single)
+    first, again = (model.predict(observation, deterministic=True)[0] for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+@every_algorithm
+def test_a_saved_policy_can_be_loaded_alone(algorithm, tmp_path):
+    model = build(
+        algorithm, seed=0, policy_kwargs={} if continuous(algorithm) else EXTRA_POLICY.get(algorithm.name, {"dueling": True})
+    )
+    model.policy.save(tmp_path / "policy")
+    loaded = type(model.policy).load(tmp_path / "policy", device="cpu")
+    observations = np.random.default_rng(0).normal(size=(8, *model.observation_space.shape)).astype(np.float32)
+    expected, _ = model.policy.predict(observations, deterministic=True)
+    assert np.array_equal(loaded.predict(observations, deterministic=True)[0], expected)
+
+
+EXTRA_POLICY = {"discretesac": {"share_features_extractor": True}}
+
+
+@every_algorithm
 def test_a_saved_model_goes_on_as_if_it_had_never_stopped(algorithm, tmp_path):
-    model = algorithm.constructor("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(150)
+    model = build(algorithm, seed=0).learn(150)
     model.save(tmp_path / "model")
-    loaded = algorithm.constructor.load(tmp_path / "model", env=gym.make("Pendulum-v1"), device="cpu")
+    loaded = algorithm.constructor.load(tmp_path / "model", env=gym.make(env_id(algorithm)), device="cpu")
     loaded.set_logger(model.logger)
     loaded.replay_buffer = model.replay_buffer
     for each in (model, loaded):
@@ -106,45 +187,86 @@ def test_a_saved_model_goes_on_as_if_it_had_never_stopped(algorithm, tmp_path):
         assert th.equal(value, loaded.policy.state_dict()[key]), key
 
 
+OWN = {
+    "msac": {"munchausen_alpha": 0.25, "munchausen_bound": (-0.5, 0.25), "entropy_bound": th.tanh},
+    "modqn": {"momentum": 0.25, "temperature": 0.5, "exploration": "boltzmann"},
+    "discretesac": {
+        **{"munchausen_alpha": 0.25, "munchausen_clip": -3.0, "critic_reduction": "mean"},
+        **{"entropy_in_target": False, "entropy_penalty": 0.5},
+    },
+    **{
+        name: {
+            **{"munchausen_alpha": 0.25, "munchausen_clip": -3.0, "temperature": 0.5, "exploration": "boltzmann"},
+            **{"soft_value": "mellowmax", "double_q": True},
+        }
+        for name in GAP_INCREASING
+    },
+}
+
+
 @every_algorithm
 def test_its_own_arguments_are_saved_and_can_be_changed_on_loading(algorithm, tmp_path):
-    own = {"munchausen_alpha": 0.25, "munchausen_bound": (-0.5, 0.25), "entropy_bound": th.tanh}
-    algorithm.constructor("MlpPolicy", "Pendulum-v1", **SMALL, **own).save(tmp_path / "model")
+    own = OWN[algorithm.name]
+    build(algorithm, **own).save(tmp_path / "model")
     loaded = algorithm.constructor.load(tmp_path / "model")
-    assert loaded.munchausen_alpha == 0.25
-    assert tuple(loaded.munchausen_bound) == (-0.5, 0.25)
-    assert loaded.entropy_bound is th.tanh
-    assert algorithm.constructor.load(tmp_path / "model", munchausen_alpha=0.75).munchausen_alpha == 0.75
-    with pytest.raises(ValueError, match="munchausen_alpha=7"):
-        algorithm.constructor.load(tmp_path / "model", munchausen_alpha=7)
+    for name, value in own.items():
+        assert getattr(loaded, name) == value or tuple(getattr(loaded, name)) == value, name
+    fraction = next(iter(own))
+    assert getattr(algorithm.constructor.load(tmp_path / "model", **{fraction: 0.75}), fraction) == 0.75
+    with pytest.raises(ValueError, match=f"{fraction}=7"):
+        algorithm.constructor.load(tmp_path / "model", **{fraction: 7})
 
 
-@every_algorithm
+@of_the_parents_network
 def test_opens_a_model_of_its_parent_and_trains_it_on(algorithm, tmp_path):
-    parent = ALGORITHMS[algorithm.parent].constructor("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(60)
+    parent = build(ParentOf(algorithm), seed=0).learn(60)
     parent.save(tmp_path / "parent")
-    ours = algorithm.constructor.load(tmp_path / "parent", env=gym.make("Pendulum-v1"))
-    observation = np.array([[0.1, 0.2, 0.3]], dtype=np.float32)
+    ours = algorithm.constructor.load(tmp_path / "parent", env=gym.make(env_id(algorithm)))
+    observation = np.full((1, *parent.observation_space.shape), 0.1, dtype=np.float32)
     assert np.array_equal(ours.predict(observation, deterministic=True)[0], parent.predict(observation, deterministic=True)[0])
-    assert ours.munchausen_alpha > 0
+    fresh = build(algorithm)
+    assert all(getattr(ours, name) == getattr(fresh, name) for name in OWN[algorithm.name])
     learns(ours)
 
 
-@every_algorithm
+@of_another_network
+def test_a_model_of_its_parent_has_not_the_network_it_needs(algorithm, tmp_path):
+    if algorithm.name == "discretesac":
+        pytest.skip("its parent takes continuous actions: there is no such model")
+    build(ParentOf(algorithm)).save(tmp_path / "parent")
+    with pytest.raises(ValueError, match=f"{algorithm.constructor.__name__} needs a policy with .*: take one of 'MlpPolicy'"):
+        algorithm.constructor.load(tmp_path / "parent")
+
+
+@of_the_parents_network
 def test_its_parent_opens_its_model(algorithm, tmp_path):
-    algorithm.constructor("MlpPolicy", "Pendulum-v1", seed=0, **SMALL).learn(60).save(tmp_path / "ours")
-    parent = ALGORITHMS[algorithm.parent].constructor.load(tmp_path / "ours", env=gym.make("Pendulum-v1"))
-    assert type(parent) is ALGORITHMS[algorithm.parent].constructor
+    build(algorithm, seed=0).learn(60).save(tmp_path / "ours")
+    constructor = ALGORITHMS[algorithm.parent].constructor
+    parent = constructor.load(tmp_path / "ours", env=gym.make(env_id(algorithm)))
+    assert type(parent) is constructor
     learns(parent)
+
+
+class ParentOf:
+    """Stands for an algorithm's parent where :func:`build` wants an algorithm."""
+
+    def __init__(self, algorithm):
+        parent = ALGORITHMS[algorithm.parent]
+        self.constructor, self.actions, self.name, self.parent = (
+            parent.constructor,
+            algorithm.actions,
+            parent.name,
+            parent.name,
+        )
 
 
 @every_algorithm
 def test_the_same_seed_gives_the_same_model(algorithm):
-    first, second = (algorithm.constructor("MlpPolicy", "Pendulum-v1", seed=7, **SMALL).learn(150) for _ in range(2))
+    first, second = (build(algorithm, seed=7).learn(150) for _ in range(2))
     assert all(th.equal(value, second.policy.state_dict()[key]) for key, value in first.policy.state_dict().items())
 
 
 @every_algorithm
 def test_unsuitable_actions_are_refused(algorithm):
     with pytest.raises(AssertionError, match="action spaces"):
-        algorithm.constructor("MlpPolicy", "CartPole-v1")
+        algorithm.constructor("MlpPolicy", "CartPole-v1" if continuous(algorithm) else "Pendulum-v1")

@@ -9,8 +9,16 @@ import yaml
 from stable_baselines3.common.envs import SimpleMultiObsEnv
 
 from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.envs import MinAtarCNN
 from sb3_entropic.errors import UserError
-from sb3_entropic.zoo import HyperparameterError, constructor_arguments, load_hyperparameters, make_model, parse_override
+from sb3_entropic.zoo import (
+    HyperparameterError,
+    constructor_arguments,
+    env_wrapper,
+    load_hyperparameters,
+    make_model,
+    parse_override,
+)
 
 FILES = sorted(path.name.removesuffix(".yml") for path in (files("sb3_entropic.zoo") / "hyperparams").iterdir())
 ENTRIES = [
@@ -47,15 +55,24 @@ def test_text_becomes_schedules_tuples_and_activations():
         {
             "learning_rate": "lin_1e-3",
             "train_freq": [2, "episode"],
-            "policy_kwargs": {"activation_fn": "nn.Tanh"},
+            "policy_kwargs": {
+                "activation_fn": "nn.Tanh",
+                "features_extractor_class": "sb3_entropic.envs.MinAtarCNN",
+                "net_arch": [8],
+            },
             "n_envs": 4,
+            "env_wrapper": "gymnasium.wrappers.FlattenObservation",
         },
     )
     assert arguments["learning_rate"](1.0) == 1e-3
     assert arguments["learning_rate"](0.25) == pytest.approx(2.5e-4)
     assert arguments["train_freq"] == (2, "episode")
-    assert arguments["policy_kwargs"]["activation_fn"] is th.nn.Tanh
-    assert "n_envs" not in arguments
+    assert arguments["policy_kwargs"] == {
+        "activation_fn": th.nn.Tanh,
+        "features_extractor_class": MinAtarCNN,
+        "net_arch": [8],
+    }
+    assert arguments.keys() == {"learning_rate", "train_freq", "policy_kwargs"}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +81,23 @@ def test_text_becomes_schedules_tuples_and_activations():
         ({"munchausen_alfa": 0.5}, "no hyperparameter 'munchausen_alfa': did you mean 'munchausen_alpha'"),
         ({"learning_rate": "lin_fast"}, "'lin_fast' is not a schedule"),
         ({"policy_kwargs": {"activation_fn": "nn.Relu"}}, "did you mean 'ReLU'"),
+        (
+            {"policy_kwargs": {"features_extractor_class": "sb3_entropic.envs.MinatarCNN"}},
+            "'sb3_entropic.envs.MinatarCNN' is not a BaseFeaturesExtractor: did you mean 'MinAtarCNN'",
+        ),
+        (
+            {"policy_kwargs": {"features_extractor_class": "sb3_entropic.envs.MinAtarImages"}},
+            "'sb3_entropic.envs.MinAtarImages' is not a BaseFeaturesExtractor",
+        ),
+        ({"env_wrapper": "gymnasium.wrapers.TimeLimit"}, "cannot be imported: No module named 'gymnasium.wrapers'"),
+        ({"env_wrapper": "gymnasium.wrappers.TimeLimits"}, "is not a Wrapper: did you mean 'TimeLimit'"),
+        ({"env_wrapper": "gymnasium.wrappers.Box"}, "'gymnasium.wrappers.Box' is not a Wrapper"),
+        ({"env_wrapper": "TimeLimit"}, "env_wrapper='TimeLimit' is not a class: write module.Class"),
+        ({"env_wrapper": ".envs.TimeLimit"}, "env_wrapper='.envs.TimeLimit' cannot be imported"),
+        ({"env_wrapper": [3]}, "env_wrapper=3 is not a class"),
+        ({"env_wrapper": [["gymnasium.wrappers.TimeLimit"]]}, "is not a class"),
+        ({"env_wrapper": {"gymnasium.wrappers.TimeLimit": {"steps": 3}}}, "unexpected keyword argument 'steps'"),
+        ({"env_wrapper": {"gymnasium.wrappers.TimeLimit": 3}}, "msac on Pendulum-v1"),
         ({"munchausen_alpha": 2}, r"msac on Pendulum-v1: munchausen_alpha=2 is outside \[0, 1\]"),
         ({"munchausen_bound": [1, -1]}, "low > high"),
         ({"policy_kwargs": 5}, "msac on Pendulum-v1"),
@@ -88,6 +122,33 @@ def test_environments_are_counted_and_normalised():
     model = make_model(ALGORITHMS["ppo"], "Pendulum-v1", {"n_envs": 3, "normalize": True, "gamma": 0.9}, seed=0)
     assert model.n_envs == 3
     assert model.get_vec_normalize_env().gamma == 0.9
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [{"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 3}}, "gymnasium.wrappers.FlattenObservation"],
+        {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 3}, "gymnasium.wrappers.FlattenObservation": None},
+    ],
+)
+def test_wrappers_are_put_on_in_their_order(entry):
+    env = env_wrapper({"env_wrapper": entry})(gym.make("Pendulum-v1"))
+    assert isinstance(env, gym.wrappers.FlattenObservation)
+    assert isinstance(env.env, gym.wrappers.TimeLimit)
+    assert env.env._max_episode_steps == 3
+
+
+def test_without_wrappers_an_environment_stays_as_it_is():
+    env = gym.make("Pendulum-v1")
+    assert env_wrapper({})(env) is env
+
+
+def test_a_model_trains_in_wrapped_environments():
+    hyperparameters = {"env_wrapper": {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 3}}, "n_envs": 2}
+    model = make_model(ALGORITHMS["ppo"], "Pendulum-v1", hyperparameters)
+    model.env.reset()
+    dones = [model.env.step([model.action_space.sample()] * 2)[2].tolist() for _ in range(3)]
+    assert dones == [[False, False], [False, False], [True, True]]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Algorithms with an actor and critics: one loop, and a short file of losses an algorithm."""
+"""Actor-critic algorithms."""
 
+from sb3_entropic.actor_critic.discrete_sac import DiscreteSAC
 from sb3_entropic.actor_critic.msac import MSAC
 
-__all__ = ["MSAC"]
+__all__ = ["MSAC", "DiscreteSAC"]

@@ -1,4 +1,4 @@
-"""The training loop of the actor-critic family."""
+"""The losses of the actor-critic family."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
+from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
 from sb3_entropic.temperature import temperature_loss
-from sb3_entropic.updates import MetricsMean, Update, batch_elementwise_steps, move_towards
+from sb3_entropic.updates import Metrics, Update, move_towards
 
 
-class ActorCriticLoop:
-    """Walks an algorithm's list of updates; to be placed before the SB3 parent in the bases.
+class ActorCriticLoop(OffPolicyLoop):
+    """SAC's losses on the shared loop; to be placed before the SB3 parent in the bases.
 
     ``class MSAC(ActorCriticLoop, SAC)`` keeps everything of SAC but ``train``, and, with the losses below unchanged,
     *is* SAC: same operations, same random draws, same parameters to the bit. An algorithm overrides a loss, or only a
@@ -70,37 +71,23 @@ class ActorCriticLoop:
         """What enters the target of ``temperature * log pi(a'|s')``: here all of it."""
         return entropy_term
 
-    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Take ``gradient_steps`` steps on every entry of :meth:`updates`, in order, then move the target critics."""
-        self.policy.set_training_mode(True)
-        updates = self.updates()
-        self._update_learning_rate([update.optimizer for update in updates])
-        for update in updates:
-            batch_elementwise_steps(update.optimizer)
-        means = MetricsMean()
+    def make_networks(self) -> ModuleNetworks:
+        """SB3's modules for one gradient step."""
+        return ModuleNetworks(self)
 
-        for gradient_step in range(gradient_steps):
-            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            noise = self._draw_noise(batch)
-            networks = ModuleNetworks(self)
-            # SB3 evaluates the actor on s before all else; batch-norm statistics and a policy's own draws depend on it.
-            _, log_prob = networks.act(batch.observations, noise.current)
-            metrics = {"ent_coef": networks.temperature, "policy_entropy": -log_prob.detach().mean()}
-            for update in updates:
-                metrics.update(update.step(networks, batch, noise))
-            means.add(metrics)
+    def before_updates(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> Metrics:
+        """SB3 evaluates the actor on ``s`` before all else; batch-norm statistics and a policy's own draws depend on it."""
+        _, log_prob = networks.act(batch.observations, noise.current)
+        return {"ent_coef": networks.temperature, "policy_entropy": -log_prob.detach().mean()}
 
-            if gradient_step % self.target_update_interval == 0:
-                move_towards(list(self.critic_target.parameters()), list(self.critic.parameters()), self.tau)
-                polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+    def after_gradient_step(self, gradient_step: int) -> None:
+        """Polyak averaging of the target critics, every ``target_update_interval`` gradient steps."""
+        if gradient_step % self.target_update_interval == 0:
+            move_towards(list(self.critic_target.parameters()), list(self.critic.parameters()), self.tau)
+            polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
-        self._n_updates += gradient_steps
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, mean in means.fetch().items():
-            self.logger.record(f"train/{name}", mean)
-
-    def _draw_noise(self, batch: Any) -> PolicyNoise:
-        """Draw what a gradient step needs, from the global generator in SB3's order: for ``s``, then for ``s'``."""
+    def draw_noise(self, batch: Any) -> PolicyNoise:
+        """Standard-normal draws for ``s``, then for ``s'``."""
         if self.use_sde:
             self.actor.reset_noise()
         if not takes_noise(self.actor):
@@ -108,20 +95,6 @@ class ActorCriticLoop:
         # The actor's dtype, not the actions': a Box may hold integers.
         dtype = next(self.actor.parameters()).dtype
         return PolicyNoise(*(th.empty_like(batch.actions, dtype=dtype).normal_() for _ in range(2)))
-
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: Any = None,
-        log_interval: int = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Any:
-        """As in SB3; runs are logged to TensorBoard under the algorithm's own name."""
-        return super().learn(
-            total_timesteps, callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
-        )
 
 
 def _smallest(values: tuple[th.Tensor, ...]) -> th.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import torch as th
@@ -10,7 +9,9 @@ from stable_baselines3 import SAC
 
 from sb3_entropic.actor_critic.loop import ActorCriticLoop
 from sb3_entropic.actor_critic.networks import ModuleNetworks, has_known_density
-from sb3_entropic.operators import BoundLike, as_bound, scaled_log_policy, squashed_gaussian_log_prob, unsquash
+from sb3_entropic.checks import check_fraction
+from sb3_entropic.densities import squashed_gaussian_log_prob, unsquash
+from sb3_entropic.operators import BoundLike, as_bound, scaled_log_policy
 from sb3_entropic.signature import extends
 
 
@@ -74,11 +75,7 @@ class MSAC(ActorCriticLoop, SAC):
             )
 
     def _check_munchausen_arguments(self) -> None:
-        if not isinstance(self.munchausen_alpha, Real):
-            raise ValueError(f"munchausen_alpha={self.munchausen_alpha!r} is not a number: give one in [0, 1].")
-        if not 0 <= self.munchausen_alpha <= 1:
-            nearest = min(max(self.munchausen_alpha, 0), 1)
-            raise ValueError(f"munchausen_alpha={self.munchausen_alpha} is outside [0, 1]: the nearest choice is {nearest}.")
+        check_fraction("munchausen_alpha", self.munchausen_alpha)
         as_bound(self.munchausen_bound, "munchausen_bound")
         as_bound(self.entropy_bound, "entropy_bound")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch as th
@@ -10,7 +9,8 @@ from stable_baselines3.common.distributions import SquashedDiagGaussianDistribut
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import Actor
 
-from sb3_entropic.operators import sample_squashed_gaussian
+from sb3_entropic.densities import sample_squashed_gaussian
+from sb3_entropic.forwards import SharedForwards
 from sb3_entropic.temperature import current_temperature
 
 
@@ -40,11 +40,11 @@ class ModuleNetworks:
         self._actor: Actor = model.actor
         self._critic = model.critic
         self._critic_target = model.critic_target
-        self._forwards: dict[tuple[int, ...], tuple[Any, bool, Any]] = {}
+        self._forwards = SharedForwards()
 
     def act(self, observations: PyTorchObs, noise: th.Tensor | None) -> tuple[th.Tensor, th.Tensor]:
         """Actions of the current policy, ``(batch, action_dim)`` in (-1, 1), and log-densities, ``(batch, 1)``."""
-        return self._once(lambda: self._act(observations, noise), observations, noise)
+        return self._forwards.once(lambda: self._act(observations, noise), observations, noise)
 
     def gaussian(self, observations: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
         """Mean and standard deviation of the policy before the squash, each ``(batch, action_dim)``."""
@@ -76,17 +76,7 @@ class ModuleNetworks:
         return actions, log_prob.reshape(-1, 1)
 
     def _policy_parameters(self, observations: PyTorchObs) -> tuple[th.Tensor, th.Tensor, dict[str, th.Tensor]]:
-        return self._once(lambda: self._actor.get_action_dist_params(observations), observations)
-
-    def _once(self, forward: Callable[[], Any], *inputs: Any) -> Any:
-        """The result of a forward on these inputs, made again only where it is now to have a gradient and had none."""
-        key = tuple(map(id, inputs))
-        _, has_gradient, result = self._forwards.get(key, (None, False, None))
-        if result is None or (th.is_grad_enabled() and not has_gradient):
-            result = forward()
-            # The inputs are kept with it, so that their ids stay theirs.
-            self._forwards[key] = (inputs, th.is_grad_enabled(), result)
-        return result
+        return self._forwards.once(lambda: self._actor.get_action_dist_params(observations), observations)
 
 
 def overrides_sampling(actor: th.nn.Module) -> bool:

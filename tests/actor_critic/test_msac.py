@@ -11,7 +11,7 @@ from stable_baselines3 import SAC
 
 from sb3_entropic import MSAC
 from sb3_entropic.actor_critic.networks import ModuleNetworks
-from tests.test_parent_equality import ShiftedPolicy
+from tests.actor_critic.test_sac_equality import ShiftedPolicy
 
 GAMMA, ALPHA = 0.9, 0.5
 
@@ -89,7 +89,7 @@ def test_the_target_is_the_equation(batch):
     model = trained(munchausen_alpha=ALPHA, munchausen_bound=(-0.3, 0.2), entropy_bound=(-0.04, 0.03), ent_coef=0.05)
     dones = (th.arange(64) % 3 == 0).float().reshape(-1, 1)
     batch = batch._replace(dones=dones)
-    noise = model._draw_noise(batch)
+    noise = model.draw_noise(batch)
     with th.no_grad():
         target, _ = model.td_target(ModuleNetworks(model), batch, noise)
         rewards, _ = rewards_of(model, batch)
@@ -105,7 +105,7 @@ def test_the_target_is_the_equation(batch):
 
 
 def test_the_targets_come_from_the_target_critics(model, batch):
-    noise = model._draw_noise(batch)
+    noise = model.draw_noise(batch)
     with th.no_grad():
         before, _ = model.td_target(ModuleNetworks(model), batch, noise)
         for parameter in model.critic.parameters():
@@ -118,21 +118,21 @@ def test_the_targets_come_from_the_target_critics(model, batch):
 
 def test_no_gradient_reaches_the_actor_or_the_temperature_through_the_critic_loss(batch):
     model = trained(ent_coef="auto")
-    loss, _ = model.critic_loss(ModuleNetworks(model), batch, model._draw_noise(batch))
+    loss, _ = model.critic_loss(ModuleNetworks(model), batch, model.draw_noise(batch))
     loss.backward()
     assert all(parameter.grad is not None for parameter in model.critic.parameters())
     for update in model.updates():
         if update.name != "critic":
             for parameter in update.parameters:
                 parameter.grad = None
-    loss, _ = model.critic_loss(ModuleNetworks(model), batch, model._draw_noise(batch))
+    loss, _ = model.critic_loss(ModuleNetworks(model), batch, model.draw_noise(batch))
     loss.backward()
     assert all(parameter.grad is None for parameter in (*model.actor.parameters(), model.log_ent_coef))
 
 
 def test_losses_are_pure(model, batch):
     """The same networks, batch and noise give the same loss and leave no trace."""
-    noise = model._draw_noise(batch)
+    noise = model.draw_noise(batch)
     state = {key: value.clone() for key, value in model.policy.state_dict().items()}
     for update in model.updates():
         random_state = th.get_rng_state()
@@ -226,7 +226,7 @@ def test_actions_of_other_types(dtype):
 
 
 def test_a_forward_is_shared_only_for_the_same_noise(model, batch):
-    networks, noise = ModuleNetworks(model), model._draw_noise(batch)
+    networks, noise = ModuleNetworks(model), model.draw_noise(batch)
     first, again = (networks.act(batch.observations, noise.current)[0] for _ in range(2))
     assert first is again
     assert not th.equal(first, networks.act(batch.observations, noise.next)[0])

@@ -1,4 +1,4 @@
-"""With its entropic term off an algorithm *is* its SB3 parent: the same parameters, to the bit."""
+"""With its entropic term off MSAC *is* SAC: the same parameters, to the bit."""
 
 import numpy as np
 import pytest
@@ -7,22 +7,13 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.sac.policies import Actor, SACPolicy
 
 from sb3_entropic import MSAC
+from tests.extractors import BatchNormExtractor, DropoutExtractor
+from tests.same_bits import same_bits
 
 SMALL = {"net_arch": [24, 24]}
-
-
-def same_bits(ours, theirs):
-    """Every tensor a saved model would hold, the optimisers' moments included."""
-    assert ours.keys() == theirs.keys()
-    for key, value in ours.items():
-        if isinstance(value, dict):
-            same_bits(value, theirs[key])
-        elif isinstance(value, th.Tensor):
-            assert th.equal(value, theirs[key]), key
 
 
 def train_both(steps, env="Pendulum-v1", policy="MlpPolicy", n_envs=1, **arguments):
@@ -55,28 +46,6 @@ def test_same_parameters_after_2000_steps(arguments):
     assert np.array_equal(
         ours.predict(observations, deterministic=True)[0], theirs.predict(observations, deterministic=True)[0]
     )
-
-
-class BatchNormExtractor(FlattenExtractor):
-    """Its running statistics depend on the order of the forward passes."""
-
-    def __init__(self, observation_space):
-        super().__init__(observation_space)
-        self.norm = th.nn.BatchNorm1d(self.features_dim)
-
-    def forward(self, observations):
-        return self.norm(super().forward(observations))
-
-
-class DropoutExtractor(FlattenExtractor):
-    """Its masks come from the generator that the actions' noise comes from."""
-
-    def __init__(self, observation_space):
-        super().__init__(observation_space)
-        self.dropout = th.nn.Dropout(0.2)
-
-    def forward(self, observations):
-        return self.dropout(super().forward(observations))
 
 
 class ShiftedActor(Actor):

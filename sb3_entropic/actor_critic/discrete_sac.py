@@ -1,0 +1,211 @@
+"""Soft Actor-Critic for discrete actions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch.nn import functional as F
+
+from sb3_entropic.actor_critic.discrete_policies import CategoricalActor, CnnPolicy, MlpPolicy, MultiInputPolicy
+from sb3_entropic.actor_critic.loop import ActorCriticLoop
+from sb3_entropic.checks import check_at_most_zero, check_choice, check_fraction, check_network
+from sb3_entropic.forwards import SharedForwards
+from sb3_entropic.operators import action_gap, soft_td_target
+from sb3_entropic.signature import extends
+from sb3_entropic.temperature import current_temperature, temperature_loss
+from sb3_entropic.updates import Metrics, move_towards
+
+
+class DiscreteNetworks:
+    """A categorical actor and its critics, seen for one gradient step.
+
+    :param model: an algorithm with ``actor``, ``critic`` and ``critic_target``
+    """
+
+    def __init__(self, model: Any):
+        self.temperature = current_temperature(model)
+        self.log_temperature: th.Tensor | None = model.log_ent_coef
+        self._policy = model.policy
+        self._forwards = SharedForwards()
+
+    def log_policy(self, observations: PyTorchObs) -> th.Tensor:
+        """``log pi(.|s)``, ``(batch, n_actions)``."""
+        actor = self._policy.actor
+        return self._forwards.once(lambda: actor.log_policy(observations), actor, observations)
+
+    def target_log_policy(self, observations: PyTorchObs) -> th.Tensor:
+        """``log pi(.|s)`` of the actor's slowly moving copy, ``(batch, n_actions)``."""
+        return self._policy.actor_target.log_policy(observations)
+
+    def all_values(self, observations: PyTorchObs) -> th.Tensor:
+        """``Q_i(s, .)`` of the online critics from before this step's update of them, ``(n_critics, batch, n_actions)``."""
+        critic = self._policy.critic
+        return self._forwards.once(lambda: th.stack(critic(observations)), critic, observations)
+
+    def target_values(self, observations: PyTorchObs) -> th.Tensor:
+        """``Q_i(s, .)`` of the target critics, ``(n_critics, batch, n_actions)``."""
+        return th.stack(self._policy.critic_target(observations))
+
+    def values(self, observations: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
+        """``Q_i(s, a)`` of every online critic, each ``(batch, 1)``."""
+        return tuple(values.gather(1, actions.long()) for values in self.all_values(observations))
+
+
+class _TakesDiscreteActions(OffPolicyAlgorithm):
+    """Stands behind SAC in the bases, where SAC says which actions it takes."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{**kwargs, "supported_action_spaces": (spaces.Discrete,), "sde_support": False})
+
+
+@extends(SAC)
+class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
+    """Soft Actor-Critic with a categorical policy and exact expectations over actions (arXiv 1910.07207).
+
+    ::
+
+        y      = r + gamma (1 - done) sum_a' pi(a'|s') (min_i Q_i(s', a') - ent_coef log pi(a'|s'))
+        actor  = sum_a pi(a|s) (ent_coef log pi(a|s) - min_i Q_i(s, a))
+
+    Every argument of :class:`stable_baselines3.SAC` is accepted but ``action_noise`` and gSDE's, in the same order and
+    with the same default; see https://stable-baselines3.readthedocs.io/en/master/modules/sac.html. ``target_entropy``,
+    in nats, is by default that of an epsilon-greedy policy with ``epsilon = 0.1``: the ``0.98 log(n_actions)`` of the
+    paper would keep a policy over two actions near chance. The keyword-only arguments are ours:
+
+    :param critic_reduction: ``"min"`` over the critics, or their ``"mean"`` (double average Q-learning, arXiv 2209.10081)
+    :param entropy_in_target: whether the critics value the entropy of later states; without it the temperature shapes
+        the actor alone (arXiv 2509.09838)
+    :param entropy_penalty: weight of ``(H(pi) - H(old pi))^2 / 2`` in the actor's loss, >= 0 (arXiv 2209.10081, eq. 15).
+        The old policy is a Polyak average of the actor rather than what was stored with the transition, so every replay
+        buffer serves.
+    :param munchausen_alpha: weight of ``clip(ent_coef log pi(a|s))`` added to the reward, in [0, 1]; 0 for none
+    :param munchausen_clip: its lower limit in reward units, <= 0; ``None`` for none
+
+    Logged besides SAC's: ``train/policy_entropy`` (nats) and ``train/action_gap`` (reward units); with
+    ``munchausen_alpha > 0`` also ``train/munchausen_bonus`` and ``train/munchausen_clip_fraction``.
+
+    :raises ValueError: for a value that is not allowed
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+
+    def __init__(
+        self,
+        *args: Any,
+        critic_reduction: str = "min",
+        entropy_in_target: bool = True,
+        entropy_penalty: float = 0.0,
+        munchausen_alpha: float = 0.0,
+        munchausen_clip: float | None = -1.0,
+        **kwargs: Any,
+    ):
+        self.critic_reduction = critic_reduction
+        self.entropy_in_target = entropy_in_target
+        self.entropy_penalty = entropy_penalty
+        self.munchausen_alpha = munchausen_alpha
+        self.munchausen_clip = munchausen_clip
+        super().__init__(*args, **kwargs)
+
+    def _setup_model(self) -> None:
+        check_choice("critic_reduction", self.critic_reduction, ("min", "mean"))
+        check_fraction("munchausen_alpha", self.munchausen_alpha)
+        check_at_most_zero("munchausen_clip", -1.0 if self.munchausen_clip is None else self.munchausen_clip)
+        if self.action_noise is not None or self.use_sde:
+            raise ValueError("DiscreteSAC takes neither action_noise nor use_sde: both are for continuous actions.")
+        n_actions = int(self.action_space.n)
+        if self.target_entropy == "auto":
+            self.target_entropy = epsilon_greedy_entropy(0.1, n_actions)
+        if n_actions > 1 and not float(self.target_entropy) < math.log(n_actions):
+            raise ValueError(
+                f"target_entropy={self.target_entropy} cannot be reached: {n_actions} actions have at most "
+                f"{math.log(n_actions):.3f} nats."
+            )
+        super()._setup_model()
+        check_network(self, self.actor, CategoricalActor)
+
+    def make_networks(self) -> DiscreteNetworks:
+        """The actor and the critics for one gradient step."""
+        return DiscreteNetworks(self)
+
+    def draw_noise(self, batch: Any) -> None:
+        """Expectations are exact: nothing to draw."""
+
+    def before_updates(self, networks: DiscreteNetworks, batch: Any, noise: None) -> Metrics:
+        """The temperature and the policy's mean entropy."""
+        entropy = _entropy(networks.log_policy(batch.observations)).detach().mean()
+        return {"ent_coef": networks.temperature, "policy_entropy": entropy}
+
+    def after_training(self, networks: DiscreteNetworks, batch: Any) -> Metrics:
+        """The mean action gap of the last batch."""
+        return {"action_gap": action_gap(self._reduce(networks.all_values(batch.observations).detach())).mean()}
+
+    def temperature_loss(self, networks: DiscreteNetworks, batch: Any, noise: None) -> tuple[th.Tensor, Metrics]:
+        """See :func:`sb3_entropic.temperature.temperature_loss`, with the exact entropy."""
+        entropy = _entropy(networks.log_policy(batch.observations))
+        return temperature_loss(networks.log_temperature, -entropy, self.target_entropy), {}
+
+    def actor_loss(self, networks: DiscreteNetworks, batch: Any, noise: None) -> tuple[th.Tensor, Metrics]:
+        """``sum_a pi(a|s) (ent_coef log pi(a|s) - Q(s, a))`` (arXiv 1910.07207, eq. 12), and the entropy penalty."""
+        log_policy = networks.log_policy(batch.observations)
+        values = self._reduce(networks.all_values(batch.observations).detach())
+        loss = (log_policy.exp() * (networks.temperature * log_policy - values)).sum(dim=1).mean()
+        if self.entropy_penalty > 0:
+            with th.no_grad():
+                old_entropy = _entropy(networks.target_log_policy(batch.observations))
+            loss = loss + 0.5 * self.entropy_penalty * F.mse_loss(_entropy(log_policy), old_entropy)
+        return loss, {}
+
+    def td_target(self, networks: DiscreteNetworks, batch: Any, noise: None) -> tuple[th.Tensor, Metrics]:
+        """Soft Bellman target with the expectation over the next action (arXiv 1910.07207, eq. 10)."""
+        log_policy = networks.log_policy(batch.next_observations)
+        values = self._reduce(networks.target_values(batch.next_observations))
+        next_values = (log_policy.exp() * values).sum(dim=1, keepdim=True)
+        entropy_term = -networks.temperature * _entropy(log_policy) if self.entropy_in_target else th.zeros_like(next_values)
+        rewards, metrics = self.regularised_rewards(networks, batch)
+        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        return soft_td_target(rewards, batch.dones, discounts, next_values, entropy_term), metrics
+
+    def regularised_rewards(self, networks: DiscreteNetworks, batch: Any) -> tuple[th.Tensor, Metrics]:
+        """``r + alpha clip(ent_coef log pi(a|s))``, ``a`` from the replay buffer."""
+        if self.munchausen_alpha == 0:
+            return batch.rewards, {}
+        unclipped = networks.temperature * networks.log_policy(batch.observations).gather(1, batch.actions.long())
+        bonus = unclipped if self.munchausen_clip is None else unclipped.clamp(min=self.munchausen_clip)
+        metrics = {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": (bonus != unclipped).float().mean()}
+        return batch.rewards + self.munchausen_alpha * bonus.detach(), metrics
+
+    def after_gradient_step(self, gradient_step: int) -> None:
+        """Polyak averaging of the critics, and of the actor where its past is asked for."""
+        super().after_gradient_step(gradient_step)
+        if self.entropy_penalty > 0:
+            move_towards(list(self.policy.actor_target.parameters()), list(self.actor.parameters()), self.tau)
+
+    def _reduce(self, values: th.Tensor) -> th.Tensor:
+        return values.amin(dim=0) if self.critic_reduction == "min" else values.mean(dim=0)
+
+
+def epsilon_greedy_entropy(epsilon: float, n_actions: int) -> float:
+    """Entropy of a policy that takes one action with ``1 - epsilon`` and shares ``epsilon`` among the others, in nats.
+
+    :param epsilon: in (0, 1)
+    :param n_actions: with a single action the entropy is 0
+    """
+    if n_actions == 1:
+        return 0.0
+    return -(1 - epsilon) * math.log(1 - epsilon) - epsilon * math.log(epsilon / (n_actions - 1))
+
+
+def _entropy(log_policy: th.Tensor) -> th.Tensor:
+    """``(batch, 1)``, nats."""
+    return -(log_policy.exp() * log_policy).sum(dim=1, keepdim=True)

@@ -1,0 +1,187 @@
+"""The gap-increasing family: one operator, and its named members.
+
+::
+
+    y = r + alpha * clip(Q(s, a) - mQ(s), munchausen_clip) + gamma (1 - done) mQ(s')
+
+with ``Q`` the target network, ``a`` the replayed action and ``mQ`` the value of a state, ``m = soft_value``:
+
+============  =========  ============  ====================================================================
+class         ``alpha``  ``m``         source
+============  =========  ============  ====================================================================
+SB3's DQN     0          ``max``       the bits are SB3's
+``SoftDQN``   0          ``lse``       soft Q-learning (arXiv 1702.08165, eq. 4); ``mellowmax`` (1612.05628)
+``MDQN``      (0, 1)     ``lse``       Munchausen DQN (arXiv 2007.14430, eq. 1)
+``CVIDQN``    (0, 1)     ``mellowmax`` Conservative Value Iteration (Kozuno et al., AISTATS 2019)
+``ALDQN``     (0, 1)     ``max``       Advantage Learning (arXiv 1512.04860, eq. 8)
+``DPP``       1          ``boltzmann`` Dynamic Policy Programming (Azar et al., JMLR 13, eq. 15)
+============  =========  ============  ====================================================================
+
+For ``lse`` the term in the clip is ``temperature * log pi(a|s)``, for ``max`` the negated action gap. Its weight
+``alpha`` makes the operator regularise the policy towards its predecessor: of the total ``temperature``, ``alpha``
+weighs that KL divergence and ``1 - alpha`` the entropy. Action gaps grow by ``1 / (1 - alpha)``, so with ``alpha = 1``
+they grow for ever unless they are clipped. ``lse`` and ``mellowmax`` differ by a constant once converged and define the
+same policies; the constant pays for long episodes with ``lse`` and for short ones with ``mellowmax``.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, ClassVar, get_args
+
+import torch as th
+from stable_baselines3 import DQN
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import FloatSchedule
+
+from sb3_entropic.checks import check_at_most_zero, check_choice, check_fraction
+from sb3_entropic.operators import SoftValue, policy_value, regularised_advantage
+from sb3_entropic.signature import extends, preset
+from sb3_entropic.updates import Metrics
+from sb3_entropic.value_based.loop import ValueBasedLoop
+from sb3_entropic.value_based.networks import Fractions, ValueNetworks
+from sb3_entropic.value_based.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+
+
+class GapIncreasing(ValueBasedLoop):
+    """The operator of this module, for one value an action or a whole distribution of returns.
+
+    :param temperature: see :class:`sb3_entropic.value_based.loop.ValueBasedLoop`. It is in reward units: scale it, and
+        ``munchausen_clip``, with the rewards.
+    :param munchausen_alpha: weight of the gap-increasing term, in [0, 1]
+    :param munchausen_clip: lower limit of that term before ``munchausen_alpha``, in reward units, <= 0; ``None`` for none
+    :param soft_value: value of a state, see :func:`sb3_entropic.operators.soft_value`
+    :param double_q: the next state's policy is the online network's, its values the target network's (arXiv 1509.06461);
+        the gap-increasing term stays the target network's
+    :param exploration: see :class:`sb3_entropic.value_based.loop.ValueBasedLoop`
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        temperature: float | Schedule = 0.03,
+        munchausen_alpha: float = 0.9,
+        munchausen_clip: float | None = -1.0,
+        soft_value: SoftValue = "lse",
+        double_q: bool = False,
+        exploration: str = "epsilon",
+        **kwargs: Any,
+    ):
+        self.munchausen_alpha = munchausen_alpha
+        self.munchausen_clip = munchausen_clip
+        self.soft_value = soft_value
+        self.double_q = double_q
+        super().__init__(*args, temperature=temperature, exploration=exploration, **kwargs)
+
+    def check_arguments(self) -> None:
+        """Check the arguments that are ours."""
+        super().check_arguments()
+        check_fraction("munchausen_alpha", self.munchausen_alpha)
+        check_choice("soft_value", self.soft_value, get_args(SoftValue))
+        check_at_most_zero("munchausen_clip", 0 if self.munchausen_clip is None else self.munchausen_clip)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self.munchausen_clip is None or self.munchausen_alpha == 0 or self.soft_value == "max":
+            return
+        temperature = FloatSchedule(self.temperature)(1.0)
+        width = -self.munchausen_clip / temperature
+        if width < 5:
+            warnings.warn(
+                f"munchausen_clip={self.munchausen_clip:g} is {width:.3g} temperatures ({temperature:g}) wide: it clips every "
+                f"action less likely than {math.exp(-width):.2g}, and with it most of the log-policy. Take "
+                f"{-33 * temperature:g}, say, or a lower temperature.",
+                stacklevel=2,
+            )
+
+    def td_target(self, networks: ValueNetworks, batch: Any, noise: Fractions) -> tuple[th.Tensor, Metrics]:
+        """``r + alpha clip(...) + gamma (1 - done) mQ(s')``, one for each quantile of the return."""
+        returns = networks.target_quantiles(batch.next_observations, noise.target)
+        policy_values = networks.values if self.double_q else networks.target_values
+        preferences = policy_values(batch.next_observations, noise.next_policy)
+        next_values = policy_value(returns, preferences, networks.temperature, self.soft_value)
+        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        rewards, metrics = self.regularised_rewards(networks, batch, noise)
+        return rewards + (1 - batch.dones) * discounts * next_values, metrics
+
+    def regularised_rewards(self, networks: ValueNetworks, batch: Any, noise: Fractions) -> tuple[th.Tensor, Metrics]:
+        """``r + alpha clip(Q(s, a) - mQ(s))``, ``(batch, 1)``. At a terminal transition too: it is about ``s``."""
+        if self.munchausen_alpha == 0:
+            return batch.rewards, {}
+        values = networks.target_values(batch.observations, noise.policy)
+        advantages = regularised_advantage(values, networks.temperature, self.soft_value).gather(1, batch.actions.long())
+        bonus = advantages if self.munchausen_clip is None else advantages.clamp(min=self.munchausen_clip)
+        metrics = {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": (bonus != advantages).float().mean()}
+        return batch.rewards + self.munchausen_alpha * bonus, metrics
+
+
+@extends(DQN)
+class GapIncreasingDQN(GapIncreasing, DQN):
+    """The operator of this module on SB3's DQN; its named members differ in their defaults alone.
+
+    Every argument of :class:`stable_baselines3.DQN` is accepted, in the same order and with the same default; see
+    https://stable-baselines3.readthedocs.io/en/master/modules/dqn.html. ``policy_kwargs={"dueling": True}`` splits the
+    last layer into a state value and advantages. The keyword-only arguments are ours: see :class:`GapIncreasing`.
+
+    With ``n_steps > 1`` the target keeps the gap-increasing term of the *first* action; those of the steps between are
+    dropped.
+
+    Logged besides DQN's: ``train/policy_entropy`` (nats), ``train/action_gap`` and ``train/temperature`` (reward units)
+    of the last gradient step; with ``munchausen_alpha > 0`` also ``train/munchausen_bonus`` (reward units) and
+    ``train/munchausen_clip_fraction``.
+
+    ``load`` also opens a model saved by ``DQN``; our arguments then take their defaults.
+
+    :raises ValueError: for a value that is not allowed
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+
+
+@preset(munchausen_alpha=0.0, munchausen_clip=None)
+class SoftDQN(GapIncreasingDQN):
+    """Soft Q-learning for discrete actions: ``y = r + gamma (1 - done) temperature log sum_a exp(Q(s', a) / temperature)``.
+
+    ``temperature -> 0`` gives DQN. Values are up to ``temperature log(n_actions) / (1 - gamma)`` above the return; with
+    ``soft_value="mellowmax"`` they are below. Arguments: :class:`GapIncreasingDQN`.
+    """
+
+
+class MDQN(GapIncreasingDQN):
+    """Munchausen DQN: soft Q-learning with ``munchausen_alpha * temperature * log pi(a|s)`` added to the reward.
+
+    The defaults are the paper's for Atari; they suit rewards of the order of 1. Arguments: :class:`GapIncreasingDQN`.
+    """
+
+
+@preset(soft_value="mellowmax")
+class CVIDQN(GapIncreasingDQN):
+    """Conservative Value Iteration with function approximation: :class:`MDQN` with the mean in place of the sum.
+
+    Arguments: :class:`GapIncreasingDQN`.
+    """
+
+
+@preset(soft_value="max", munchausen_clip=None)
+class ALDQN(GapIncreasingDQN):
+    """Advantage Learning: ``munchausen_alpha`` times the action gap is taken from the value of every other action.
+
+    It is the limit ``temperature -> 0`` of :class:`MDQN`; the temperature is that of ``exploration="boltzmann"`` alone.
+    Arguments: :class:`GapIncreasingDQN`.
+    """
+
+
+@preset(munchausen_alpha=1.0, soft_value="boltzmann")
+class DPP(GapIncreasingDQN):
+    """Dynamic Policy Programming: all of the regularisation is towards the previous policy, none is entropy.
+
+    Its errors average out over iterations. The preferences of all but the best action fall for ever, by the action gap
+    an iteration; ``munchausen_clip`` bounds them, ``None`` is the algorithm as published. Arguments:
+    :class:`GapIncreasingDQN`.
+    """

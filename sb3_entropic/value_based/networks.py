@@ -1,0 +1,65 @@
+"""What a value-based loss sees of the networks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+
+from sb3_entropic.forwards import SharedForwards
+
+
+class Fractions(NamedTuple):
+    """The quantile fractions of one gradient step, each ``(batch, n)`` in [0, 1).
+
+    ``None`` where the network has fractions of its own: DQN has a single mean, QR-DQN fixed midpoints.
+    """
+
+    current: th.Tensor | None = None
+    """Where the online network is trained."""
+    target: th.Tensor | None = None
+    """Where the target's distribution is evaluated."""
+    policy: th.Tensor | None = None
+    """Where the values that define the policy in ``s`` are averaged."""
+    next_policy: th.Tensor | None = None
+    """The same in ``s'``."""
+
+
+class ValueNetworks:
+    """An online and a target value network, seen for one gradient step.
+
+    A network that gives one value an action is one with a single quantile, so the whole family has one shape.
+
+    :param online: ``observations -> (batch, n_actions)`` or ``(batch, n_quantiles, n_actions)``
+    :param target: the same
+    :param temperature: reward units
+    """
+
+    def __init__(self, online: th.nn.Module, target: th.nn.Module, temperature: float):
+        self.temperature = temperature
+        self._online, self._target = online, target
+        self._forwards = SharedForwards()
+
+    def quantiles(self, observations: PyTorchObs, fractions: th.Tensor | None = None) -> th.Tensor:
+        """Quantiles of the online network, ``(batch, n_quantiles, n_actions)``."""
+        return self._quantiles(self._online, observations, fractions)
+
+    def target_quantiles(self, observations: PyTorchObs, fractions: th.Tensor | None = None) -> th.Tensor:
+        """Quantiles of the target network, ``(batch, n_quantiles, n_actions)``."""
+        return self._quantiles(self._target, observations, fractions)
+
+    def values(self, observations: PyTorchObs, fractions: th.Tensor | None = None) -> th.Tensor:
+        """``Q(s, .)`` of the online network, ``(batch, n_actions)``."""
+        return self.quantiles(observations, fractions).mean(dim=1)
+
+    def target_values(self, observations: PyTorchObs, fractions: th.Tensor | None = None) -> th.Tensor:
+        """``Q(s, .)`` of the target network, ``(batch, n_actions)``."""
+        return self.target_quantiles(observations, fractions).mean(dim=1)
+
+    def _quantiles(self, network: th.nn.Module, observations: PyTorchObs, fractions: th.Tensor | None) -> th.Tensor:
+        def forward() -> th.Tensor:
+            output = network(observations) if fractions is None else network(observations, fractions)
+            return output.unsqueeze(1) if output.ndim == 2 else output
+
+        return self._forwards.once(forward, network, observations, fractions)
