@@ -29,6 +29,16 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value} is not above 0.")
 
 
+def check_at_least_zero(name: str, value: Any) -> None:
+    """Check that an argument is a number that is 0 or positive.
+
+    :raises ValueError: if it is not
+    """
+    _check_number(name, value, "give one that is at least 0")
+    if not value >= 0:
+        raise ValueError(f"{name}={value} is below 0: the nearest choice is 0.")
+
+
 def check_at_most_zero(name: str, value: Any) -> None:
     """Check that an argument is a number that is 0 or negative.
 

@@ -30,6 +30,18 @@ def test_a_step_changes_and_differentiates_only_its_own_parameters(networks):
     assert not metrics["first_loss"].requires_grad
 
 
+def test_the_gradients_norm_is_clipped_over_all_parameters_together(networks):
+    first, _ = networks
+    Update("first", th.optim.SGD(first.parameters(), lr=0.1), through_both, 1e-3).step(networks, th.ones(4, 3), None)
+    norm = th.cat([parameter.grad.flatten() for parameter in first.parameters()]).norm()
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_an_update_without_a_name_logs_its_loss_as_the_loss(networks):
+    metrics = Update("", th.optim.SGD(networks[0].parameters(), lr=0.1), through_both).step(networks, th.ones(4, 3), None)
+    assert set(metrics) == {"loss", "size"}
+
+
 def test_a_frozen_parameter_stays(networks):
     first, _ = networks
     first.bias.requires_grad_(False)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.discrete_policies import CategoricalActor, CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_entropic.actor_critic.loop import ActorCriticLoop
-from sb3_entropic.checks import check_at_most_zero, check_choice, check_fraction, check_network
+from sb3_entropic.checks import check_at_least_zero, check_at_most_zero, check_choice, check_fraction, check_network
 from sb3_entropic.forwards import SharedForwards
 from sb3_entropic.operators import action_gap, soft_td_target
 from sb3_entropic.signature import extends
@@ -121,8 +121,9 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         check_choice("critic_reduction", self.critic_reduction, ("min", "mean"))
         check_fraction("munchausen_alpha", self.munchausen_alpha)
         check_at_most_zero("munchausen_clip", -1.0 if self.munchausen_clip is None else self.munchausen_clip)
-        if self.action_noise is not None or self.use_sde:
-            raise ValueError("DiscreteSAC takes neither action_noise nor use_sde: both are for continuous actions.")
+        check_at_least_zero("entropy_penalty", self.entropy_penalty)
+        if self.action_noise is not None:
+            raise ValueError("DiscreteSAC takes no action_noise: it is for continuous actions.")
         n_actions = int(self.action_space.n)
         if self.target_entropy == "auto":
             self.target_entropy = epsilon_greedy_entropy(0.1, n_actions)

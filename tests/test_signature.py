@@ -1,0 +1,52 @@
+"""Constructors show every argument they take."""
+
+import inspect
+
+import pytest
+
+from sb3_entropic.signature import extends, preset
+
+
+class Parent:
+    def __init__(self, first, second=2):
+        self.given = (first, second)
+
+
+class Middle(Parent):
+    def __init__(self, *args, colour="red", size=1, **kwargs):
+        self.colour, self.size = colour, size
+        super().__init__(*args, **kwargs)
+
+
+@extends(Parent)
+class Child(Middle):
+    def __init__(self, *args, size=3, shape="round", **kwargs):
+        self.shape = shape
+        super().__init__(*args, size=size, **kwargs)
+
+
+@preset(colour="blue")
+class Blue(Child):
+    pass
+
+
+def defaults(cls):
+    return {p.name: p.default for p in inspect.signature(cls).parameters.values() if p.default is not p.empty}
+
+
+def test_the_parents_arguments_come_first_and_then_those_of_every_class_between():
+    assert list(inspect.signature(Child).parameters) == ["first", "second", "colour", "size", "shape"]
+    assert defaults(Child) == {"second": 2, "colour": "red", "size": 3, "shape": "round"}
+
+
+def test_a_preset_changes_a_default_and_yields_to_what_is_given():
+    assert defaults(Blue) == {"second": 2, "colour": "blue", "size": 3, "shape": "round"}
+    assert Blue(1).colour == "blue"
+    assert Blue(1, colour="green").colour == "green"
+    assert (Blue(1, 5, size=7).given, Blue(1, size=7).size) == ((1, 5), 7)
+    assert Child(1).colour == "red"
+
+
+def test_a_misspelt_argument_is_answered_by_the_nearest():
+    with pytest.raises(TypeError, match="Blue has no argument 'color': did you mean 'colour'"):
+        Blue(1, color="green")
