@@ -8,10 +8,8 @@ from sb3_entropic.forwards import SharedForwards
 def test_a_forward_is_made_once_for_the_same_inputs_and_again_for_others():
     forwards, made = SharedForwards(), []
     one, other = th.zeros(1), th.zeros(1)
-    results = [
-        forwards.once(lambda: made.append(1) or len(made), *inputs) for inputs in ((one,), (one,), (other,), (one, other))
-    ]
-    assert results == [1, 1, 2, 3]
+    calls = [(one,), (one,), (other,), (one, other)]
+    assert [forwards.once(lambda: made.append(1) or len(made), *inputs) for inputs in calls] == [1, 1, 2, 3]
 
 
 def test_a_forward_without_gradient_is_made_again_where_one_is_wanted():
