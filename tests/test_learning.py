@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import ConvertCallback, EveryNTimesteps
 
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.evaluation import Evaluator
@@ -16,12 +17,15 @@ def of_actions(space):
 
 
 def curve(algorithm, env_id, steps, seed, evaluations=1):
-    """Mean evaluation returns at even distances; the exploration schedule ends where the last part begins."""
+    """Mean evaluation returns at even distances, the last at the end."""
     model = make_model(algorithm, env_id, load_hyperparameters(algorithm, env_id), seed=seed, device="cpu")
     evaluator, scores = Evaluator(env_id), []
-    for part in range(evaluations):
-        model.learn(steps // evaluations, reset_num_timesteps=part == 0)
+
+    def evaluate(*_):
         scores.append(np.mean([episode.total_reward for episode in evaluator.evaluate(model)]))
+        return True
+
+    model.learn(steps, callback=EveryNTimesteps(steps // evaluations, ConvertCallback(evaluate)))
     evaluator.close()
     return scores
 

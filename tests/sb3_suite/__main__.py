@@ -43,20 +43,14 @@ def upstream_tests(package: str) -> Path:
 def main() -> int:
     """Run the suite for the algorithms named, by default each of :data:`ALGORITHMS_OF_THE_SUITE`; the rest goes to pytest."""
     exit_code = 0
-    names = [word for word in sys.argv[1:] if word in ALGORITHMS] or ALGORITHMS_OF_THE_SUITE
-    for algorithm in map(ALGORITHMS.__getitem__, names):
+    names = [word for word in sys.argv[1:] if word in ALGORITHMS]
+    options = [word for word in sys.argv[1:] if word not in ALGORITHMS]
+    for algorithm in map(ALGORITHMS.__getitem__, names or ALGORITHMS_OF_THE_SUITE):
         folder = upstream_tests(ALGORITHMS[algorithm.parent].constructor.__module__.split(".")[0])
         present = [f"tests/test_{name}.py" for name in FILES if (folder / "tests" / f"test_{name}.py").is_file()]
         if not present:
             sys.exit(f"{folder.name} has none of the tests: did its layout change?")
-        arguments = [
-            "-p",
-            "tests.sb3_suite.plugin",
-            "-n",
-            "auto",
-            "-q",
-            *(word for word in sys.argv[1:] if word not in ALGORITHMS),
-        ]
+        arguments = ["-p", "tests.sb3_suite.plugin", "-n", "auto", "-q", *options]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "SB3_SUITE_ALGORITHM": algorithm.name}
         completed = subprocess.run([sys.executable, "-m", "pytest", *arguments, *present], cwd=folder, env=environment)
         exit_code = exit_code or completed.returncode
