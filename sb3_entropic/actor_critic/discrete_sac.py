@@ -10,52 +10,16 @@ from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.discrete_policies import CategoricalActor, CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_entropic.actor_critic.loop import ActorCriticLoop
+from sb3_entropic.actor_critic.networks import DiscreteNetworks
 from sb3_entropic.checks import check_at_least_zero, check_at_most_zero, check_choice, check_fraction, check_network
-from sb3_entropic.forwards import SharedForwards
 from sb3_entropic.operators import action_gap, soft_td_target
 from sb3_entropic.signature import extends
-from sb3_entropic.temperature import current_temperature, temperature_loss
+from sb3_entropic.temperature import temperature_loss
 from sb3_entropic.updates import Metrics, move_towards
-
-
-class DiscreteNetworks:
-    """A categorical actor and its critics, seen for one gradient step.
-
-    :param model: an algorithm with ``actor``, ``critic`` and ``critic_target``
-    """
-
-    def __init__(self, model: Any):
-        self.temperature = current_temperature(model)
-        self.log_temperature: th.Tensor | None = model.log_ent_coef
-        self._policy = model.policy
-        self._forwards = SharedForwards()
-
-    def log_policy(self, observations: PyTorchObs) -> th.Tensor:
-        """``log pi(.|s)``, ``(batch, n_actions)``."""
-        actor = self._policy.actor
-        return self._forwards.once(lambda: actor.log_policy(observations), actor, observations)
-
-    def target_log_policy(self, observations: PyTorchObs) -> th.Tensor:
-        """``log pi(.|s)`` of the actor's slowly moving copy, ``(batch, n_actions)``."""
-        return self._policy.actor_target.log_policy(observations)
-
-    def all_values(self, observations: PyTorchObs) -> th.Tensor:
-        """``Q_i(s, .)`` of the online critics from before this step's update of them, ``(n_critics, batch, n_actions)``."""
-        critic = self._policy.critic
-        return self._forwards.once(lambda: th.stack(critic(observations)), critic, observations)
-
-    def target_values(self, observations: PyTorchObs) -> th.Tensor:
-        """``Q_i(s, .)`` of the target critics, ``(n_critics, batch, n_actions)``."""
-        return th.stack(self._policy.critic_target(observations))
-
-    def values(self, observations: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
-        """``Q_i(s, a)`` of every online critic, each ``(batch, 1)``."""
-        return tuple(values.gather(1, actions.long()) for values in self.all_values(observations))
 
 
 class _TakesDiscreteActions(OffPolicyAlgorithm):

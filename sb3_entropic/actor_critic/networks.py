@@ -79,6 +79,41 @@ class ModuleNetworks:
         return self._forwards.once(lambda: self._actor.get_action_dist_params(observations), observations)
 
 
+class DiscreteNetworks:
+    """A categorical actor and its critics, seen for one gradient step.
+
+    :param model: an algorithm with ``actor``, ``critic`` and ``critic_target``
+    """
+
+    def __init__(self, model: Any):
+        self.temperature = current_temperature(model)
+        self.log_temperature: th.Tensor | None = model.log_ent_coef
+        self._policy = model.policy
+        self._forwards = SharedForwards()
+
+    def log_policy(self, observations: PyTorchObs) -> th.Tensor:
+        """``log pi(.|s)``, ``(batch, n_actions)``."""
+        actor = self._policy.actor
+        return self._forwards.once(lambda: actor.log_policy(observations), actor, observations)
+
+    def target_log_policy(self, observations: PyTorchObs) -> th.Tensor:
+        """``log pi(.|s)`` of the actor's slowly moving copy, ``(batch, n_actions)``."""
+        return self._policy.actor_target.log_policy(observations)
+
+    def all_values(self, observations: PyTorchObs) -> th.Tensor:
+        """``Q_i(s, .)`` of the online critics from before this step's update of them, ``(n_critics, batch, n_actions)``."""
+        critic = self._policy.critic
+        return self._forwards.once(lambda: th.stack(critic(observations)), critic, observations)
+
+    def target_values(self, observations: PyTorchObs) -> th.Tensor:
+        """``Q_i(s, .)`` of the target critics, ``(n_critics, batch, n_actions)``."""
+        return th.stack(self._policy.critic_target(observations))
+
+    def values(self, observations: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, ...]:
+        """``Q_i(s, a)`` of every online critic, each ``(batch, 1)``."""
+        return tuple(values.gather(1, actions.long()) for values in self.all_values(observations))
+
+
 def overrides_sampling(actor: th.nn.Module) -> bool:
     """Whether a custom actor brings its own ``action_log_prob``, which must then be used as it is."""
     return getattr(type(actor), "action_log_prob", None) is not Actor.action_log_prob

@@ -17,27 +17,7 @@ from sb3_entropic.signature import extends
 from sb3_entropic.updates import Metrics, Update
 from sb3_entropic.value_based import policies
 from sb3_entropic.value_based.loop import ValueBasedLoop
-from sb3_entropic.value_based.networks import Fractions, ValueNetworks
-
-
-class AveragedNetworks(ValueNetworks):
-    """The Q-network and the network that averages it.
-
-    :param policy: has ``q_net``, ``average_net`` and the target of each
-    :param temperature: reward units
-    """
-
-    def __init__(self, policy: Any, temperature: float):
-        super().__init__(policy.q_net, policy.q_net_target, temperature)
-        self._average, self._average_target = policy.average_net, policy.average_net_target
-
-    def averages(self, observations: PyTorchObs) -> th.Tensor:
-        """``H(s, .)``, ``(batch, n_actions)``."""
-        return self._quantiles(self._average, observations, None).squeeze(1)
-
-    def target_averages(self, observations: PyTorchObs) -> th.Tensor:
-        """``H(s, .)`` of the averaging network's target, ``(batch, n_actions)``."""
-        return self._quantiles(self._average_target, observations, None).squeeze(1)
+from sb3_entropic.value_based.networks import AveragedNetworks, Fractions
 
 
 @extends(DQN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
@@ -63,3 +63,23 @@ class ValueNetworks:
             return output.unsqueeze(1) if output.ndim == 2 else output
 
         return self._forwards.once(forward, network, observations, fractions)
+
+
+class AveragedNetworks(ValueNetworks):
+    """The Q-network and the network that averages it.
+
+    :param policy: has ``q_net``, ``average_net`` and the target of each
+    :param temperature: reward units
+    """
+
+    def __init__(self, policy: Any, temperature: float):
+        super().__init__(policy.q_net, policy.q_net_target, temperature)
+        self._average, self._average_target = policy.average_net, policy.average_net_target
+
+    def averages(self, observations: PyTorchObs) -> th.Tensor:
+        """``H(s, .)``, ``(batch, n_actions)``."""
+        return self._quantiles(self._average, observations, None).squeeze(1)
+
+    def target_averages(self, observations: PyTorchObs) -> th.Tensor:
+        """``H(s, .)`` of the averaging network's target, ``(batch, n_actions)``."""
+        return self._quantiles(self._average_target, observations, None).squeeze(1)
