@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run a seed grid, report on it, measure speed."""
+"""``python -m benchmarks``: run a seed grid, report on it, look into single runs, measure speed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
-from sb3_entropic.catalog import ALGORITHMS, check_environment, find_algorithm, find_environment
+from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
 from sb3_entropic.cli import ArgumentParser, positive
-from sb3_entropic.errors import UserError
+from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from benchmarks.executors import Pace
-    from benchmarks.plan import Plan, RunSpec
     from benchmarks.store import Store
 
 DEFAULT_OUT = Path("runs")
@@ -30,6 +27,7 @@ examples:
   python -m benchmarks run --env Hopper-v4,Walker2d-v4 --algos msac,sac,tqc --seeds 10 --steps 1000000
   python -m benchmarks run --env Pendulum-v1 --algos msac -p munchausen_alpha=0.9
   python -m benchmarks report --out runs
+  python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
   python -m benchmarks speed
 
 A run that is finished is never run again: call the same command after an interruption and it continues.
@@ -67,7 +65,7 @@ def _parser() -> ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{run,report,speed}")
+    commands = parser.add_subparsers(required=True, metavar="{run,report,plot,speed}")
 
     def command(name: str, function: object, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -101,6 +99,11 @@ def _parser() -> ArgumentParser:
     report.add_argument("--env", help="these environments only, separated by commas")
     for sub in (run, report):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
+    plot = command("plot", _plot, "draw the training diagnostics of a run, or of several together")
+    plot.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, or any progress.csv of SB3's csv logger"
+    )
+    plot.add_argument("--out", type=Path, metavar="FILE", help="PNG to write (default: diagnostics.png beside the csv)")
     speed = command("speed", _speed, "training speed beside Stable-Baselines3's, alternating in one process")
     speed.add_argument("--env", default="Hopper-v4", help="environment id (default: Hopper-v4)")
     speed.add_argument("--rounds", type=positive, default=20, help="times each system is measured (default: 20)")
@@ -111,6 +114,7 @@ def _parser() -> ArgumentParser:
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.executors import run_locally
     from benchmarks.plan import make_plan
+    from benchmarks.preview import show_estimate, show_plan
     from benchmarks.store import Store
 
     store = Store(arguments.out)
@@ -123,7 +127,11 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         overrides=arguments.param,
         workers=arguments.workers or _cores(),
     )
-    _print_plan(plan, store, arguments, console)
+    todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
+    show_plan(plan, todo, console)
+    if todo and not arguments.dry_run:
+        show_estimate(plan, todo, console)
+    _show_other_budgets(arguments, console)
     if arguments.dry_run:
         return 0
     command = shlex.join(["python", "-m", "benchmarks", *_without_folder(arguments.words)])
@@ -158,20 +166,43 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
     if not experiments:
         raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
     if arguments.env is not None:
-        wanted = {find_environment(name).unwrapped.spec.id for name in _names(arguments.env, "--env")}
-        if missing := wanted - {env for env, _ in experiments}:
-            there = ", ".join(sorted({env for env, _ in experiments}))
-            raise UserError(f"There are no runs of {', '.join(sorted(missing))} in {arguments.out}, only of {there}.")
+        wanted = _environments_with_runs(_names(arguments.env, "--env"), {env for env, _ in experiments}, arguments.out)
         experiments = {(env, steps) for env, steps in experiments if env in wanted}
     _write_and_show(store, experiments, console)
+    return 0
+
+
+def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set[str]:
+    """The ids that are meant: a name without its version means every version there is."""
+    wanted: set[str] = set()
+    for name in names:
+        meant = {env for env in there if name in (env, env.rpartition("-v")[0])}
+        if not meant:
+            raise UserError(f"There are no runs of {name} in {out}, only of {', '.join(sorted(there))}{nearest(name, there)}")
+        wanted |= meant
+    return wanted
+
+
+def _plot(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.report.diagnostics import default_path, draw_diagnostics, read_diagnostics
+
+    runs = [read_diagnostics(path) for path in arguments.runs]
+    out = arguments.out or default_path(runs)
+    if out.suffix != ".png":
+        raise UserError(f"--out {out} is not a PNG: name a file such as {out.with_suffix('.png')}.")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise UserError(f"{out} cannot be written: name a file in a folder of yours, such as --out {out.name}.")
+    draw_diagnostics(runs, out)
+    console.print(f"Written: {out}", highlight=False, soft_wrap=True)
     return 0
 
 
 def _speed(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.speed import measure_speed, speed_table
 
-    env_id = check_environment(arguments.env, find_algorithm("msac"))
-    console.print(speed_table(env_id, measure_speed(env_id, arguments.rounds, arguments.steps, console)))
+    environment = find_environment(arguments.env)
+    check_actions(environment, find_algorithm("msac"))
+    console.print(speed_table(environment.id, measure_speed(environment.id, arguments.rounds, arguments.steps, console)))
     return 0
 
 
@@ -186,45 +217,13 @@ def _write_and_show(store: Store, experiments: set[tuple[str, int]], console: Co
     console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
 
 
-def _print_plan(plan: Plan, store: Store, arguments: argparse.Namespace, console: Console) -> None:
-    from benchmarks.executors import measure_paces
+def _show_other_budgets(arguments: argparse.Namespace, console: Console) -> None:
     from benchmarks.plan import BUDGETS
 
-    todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
-    kept = len(plan.runs) - len(todo)
-    kinds = {spec.group: spec for spec in plan.runs}
-    for env, steps in sorted(plan.experiments):
-        members = [spec for spec in plan.runs if (spec.env, spec.steps) == (env, steps)]
-        labels = ", ".join(dict.fromkeys(spec.label for spec in members))
-        seeds = len({spec.seed for spec in members})
-        console.print(
-            f"[bold]{env}[/]: {escape(labels)}; {seeds} seeds of {steps:,} steps, {members[0].evaluations} evaluations"
-        )
-    for spec in kinds.values():
-        changed = {name: value for name, value in spec.hyperparameters.items() if name != "policy"}
-        settings = ", ".join(f"{name}={value}" for name, value in changed.items()) or "the defaults of its class"
-        console.print(f"  {spec.label} on {spec.env}: {settings} ({spec.package})", style="dim", highlight=False, markup=False)
-    resumed = f", {kept} of them finished before" if kept else ""
-    console.print(
-        f"{len(plan.runs)} runs{resumed}; {sum(spec.steps for spec in todo):,} steps to go, {plan.workers} at a time"
-    )
-    if todo and not arguments.dry_run:
-        console.print(_estimate(plan, todo, measure_paces(plan, todo, console)), highlight=False)
-    for budget in BUDGETS:
-        if budget != plan.budget:
-            line = f"  {budget}: {_command(arguments, budget)}  ({BUDGETS[budget]})"
+    for budget, summary in BUDGETS.items():
+        if budget != arguments.budget:
+            line = f"  {budget}: {_command(arguments, budget)}  ({summary})"
             console.print(line, style="dim", highlight=False, soft_wrap=True)
-
-
-def _estimate(plan: Plan, todo: list[RunSpec], paces: dict[str, Pace]) -> str:
-    if not all(spec.group in paces for spec in todo):
-        return "Estimated time: unknown, a run is too short to measure (or fails: then its record will say why)."
-    at_once = min(plan.workers, len(todo))
-    training = sum(spec.steps / paces[spec.group].steps_per_second for spec in todo) / at_once / 3600
-    evaluations = sum(paces[spec.group].evaluation_seconds for spec in todo) / at_once / 3600
-    labels = {spec.group: spec.label for spec in todo}
-    speeds = ", ".join(f"{escape(labels[group])} {pace.steps_per_second:,.0f} steps/s" for group, pace in paces.items())
-    return f"Estimated time: [bold]{_duration(training)}[/], and at most {_duration(evaluations)} of evaluations ({speeds})"
 
 
 def _command(arguments: argparse.Namespace, budget: str) -> str:
@@ -238,10 +237,6 @@ def _command(arguments: argparse.Namespace, budget: str) -> str:
         return " ".join([f"make benchmark ENV={shlex.quote(arguments.env)} BUDGET={budget}", *words])
     words = [word for name, value in kept.items() for word in (f"--{name}", value)] + parameters
     return shlex.join(["python", "-m", "benchmarks", "run", "--env", arguments.env, "--budget", budget, *words])
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes" if hours > 1 / 40 else "about a minute"
 
 
 def _names(text: str, option: str) -> list[str]:

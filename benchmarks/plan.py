@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sb3_entropic.catalog import ALGORITHMS, Algorithm, check_environment, find_algorithm, find_environment
+from sb3_entropic.catalog import ALGORITHMS, Algorithm, Environment, check_actions, find_algorithm, find_environment
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
 
@@ -105,11 +105,14 @@ def make_plan(
     """
     if budget not in BUDGETS:
         raise UserError(f"Unknown budget {budget!r}, there are {', '.join(BUDGETS)}{nearest(budget, BUDGETS)}")
-    found = [find_algorithm(name) for name in algos or ()]
-    pairs = [(env, algorithm) for env in envs for algorithm in found or _default_algorithms(env)]
+    named = [find_algorithm(name) for name in algos or ()]
+    environments = [find_environment(env) for env in envs]
+    pairs = [(env, algorithm) for env in environments for algorithm in named or _default_algorithms(env)]
     by_algorithm = _split_overrides(overrides or [], [algorithm for _, algorithm in pairs])
-    pairs = list(dict.fromkeys((check_environment(env, algorithm), algorithm) for env, algorithm in pairs))
-    groups = [_group(env, algorithm, budget, seeds, steps, by_algorithm[algorithm.name]) for env, algorithm in pairs]
+    for env, algorithm in pairs:
+        check_actions(env, algorithm)
+    ids = dict.fromkeys((env.id, algorithm) for env, algorithm in pairs)
+    groups = [_group(env, algorithm, budget, seeds, steps, by_algorithm[algorithm.name]) for env, algorithm in ids]
     # Seed by seed, so that a grid stopped half-way has compared every algorithm on the same seeds.
     by_seed = sorted((run for group in groups for run in group), key=lambda run: run.seed)
     return Plan(budget, tuple(by_seed), workers)
@@ -123,12 +126,10 @@ def protocol(env_id: str, budget: str) -> dict[str, int]:
     return {"evaluations": PROTOCOLS["evaluation"]["evaluations"], **entry[budget]}
 
 
-def _default_algorithms(env_id: str) -> list[Algorithm]:
-    env = find_environment(env_id)
+def _default_algorithms(env: Environment) -> list[Algorithm]:
     kind = type(env.action_space).__name__
-    env.close()
     if kind not in PROTOCOLS["algorithms"]:
-        raise UserError(f"{env_id} has {kind} actions and no default algorithms: name them with --algos.")
+        raise UserError(f"{env.id} has {kind} actions and no default algorithms: name them with --algos.")
     return [ALGORITHMS[name] for name in PROTOCOLS["algorithms"][kind]]
 
 

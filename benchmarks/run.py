@@ -30,7 +30,7 @@ from stable_baselines3.common.logger import configure
 from benchmarks.plan import RunSpec
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.evaluation import Evaluator
-from sb3_entropic.zoo import make_model
+from sb3_entropic.zoo import env_wrapper, make_model
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -106,11 +106,16 @@ def measure(spec: RunSpec) -> dict[str, float]:
     model = make_model(ALGORITHMS[spec.algo], spec.env, hyperparameters, seed=0, device="cpu")
     callback = MeasureSpeed()
     model.learn(spec.steps, callback=callback)
-    evaluator, start = Evaluator(spec.env, spec.episodes, spec.evaluation_seed), time.perf_counter()
+    evaluator, start = evaluator_of(spec), time.perf_counter()
     longest = max(episode.length for episode in evaluator.evaluate(model))
     # The episodes run side by side, so an evaluation takes as long as its longest; a better policy may last to the limit.
     stretch = max(1.0, (evaluator.max_episode_steps or 0) / longest)
     return {"rate": callback.rate(), "evaluation_seconds": spec.evaluations * stretch * (time.perf_counter() - start)}
+
+
+def evaluator_of(spec: RunSpec) -> Evaluator:
+    """The evaluation episodes of a run, in environments wrapped like those it trains in."""
+    return Evaluator(spec.env, spec.episodes, spec.evaluation_seed, env_wrapper(spec.hyperparameters))
 
 
 class EvaluateAtPoints(BaseCallback):
@@ -128,7 +133,7 @@ class EvaluateAtPoints(BaseCallback):
         """Seconds of training so far, without the evaluations."""
         self._spec, self._report = spec, report
         self._points = [round(spec.steps * (k + 1) / spec.evaluations) for k in range(spec.evaluations)]
-        self._evaluator = Evaluator(spec.env, spec.episodes, spec.evaluation_seed)
+        self._evaluator = evaluator_of(spec)
         self._resumed = self._last_report = 0.0
 
     def _on_training_start(self) -> None:
@@ -197,7 +202,17 @@ class MeasureSpeed(BaseCallback):
 
 def provenance() -> dict[str, Any]:
     """Versions, commit and machine: what a reader needs to repeat a number, and nothing about who ran it."""
-    packages = ("sb3_entropic", "stable_baselines3", "sb3_contrib", "torch", "numpy", "gymnasium", "mujoco", "box2d")
+    packages = (
+        "sb3_entropic",
+        "stable_baselines3",
+        "sb3_contrib",
+        "torch",
+        "numpy",
+        "gymnasium",
+        "mujoco",
+        "box2d",
+        "minatar",
+    )
     return {
         "versions": {"python": platform.python_version(), **{p: v for p in packages if (v := _version(p))}},
         "commit": _commit(),

@@ -16,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_entropic.catalog import ALGORITHMS, check_environment, find_algorithm
+from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
 from sb3_entropic.cli import ArgumentParser, positive, seed
 from sb3_entropic.errors import UserError
 from sb3_entropic.evaluation import Evaluator
-from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
+from sb3_entropic.zoo import env_wrapper, load_hyperparameters, make_model, parse_override
 
 DEFAULT_STEPS = 100_000
 
@@ -69,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     console = Console()
     algorithm = find_algorithm(arguments.algo)
-    env_id = check_environment(arguments.env, algorithm)
+    environment = find_environment(arguments.env)
+    check_actions(environment, algorithm)
+    env_id = environment.id
     overrides = dict(parse_override(text) for text in arguments.param)
     hyperparameters = {**load_hyperparameters(algorithm, env_id), **overrides}
     steps = arguments.steps or hyperparameters.get("n_timesteps", DEFAULT_STEPS)
@@ -101,7 +103,7 @@ def _train(arguments: argparse.Namespace) -> int:
             console.print(f"Its observations are normalised: open {statistics_file} with VecNormalize.load.", soft_wrap=True)
     if stopped:
         return 130
-    _print_evaluation(console, model, env_id, arguments.eval_episodes)
+    _print_evaluation(console, model, Evaluator(env_id, arguments.eval_episodes, wrapper=env_wrapper(hyperparameters)))
     return 0
 
 
@@ -122,12 +124,13 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise UserError("--tensorboard needs the tensorboard package: run `pip install tensorboard`.") from None
 
 
-def _print_evaluation(console: Console, model: BaseAlgorithm, env_id: str, episodes: int) -> None:
-    evaluator = Evaluator(env_id, episodes)
+def _print_evaluation(console: Console, model: BaseAlgorithm, evaluator: Evaluator) -> None:
     returns = [episode.total_reward for episode in evaluator.evaluate(model)]
     evaluator.close()
     spread = f" +- {statistics.stdev(returns):.1f}" if len(returns) > 1 else ""
-    console.print(f"Return [bold]{statistics.mean(returns):.1f}[/]{spread} over {episodes} episodes, deterministic policy.")
+    console.print(
+        f"Return [bold]{statistics.mean(returns):.1f}[/]{spread} over {len(returns)} episodes, deterministic policy."
+    )
 
 
 class ProgressBar(BaseCallback):

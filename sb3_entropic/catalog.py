@@ -13,6 +13,7 @@ import stable_baselines3
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+import sb3_entropic.envs  # noqa: F401 (registers MinAtar's ids)
 from sb3_entropic.actor_critic import MSAC, DiscreteSAC
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
@@ -77,44 +78,70 @@ def find_algorithm(name: str) -> Algorithm:
     return ALGORITHMS[name.lower()]
 
 
-def find_environment(env_id: str) -> gym.Env:
-    """Make the environment.
+@dataclass(frozen=True)
+class Environment:
+    """What of an environment decides which algorithms suit it.
 
+    :param id: full id with its version; a module that registers it (``module:Env-v0``) stays part of the id, because
+        another process must import it too
+    :param action_space: its actions
+    """
+
+    id: str
+    action_space: spaces.Space
+
+
+def find_environment(env_id: str) -> Environment:
+    """Make the environment once, look at it and close it.
+
+    :param env_id: gymnasium id; without a version it means the newest
     :raises UserError: if it is unknown (names the nearest), of a version that no longer exists (names the one that
         does), or if the package behind it is not installed (names the extra)
     """
+    env = _make_environment(env_id)
+    module, colon, _ = env_id.rpartition(":")
+    found = Environment(f"{module}{colon}{env.spec.id}", env.action_space)
+    env.close()
+    return found
+
+
+def check_actions(environment: Environment, algorithm: Algorithm) -> None:
+    """Check that the algorithm can act in the environment.
+
+    :raises UserError: if the action space does not suit (names algorithms it suits)
+    """
+    actions = environment.action_space
+    if not isinstance(actions, algorithm.actions):
+        others = [a.name for a in ALGORITHMS.values() if isinstance(actions, a.actions)]
+        wanted = " or ".join(space.__name__ for space in algorithm.actions)
+        suitable = f"choose one of {', '.join(others)}" if others else "no algorithm here takes these"
+        raise UserError(f"{algorithm.name} needs {wanted} actions and {environment.id} has {actions}: {suitable}.")
+
+
+def _make_environment(env_id: str) -> gym.Env:
     try:
         with warnings.catch_warnings():
             # An older version that is still registered is the user's choice: results of versions are never pooled.
             warnings.simplefilter("ignore")
             return gym.make(env_id)
     except gym.error.DependencyNotInstalled as error:
-        extra = next((name for name in ("box2d", "mujoco") if name in str(error).lower()), None)
-        remedy = str(error).rstrip(".") if extra is None else f"run `pip install -e '.[{extra}]'`"
-        raise UserError(f"{env_id} needs a package that is not installed: {remedy}.") from None
+        raise UserError(_missing_package(env_id, str(error))) from None
     except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] in _EXTRAS:
+            raise UserError(_missing_package(env_id, str(error))) from None
         raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}){_nearest_environment(env_id)}") from None
     except gym.error.Error:
         raise UserError(f"Unknown environment {env_id!r}{_nearest_environment(env_id)}") from None
 
 
-def check_environment(env_id: str, algorithm: Algorithm) -> str:
-    """Check that the algorithm can act in the environment and return the environment's full id, with its version.
+_EXTRAS = ("box2d", "mujoco", "minatar")
+"""The extras that bring environments, each named like its package."""
 
-    A module that registers the environment (``module:Env-v0``) stays part of the id: another process must import it too.
 
-    :raises UserError: see :func:`find_environment`; or if the action space does not suit (names algorithms it suits)
-    """
-    env = find_environment(env_id)
-    module, colon, _ = env_id.rpartition(":")
-    action_space, full_id = env.action_space, f"{module}{colon}{env.spec.id}"
-    env.close()
-    if not isinstance(action_space, algorithm.actions):
-        others = [a.name for a in ALGORITHMS.values() if isinstance(action_space, a.actions)]
-        wanted = " or ".join(space.__name__ for space in algorithm.actions)
-        suitable = f"choose one of {', '.join(others)}" if others else "no algorithm here takes these"
-        raise UserError(f"{algorithm.name} needs {wanted} actions and {env_id} has {action_space}: {suitable}.")
-    return full_id
+def _missing_package(env_id: str, reason: str) -> str:
+    extra = next((name for name in _EXTRAS if name in reason.lower()), None)
+    remedy = reason.rstrip(".") if extra is None else f"run `pip install -e '.[{extra}]'`"
+    return f"{env_id} needs a package that is not installed: {remedy}."
 
 
 def _nearest_environment(env_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -28,12 +29,15 @@ class Evaluator:
     :param env_id: environment id
     :param episodes: number of episodes
     :param seed: of the first episode
+    :param wrapper: put around every environment, see :func:`sb3_entropic.zoo.env_wrapper`; returns are what comes out of it
     """
 
-    def __init__(self, env_id: str, episodes: int = 10, seed: int = 10_000):
+    def __init__(
+        self, env_id: str, episodes: int = 10, seed: int = 10_000, wrapper: Callable[[gym.Env], gym.Env] = lambda env: env
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._envs = [gym.make(env_id) for _ in range(episodes)]
+            self._envs = [wrapper(gym.make(env_id)) for _ in range(episodes)]
         self._seed = seed
 
     @property

@@ -4,7 +4,7 @@ None of them holds state, syncs with the host or branches on a tensor's values, 
 compiled and vectorised over seeds.
 
 Discrete actions are the last dimension of ``values``, ``(..., n_actions)``. A temperature is in reward units: a number
-> 0 or a tensor that broadcasts against the result. Every function shifts by the largest value before it divides by the
+> 0 or a tensor without dimensions. Every function shifts by the largest value before it divides by the
 temperature, so ``temperature -> 0`` loses no digits.
 """
 

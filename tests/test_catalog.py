@@ -2,8 +2,9 @@
 
 import gymnasium as gym
 import pytest
+from gymnasium import spaces
 
-from sb3_entropic.catalog import ALGORITHMS, check_environment, find_algorithm
+from sb3_entropic.catalog import ALGORITHMS, Environment, check_actions, find_algorithm, find_environment
 from sb3_entropic.errors import UserError
 
 
@@ -27,35 +28,66 @@ def test_an_unknown_algorithm(given, nearest):
         ("Hoper-v4", "Hopper-v4"),
         ("pendulum-v1", "Pendulum-v1"),
         ("Hopper-v3", "Hopper-v5"),
+        ("MinAtar/Breakot-v1", "MinAtar/Breakout-v1"),
+        ("minatar/breakout-v1", "MinAtar/Breakout-v1"),
     ],
 )
 def test_an_unknown_environment(given, nearest):
     with pytest.raises(UserError, match=f"'{given}'.*did you mean '{nearest}'"):
-        check_environment(given, ALGORITHMS["msac"])
+        find_environment(given)
 
 
 def test_an_environment_like_no_other():
     with pytest.raises(UserError, match=r"'zzzzqqqq'; gymnasium.pprint_registry\(\) lists"):
-        check_environment("zzzzqqqq", ALGORITHMS["msac"])
+        find_environment("zzzzqqqq")
+
+
+def test_an_environment_is_made_once_and_closed(monkeypatch):
+    made, closed = [], []
+
+    class Closing(gym.Wrapper):
+        def close(self):
+            closed.append(self)
+
+    make = gym.make
+    monkeypatch.setattr(gym, "make", lambda env_id: made.append(Closing(make(env_id))) or made[-1])
+    assert find_environment("CartPole-v1").action_space == spaces.Discrete(2)
+    assert len(made) == 1
+    assert closed == made
 
 
 def test_actions_that_do_not_suit():
-    with pytest.raises(
-        UserError, match=r"msac needs Box actions and CartPole-v1 has Discrete\(2\): choose one of dqn, qrdqn, ppo"
-    ):
-        check_environment("CartPole-v1", ALGORITHMS["msac"])
+    names = ", ".join(name for name, algorithm in ALGORITHMS.items() if spaces.Discrete in algorithm.actions)
+    with pytest.raises(UserError, match=rf"msac needs Box actions and CartPole-v1 has Discrete\(2\): choose one of {names}\."):
+        check_actions(Environment("CartPole-v1", spaces.Discrete(2)), ALGORITHMS["msac"])
 
 
-def test_the_full_id_has_the_version():
-    latest = gym.make("Pendulum").spec.id
+def test_actions_that_suit_no_algorithm():
+    with pytest.raises(UserError, match="no algorithm here takes these"):
+        check_actions(Environment("Odd-v0", spaces.Text(3)), ALGORITHMS["ppo"])
+
+
+def test_actions_that_suit():
+    check_actions(Environment("CartPole-v1", spaces.Discrete(2)), ALGORITHMS["ppo"])
+
+
+def test_the_full_id_has_the_version_and_the_module_that_registers_it():
+    latest = find_environment("Pendulum").id
     assert latest.startswith("Pendulum-v")
-    assert check_environment("Pendulum", ALGORITHMS["msac"]) == latest
+    assert find_environment("sb3_entropic.envs:Pendulum").id == f"sb3_entropic.envs:{latest}"
 
 
-def test_a_missing_package_names_the_extra(monkeypatch):
+@pytest.mark.parametrize(
+    ("env_id", "error", "extra"),
+    [
+        ("LunarLander-v3", gym.error.DependencyNotInstalled("Box2D is not installed, run `pip install box2d`"), "box2d"),
+        ("MinAtar/Breakout-v1", ModuleNotFoundError("No module named 'minatar'", name="minatar"), "minatar"),
+    ],
+)
+def test_a_missing_package_names_the_extra(env_id, error, extra, monkeypatch):
     def make(env_id):
-        raise gym.error.DependencyNotInstalled("Box2D is not installed, run `pip install box2d`")
+        raise error
 
     monkeypatch.setattr(gym, "make", make)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[box2d\]'"):
-        check_environment("LunarLander-v3", ALGORITHMS["dqn"])
+    with pytest.raises(UserError, match=rf"{env_id} needs a package.*pip install -e '\.\[{extra}\]'"):
+        find_environment(env_id)

@@ -215,6 +215,14 @@ def test_float32_loses_no_digits_at_tiny_temperatures(values, temperature, offse
     )
 
 
+def test_the_float32_gradient_tells_near_actions_apart():
+    # Two units in the last place apart, which is half a temperature: the quotient q / temperature would round it away.
+    q = th.tensor([9000.0, 9000.0 - 2**-9], requires_grad=True)
+    temperature = 2**-8 * 1.1
+    (gradient,) = th.autograd.grad(log_sum_exp(q, temperature), q)
+    assert th.allclose(gradient.double(), boltzmann_policy(q.detach().double(), temperature), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("temperature", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_no_overflow_at_a_million(temperature, sign):

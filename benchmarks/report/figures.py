@@ -1,4 +1,4 @@
-"""The learning-curve figure."""
+"""The learning-curve figure, and what figures share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw_learning_curves(board: Leaderboard, path: Path) -> None:
     axes.set_xlabel("environment steps")
     axes.set_ylabel(f"return, IQM over seeds ({board.episodes} episodes each)")
     axes.set_title(f"{board.env}: evaluation return with 95 % stratified-bootstrap intervals", fontsize=11, loc="left")
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_thousands))
+    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(thousands))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -42,7 +42,8 @@ def draw_learning_curves(board: Leaderboard, path: Path) -> None:
     plt.close(figure)
 
 
-def _thousands(steps: float, _: object) -> str:
+def thousands(steps: float, _: object) -> str:
+    """Environment steps as a tick's label, such as ``20k``; in the signature of matplotlib's formatters."""
     if steps >= 1e6:
         return f"{steps / 1e6:g}M"
     return f"{steps / 1e3:g}k" if steps >= 1000 else f"{steps:g}"

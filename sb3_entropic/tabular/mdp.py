@@ -94,8 +94,8 @@ def garnet(n_states: int, n_actions: int, branching: int, gamma: float, seed: in
     """Random MDPs with ``branching`` next states for each pair and U(0, 1) rewards in a tenth of the states.
 
     The next states are drawn without replacement and share probabilities cut from [0, 1] at uniform points. The reward
-    depends on the state alone; at least one state has one. The defaults of arXiv 2003.14089, appendix D, are 30 states,
-    4 actions, branching 4 and gamma 0.9.
+    depends on the state alone; at least one state has one. Those of arXiv 2003.14089, appendix D, have 30 states, 4
+    actions, branching 4 and gamma 0.9.
 
     :param n_states: ``S``
     :param n_actions: ``A``

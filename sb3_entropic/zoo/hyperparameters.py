@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
+import gymnasium as gym
 import torch as th
 import yaml
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_entropic.catalog import ALGORITHMS, Algorithm
 from sb3_entropic.errors import UserError, nearest
 
-ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize"}
+ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize", "env_wrapper"}
 """Keys of an entry that are not the constructor's: total steps, policy name (by default the one for the observation
-space), environments, VecNormalize."""
+space), environments, VecNormalize, wrappers of an environment."""
 
 
 class HyperparameterError(UserError):
@@ -37,10 +41,10 @@ def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
 
 
 def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any]) -> dict[str, Any]:
-    """What of an entry goes to the constructor, with schedules, tuples and activations made from their text.
+    """What of an entry goes to the constructor, with schedules, tuples and classes made from their text.
 
     :param hyperparameters: zoo format, see :func:`load_hyperparameters`
-    :raises HyperparameterError: for a name the constructor does not have; names the nearest
+    :raises HyperparameterError: for a name the constructor does not have, or a class that is not there; names the nearest
     """
     known = inspect.signature(algorithm.constructor.__init__).parameters.keys() - {"self", "env", "_init_setup_model"}
     arguments = {}
@@ -53,6 +57,26 @@ def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any])
     return arguments
 
 
+def env_wrapper(hyperparameters: dict[str, Any]) -> Callable[[gym.Env], gym.Env]:
+    """What puts the entry's wrappers around an environment, the first one innermost; without any it stays as it is.
+
+    :param hyperparameters: zoo format; ``env_wrapper`` is a dotted name, a mapping of one to its arguments, or a list
+    :raises HyperparameterError: for what is not the dotted name of a wrapper; names the nearest
+    """
+    entry = hyperparameters.get("env_wrapper", [])
+    wrappers = []
+    for item in entry if isinstance(entry, list) else [entry]:
+        named = item.items() if isinstance(item, dict) else [(item, None)]
+        wrappers += [(_class("env_wrapper", name, gym.Wrapper), arguments or {}) for name, arguments in named]
+
+    def wrap(env: gym.Env) -> gym.Env:
+        for wrapper, arguments in wrappers:
+            env = wrapper(env, **arguments)
+        return env
+
+    return wrap
+
+
 def _from_text(name: str, value: Any) -> Any:
     if isinstance(value, str) and value.startswith("lin_"):
         try:
@@ -62,7 +86,7 @@ def _from_text(name: str, value: Any) -> Any:
     if name == "train_freq" and isinstance(value, list):
         return tuple(value)
     if name == "policy_kwargs":
-        return {key: _activation(inner) if key == "activation_fn" else inner for key, inner in value.items()}
+        return {key: _POLICY_CLASSES[key](inner) if key in _POLICY_CLASSES else inner for key, inner in value.items()}
     return value
 
 
@@ -71,3 +95,29 @@ def _activation(name: str) -> type[th.nn.Module]:
     if name.removeprefix("nn.") not in known:
         raise HyperparameterError(f"activation_fn={name!r} is not a torch.nn module{nearest(name, known)}")
     return getattr(th.nn, name.removeprefix("nn."))
+
+
+def _features_extractor(name: Any) -> type:
+    return _class("features_extractor_class", name, BaseFeaturesExtractor)
+
+
+_POLICY_CLASSES: dict[str, Callable[[Any], type]] = {
+    "activation_fn": _activation,
+    "features_extractor_class": _features_extractor,
+}
+"""What of ``policy_kwargs`` is a class that an entry can only name."""
+
+
+def _class(option: str, name: Any, kind: type) -> type:
+    """The class of that kind with that dotted name."""
+    module_name, _, class_name = name.rpartition(".") if isinstance(name, str) else ("", "", "")
+    if not module_name:
+        raise HyperparameterError(f"{option}={name!r} is not a class: write module.Class, with the module's full name.")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, TypeError) as error:
+        raise HyperparameterError(f"{option}={name!r} cannot be imported: {str(error).rstrip('.')}.") from None
+    known = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, kind)]
+    if class_name not in known:
+        raise HyperparameterError(f"{option}={name!r} is not a {kind.__name__}{nearest(class_name, known)}")
+    return getattr(module, class_name)

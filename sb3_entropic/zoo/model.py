@@ -16,13 +16,13 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic.catalog import Algorithm
 from sb3_entropic.errors import UserError
-from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments
+from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, env_wrapper
 
 
 def make_model(
     algorithm: Algorithm, env_id: str, hyperparameters: dict[str, Any], seed: int | None = None, **arguments: Any
 ) -> BaseAlgorithm:
-    """A model ready to ``learn``, in ``n_envs`` environments (``VecNormalize``-d if the entry says ``normalize``).
+    """A model ready to ``learn``, in ``n_envs`` environments with the entry's ``env_wrapper`` and ``normalize``.
 
     :param algorithm: see :data:`sb3_entropic.catalog.ALGORITHMS`
     :param env_id: environment id
@@ -50,13 +50,13 @@ def _make_model(
     algorithm: Algorithm, env_id: str, hyperparameters: dict[str, Any], seed: int | None, arguments: dict[str, Any]
 ) -> BaseAlgorithm:
     keywords = {**constructor_arguments(algorithm, hyperparameters), **arguments}
-    n_envs = hyperparameters.get("n_envs", 1)
+    wrapper, n_envs = env_wrapper(hyperparameters), hyperparameters.get("n_envs", 1)
     if not isinstance(n_envs, int) or n_envs < 1:
         raise HyperparameterError(f"n_envs={n_envs!r} is not a whole number above 0.")
     with warnings.catch_warnings():
         # An older version that is still registered is the user's choice: results of versions are never pooled.
         warnings.filterwarnings("ignore", message=".*is out of date.*")
-        env = make_vec_env(env_id, n_envs=n_envs, seed=seed)
+        env = make_vec_env(env_id, n_envs=n_envs, seed=seed, wrapper_class=wrapper)
     try:
         if normalize := hyperparameters.get("normalize"):
             options = normalize if isinstance(normalize, dict) else {}

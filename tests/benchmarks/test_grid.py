@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.run import execute
+from benchmarks.run import evaluator_of, execute
 from sb3_entropic.evaluation import Episode, Evaluator
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +129,14 @@ def test_an_evaluation_that_is_not_a_number_is_an_error(make_spec, tmp_path, mon
         execute(spec, tmp_path, lambda message: None)
 
 
+def test_a_run_is_measured_and_evaluated_in_the_environments_it_trains_in(make_spec, tmp_path):
+    wrapper = {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 7}}
+    spec = make_spec(hyperparameters={"policy_kwargs": {"net_arch": [8]}, "buffer_size": 100, "env_wrapper": wrapper})
+    execute(spec, tmp_path, lambda message: None)
+    assert set(pd.read_parquet(tmp_path / "evaluations.parquet")["length"]) == {7}
+    assert evaluator_of(spec).max_episode_steps == 7
+
+
 def test_the_same_run_gives_the_same_numbers(finished_grid, tmp_path):
     out, _ = finished_grid
     again = tmp_path / "again"
@@ -225,14 +233,8 @@ def test_a_killed_worker_is_a_failed_run(tmp_path):
         ("speed --env CartPole-v1", "msac needs Box actions"),
     ],
 )
-def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, capsys, monkeypatch):
+def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal, monkeypatch):
     monkeypatch.chdir(ROOT)
-    try:
-        code = main(arguments.split())
-    except SystemExit as error:
-        code = error.code
-    printed = capsys.readouterr()
-    assert code == 2
+    printed = refusal(main, arguments.split())
     assert message in printed.err
-    assert "Traceback" not in printed.err
     assert "runs;" not in printed.out, "refused before any plan"

@@ -2,7 +2,9 @@
 
 import gymnasium as gym
 import pytest
+from gymnasium import spaces
 
+from benchmarks import plan as plan_module
 from benchmarks.plan import BUDGETS, PROTOCOLS, make_plan, protocol
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.errors import UserError
@@ -17,8 +19,22 @@ def test_the_protocol_decides_what_is_not_said():
     assert plan.experiments == {("Pendulum-v1", 20_000)}
 
 
-def test_discrete_environments_get_discrete_algorithms():
-    assert {run.algo for run in make_plan(["CartPole-v1"], seeds=1).runs} == {"dqn", "qrdqn", "ppo"}
+def test_discrete_environments_get_every_discrete_algorithm():
+    discrete = {name for name, algorithm in ALGORITHMS.items() if spaces.Discrete in algorithm.actions}
+    assert {run.algo for run in make_plan(["CartPole-v1"], budget="smoke", seeds=1).runs} == discrete
+
+
+def test_an_environment_is_looked_at_once(monkeypatch):
+    looks = []
+    look = plan_module.find_environment
+    monkeypatch.setattr(plan_module, "find_environment", lambda env_id: looks.append(env_id) or look(env_id))
+    plan = make_plan(["Pendulum-v1", "CartPole-v1"], ["ppo"], seeds=2)
+    assert looks == ["Pendulum-v1", "CartPole-v1"]
+    assert {run.env for run in plan.runs} == {"Pendulum-v1", "CartPole-v1"}
+
+
+def test_an_environment_given_twice_runs_once():
+    assert len(make_plan(["Pendulum-v1", "Pendulum"], ["sac"], seeds=2).runs) == 2
 
 
 def test_what_is_said_wins():
@@ -68,6 +84,11 @@ def test_seeds_share_a_group_and_nothing_else_does(make_spec):
     assert make_spec(seed=1).group == spec.group
     changes = ({"env": "Pendulum-v0"}, {"algo": "sac"}, {"steps": 101}, {"episodes": 4}, {"package": "x 2"})
     assert len({make_spec(**change).group for change in changes} | {spec.group}) == 6
+
+
+def test_a_slash_in_an_id_makes_no_folder(make_spec):
+    assert make_spec(env="MinAtar/Breakout-v1").path.parts[0] == "MinAtar_Breakout-v1"
+    assert protocol("MinAtar/Breakout-v1", "full")["steps"] == 5_000_000
 
 
 @pytest.mark.parametrize(

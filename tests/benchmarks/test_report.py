@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import statistics
+from benchmarks.__main__ import main
 from benchmarks.report import build_leaderboards, show, write_report
 
 
@@ -132,3 +133,29 @@ def test_a_single_seed_is_valid_json(store, make_spec, finish, tmp_path):
     _, data, _ = write_report(build_leaderboards(store), tmp_path)
     (board,) = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert board["rows"][0]["summary"]["interval"] is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown"),
+    [
+        ("Pendulum-v1", ["Pendulum-v1"]),
+        ("Pendulum", ["Pendulum-v0", "Pendulum-v1"]),
+        ("my.module:Odd-v0,Pendulum-v0", ["Pendulum-v0", "my.module:Odd-v0"]),
+        ("MinAtar/Breakout", ["MinAtar/Breakout-v1"]),
+    ],
+)
+def test_the_report_of_some_environments(wanted, shown, store, make_spec, finish, capsys):
+    there = ["MinAtar/Breakout-v1", "Pendulum-v0", "Pendulum-v1", "my.module:Odd-v0"]
+    for env in there:
+        finish(make_spec(env=env), [1.0, 2.0])
+    assert main(["report", "--out", str(store.out), "--env", wanted]) == 0
+    printed = capsys.readouterr().out
+    assert [env for env in there if f"{env} after 100 steps" in printed] == shown
+
+
+def test_a_report_of_what_never_ran_names_what_did(store, make_spec, finish, refusal):
+    finish(make_spec(env="my.module:Odd-v0"), [1.0, 2.0])
+    for wanted in ("Odd-v0", "my.module:Odd-v1", "Pendulum-v1"):
+        printed = refusal(main, ["report", "--out", str(store.out), "--env", wanted])
+        assert f"There are no runs of {wanted} in {store.out}, only of my.module:Odd-v0" in printed.err
+    assert "did you mean" not in printed.err, "nothing is near"
