@@ -102,6 +102,15 @@ def test_the_actors_gradient_is_that_of_the_expectation():
     assert th.allclose(gradient, expected, atol=1e-7)
 
 
+def test_no_gradient_reaches_the_critics_through_the_actors_loss():
+    critics = table(2, 2).requires_grad_()
+    logits = table(1).requires_grad_()
+    loss, _ = make().actor_loss(Tables(th.log_softmax(logits, -1), online=critics), all_transitions(MDP), None)
+    loss.backward()
+    assert logits.grad is not None
+    assert critics.grad is None
+
+
 def test_the_actors_loss_is_what_sampled_actions_average_to():
     log_policy, critics = policy_table(1), table(2, 2)
     loss, _ = make().actor_loss(Tables(log_policy, online=critics), all_transitions(MDP), None)

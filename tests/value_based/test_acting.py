@@ -22,7 +22,13 @@ def make(constructor, **arguments):
     few = {"n_quantiles": 5} if constructor in (MQRDQN, MIQN) else {}
     policy_kwargs = {"net_arch": [16], **few, **arguments.pop("policy_kwargs", {})}
     defaults = {"buffer_size": 300, "learning_starts": 20, "batch_size": 16, "device": "cpu", "seed": 0}
-    return constructor("MlpPolicy", "CartPole-v1", policy_kwargs=policy_kwargs, **{**defaults, **arguments})
+    model = constructor("MlpPolicy", "CartPole-v1", policy_kwargs=policy_kwargs, **{**defaults, **arguments})
+    if constructor is MoDQN:
+        # It starts as a copy of the Q-network: told apart, whoever reads the wrong one shows.
+        with th.no_grad():
+            for parameter in model.policy.average_net.parameters():
+                parameter.neg_()
+    return model
 
 
 def acting_values(model):
