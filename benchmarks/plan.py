@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -139,14 +140,7 @@ def _group(
     """The runs of one algorithm on one environment, one a seed."""
     chosen = protocol(env_id, budget)
     steps = steps or chosen["steps"]
-    hyperparameters = load_hyperparameters(algorithm, env_id)
-    hyperparameters.pop("n_timesteps", None)
-    constructor = inspect.signature(algorithm.constructor.__init__).parameters
-    longest = int(PROTOCOLS["warm_up_at_most"] * steps)
-    warm_up = constructor["learning_starts"].default if "learning_starts" in constructor else 0
-    if hyperparameters.get("learning_starts", warm_up) > longest:
-        hyperparameters["learning_starts"] = longest
-    hyperparameters.update(overrides)
+    hyperparameters = {**_within_budget(load_hyperparameters(algorithm, env_id), algorithm, budget, steps), **overrides}
     changes = ",".join(f"{name}={value}" for name, value in sorted(overrides.items()))
     make_model(algorithm, env_id, hyperparameters, seed=0, device="cpu").env.close()
     return [
@@ -164,6 +158,21 @@ def _group(
         )
         for seed in range(seeds or chosen["seeds"])
     ]
+
+
+def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget: str, steps: int) -> dict[str, Any]:
+    """An entry with what a run of that many steps under that budget cannot afford cut down."""
+    hyperparameters = {name: value for name, value in hyperparameters.items() if name != "n_timesteps"}
+    constructor = inspect.signature(algorithm.constructor.__init__).parameters
+    longest = int(PROTOCOLS["warm_up_at_most"] * steps)
+    warm_up = constructor["learning_starts"].default if "learning_starts" in constructor else 0
+    if hyperparameters.get("learning_starts", warm_up) > longest:
+        hyperparameters["learning_starts"] = longest
+    policy_kwargs = hyperparameters.get("policy_kwargs", {})
+    most = PROTOCOLS["quantiles_at_most"].get(budget, math.inf)
+    if policy_kwargs.get("n_quantiles", 0) > most:
+        hyperparameters["policy_kwargs"] = {**policy_kwargs, "n_quantiles": most}
+    return hyperparameters
 
 
 def _split_overrides(texts: list[str], algorithms: list[Algorithm]) -> dict[str, dict[str, Any]]:

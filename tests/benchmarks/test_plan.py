@@ -55,6 +55,16 @@ def test_a_short_run_gets_a_short_warm_up_for_every_algorithm_alike():
     assert {run.hyperparameters["learning_starts"] for run in runs} == {10_000}
 
 
+def test_a_short_run_gets_few_quantiles_for_every_algorithm_alike():
+    def quantiles(budget, **changes):
+        runs = make_plan(["LunarLander-v3"], ["mqrdqn", "qrdqn"], budget, seeds=1, **changes).runs
+        return [run.hyperparameters["policy_kwargs"] for run in runs]
+
+    assert quantiles("short") == [{"net_arch": [256, 256], "n_quantiles": 25}] * 2
+    assert quantiles("full") == [{"net_arch": [256, 256], "n_quantiles": 170}] * 2
+    assert quantiles("short", overrides=["policy_kwargs={n_quantiles: 99}"]) == [{"n_quantiles": 99}] * 2
+
+
 def test_overrides_are_part_of_the_label_and_of_the_key():
     plain, changed = (
         make_plan(["Pendulum-v1"], ["msac"], seeds=1, overrides=overrides).runs[0]
