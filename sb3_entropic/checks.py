@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
+
+from gymnasium import spaces
 
 from sb3_entropic.errors import nearest
 
@@ -20,13 +24,22 @@ def check_fraction(name: str, value: Any) -> None:
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Check that an argument is a number above 0.
+    """Check that an argument is a finite number above 0.
 
     :raises ValueError: if it is not
     """
     _check_number(name, value, "give one above 0")
-    if not value > 0:
-        raise ValueError(f"{name}={value} is not above 0.")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}={value} is not a finite number above 0.")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Check that an argument is a whole number above 0.
+
+    :raises ValueError: if it is not
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} is not a whole number above 0.")
 
 
 def check_at_least_zero(name: str, value: Any) -> None:
@@ -39,14 +52,13 @@ def check_at_least_zero(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value} is below 0: the nearest choice is 0.")
 
 
-def check_at_most_zero(name: str, value: Any) -> None:
-    """Check that an argument is a number that is 0 or negative.
+def check_flag(name: str, value: Any) -> None:
+    """Check that an argument is ``True`` or ``False``.
 
-    :raises ValueError: if it is not; names the negated value
+    :raises ValueError: if it is not
     """
-    _check_number(name, value, "give one that is at most 0")
-    if not value <= 0:
-        raise ValueError(f"{name}={value} is above 0: did you mean {-value}?")
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} is neither True nor False.")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -59,22 +71,62 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{name}={value!r} is none of {', '.join(map(repr, choices))}{nearest(str(value), choices)}")
 
 
-def check_network(model: Any, network: Any, wanted: type) -> None:
-    """Check that a policy brought the network an algorithm needs: one of the user's own, or of a loaded model, may not.
+def check_clip(value: Any) -> None:
+    """Check that ``munchausen_clip`` is ``None`` or a number below 0.
 
-    :param model: the algorithm
-    :param network: what its policy has
-    :param wanted: the class it must be of
-    :raises ValueError: if it is of another class
+    :raises ValueError: if it is not; names the negated value
     """
-    if not isinstance(network, wanted):
-        aliases = ", ".join(map(repr, model.policy_aliases))
-        raise ValueError(
-            f"{type(model).__name__} needs a policy with {wanted.__name__}, and {type(model.policy).__name__} has "
-            f"{type(network).__name__}: take one of {aliases}, or a subclass of {model.policy_aliases['MlpPolicy'].__name__}."
+    if value is None:
+        return
+    _check_number("munchausen_clip", value, "give one below 0, or None")
+    if not value < 0:
+        remedy = f": did you mean {-value}?" if value > 0 else ", and would leave nothing of the term: set its weight to 0."
+        raise ValueError(f"munchausen_clip={value} is not below 0{remedy}")
+
+
+def warn_of_narrow_clip(clip: float | None, temperature: float) -> None:
+    """Warn if the clip takes away most of what the log-policy has to say: less than five temperatures are left of it.
+
+    :param clip: ``munchausen_clip``, in reward units
+    :param temperature: the largest it will have, in reward units
+    """
+    width = math.inf if clip is None else -clip / temperature
+    if width < 5:
+        warnings.warn(
+            f"munchausen_clip={clip:g} is {width:.3g} temperatures ({temperature:g}) wide: it clips every action less likely "
+            f"than {math.exp(-width):.2g}, and with it most of the log-policy. Take {-33 * temperature:g}, say, or a lower "
+            "temperature.",
+            stacklevel=3,
         )
 
 
+def check_network(model: Any, name: str, wanted: type | None = None) -> None:
+    """Check that a policy brought the network an algorithm needs: one of the user's own, or of a loaded model, may not.
+
+    :param model: the algorithm
+    :param name: the network's name in its policy
+    :param wanted: the class it must be of, if any
+    :raises ValueError: if it is not there, or of another class
+    """
+    network = getattr(model.policy, name, None)
+    if network is None or (wanted is not None and not isinstance(network, wanted)):
+        kind = "" if wanted is None else f" that is a {wanted.__name__}"
+        aliases = ", ".join(map(repr, model.policy_aliases))
+        raise ValueError(
+            f"{type(model).__name__} needs a policy with a {name}{kind}, which {type(model.policy).__name__} has not: take "
+            f"one of {aliases}, or a subclass of {model.policy_aliases['MlpPolicy'].__name__}."
+        )
+
+
+def check_actions(space: spaces.Discrete) -> None:
+    """Check that actions are numbered from 0, as SB3 takes them to be.
+
+    :raises ValueError: if they are not
+    """
+    if space.start != 0:
+        raise ValueError(f"The actions {space} do not start at 0: wrap the environment so that they are Discrete({space.n}).")
+
+
 def _check_number(name: str, value: Any, remedy: str) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, Real) or isinstance(value, bool) or math.isnan(value):
         raise ValueError(f"{name}={value!r} is not a number: {remedy}.")

@@ -177,8 +177,8 @@ def sample_boltzmann(values: th.Tensor, temperature: Temperature, uniform: th.Te
     :param uniform: uniform on [0, 1), shape of ``values``
     :return: action indices, ``(...,)``
     """
-    # 1 - u is in (0, 1], so the inner logarithm is finite; the outer one's guard is below the resolution of u.
-    exponential = -th.log1p(-uniform) + th.finfo(uniform.dtype).tiny
+    # A draw of exactly 0 stands for the middle of the cell that was rounded to it.
+    exponential = -th.log1p(-uniform).clamp(max=-th.finfo(uniform.dtype).eps / 4)
     shifted = (values - values.amax(-1, keepdim=True)) / temperature
     return (shifted - exponential.log()).argmax(-1)
 

@@ -69,11 +69,8 @@ COMMON = {
     "schedule": {"learning_rate": lambda progress: 1e-3 * progress},
     "AdamW": {"policy_kwargs": {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}},
 }
-LEARNED_OR_FIXED = {
-    "fixed temperature": {"ent_coef": 0.1},
-    "learned temperature": {"ent_coef": "auto_0.5", "target_entropy": -0.5},
-}
-GSDE = {"gSDE": {"use_sde": True}}
+FIXED_TEMPERATURE = {"fixed temperature": {"ent_coef": 0.1}}
+CONTINUOUS = {"learned temperature": {"ent_coef": "auto_0.5", "target_entropy": -0.5}, "gSDE": {"use_sde": True}}
 VALUE_BASED = {
     "Boltzmann exploration": {"exploration": "boltzmann"},
     "dueling": {"policy_kwargs": {"dueling": True}},
@@ -81,6 +78,7 @@ VALUE_BASED = {
 }
 DOUBLE_Q = {"double Q": {"double_q": True}, "mellowmax": {"soft_value": "mellowmax"}}
 DISCRETE_SAC = {
+    "learned temperature": {"ent_coef": "auto_0.5", "target_entropy": 0.5},
     "every option": {
         **{"critic_reduction": "mean", "entropy_in_target": False, "entropy_penalty": 0.5},
         **{"munchausen_alpha": 0.9, "munchausen_clip": None},
@@ -91,9 +89,9 @@ DISCRETE_SAC = {
 
 def variants(algorithm):
     if continuous(algorithm):
-        return {**COMMON, **LEARNED_OR_FIXED, **GSDE}
+        return {**COMMON, **FIXED_TEMPERATURE, **CONTINUOUS}
     if algorithm.name == "discretesac":
-        return {**COMMON, **LEARNED_OR_FIXED, **DISCRETE_SAC}
+        return {**COMMON, **FIXED_TEMPERATURE, **DISCRETE_SAC}
     if algorithm.name == "modqn":
         return {**COMMON, **VALUE_BASED}
     # The named members are one class: one of them stands for the common settings.
@@ -203,7 +201,7 @@ OWN = {
     "msac": {"munchausen_alpha": 0.25, "munchausen_bound": (-0.5, 0.25), "entropy_bound": th.tanh},
     "modqn": {"momentum": 0.25, "temperature": 0.5, "exploration": "boltzmann"},
     "discretesac": {
-        **{"munchausen_alpha": 0.25, "munchausen_clip": -3.0, "critic_reduction": "mean"},
+        **{"munchausen_alpha": 0.25, "munchausen_clip": -30.0, "critic_reduction": "mean"},
         **{"entropy_in_target": False, "entropy_penalty": 0.5},
     },
     **{

@@ -100,7 +100,7 @@ def test_text_becomes_schedules_tuples_and_activations():
         ({"env_wrapper": {"gymnasium.wrappers.TimeLimit": 3}}, "msac on Pendulum-v1"),
         ({"munchausen_alpha": 2}, r"msac on Pendulum-v1: munchausen_alpha=2 is outside \[0, 1\]"),
         ({"munchausen_bound": [1, -1]}, "low > high"),
-        ({"policy_kwargs": 5}, "msac on Pendulum-v1"),
+        ({"policy_kwargs": 5}, "policy_kwargs=5 is not a mapping"),
         ({"n_envs": 0}, "n_envs=0 is not a whole number above 0"),
         ({"normalize": {"a": 1}}, "unexpected keyword argument 'a'"),
         ({"env": 3}, "no hyperparameter 'env'"),

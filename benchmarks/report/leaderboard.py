@@ -134,7 +134,7 @@ def _cautions(rows: list[Row], labels: list[str]) -> list[str]:
             cautions.append(f"The runs are of different {what}: see the records.")
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
-        cautions.append(f"An on-policy algorithm finishes its rollout, so it took more steps than the table says ({late}).")
+        cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
     if len(set(labels)) < len(labels):
         cautions.append("An algorithm appears more than once: its rows differ in version, hyperparameters or evaluation.")
     return cautions

@@ -10,15 +10,25 @@ from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.discrete_policies import CategoricalActor, CnnPolicy, MlpPolicy, MultiInputPolicy
 from sb3_entropic.actor_critic.loop import ActorCriticLoop
 from sb3_entropic.actor_critic.networks import DiscreteNetworks
-from sb3_entropic.checks import check_at_least_zero, check_at_most_zero, check_choice, check_fraction, check_network
+from sb3_entropic.checks import (
+    check_actions,
+    check_at_least_zero,
+    check_choice,
+    check_clip,
+    check_flag,
+    check_fraction,
+    check_network,
+    warn_of_narrow_clip,
+)
 from sb3_entropic.operators import action_gap, soft_td_target
 from sb3_entropic.signature import extends
-from sb3_entropic.temperature import temperature_loss
+from sb3_entropic.temperature import current_temperature, temperature_loss
 from sb3_entropic.updates import Metrics, move_towards
 
 
@@ -38,6 +48,9 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         y      = r + gamma (1 - done) sum_a' pi(a'|s') (min_i Q_i(s', a') - ent_coef log pi(a'|s'))
         actor  = sum_a pi(a|s) (ent_coef log pi(a|s) - min_i Q_i(s, a))
 
+    The actor's loss reads the critics from before this gradient step's update of them, which the critics' loss has
+    evaluated already.
+
     Every argument of :class:`stable_baselines3.SAC` is accepted but ``action_noise`` and gSDE's, in the same order and
     with the same default; see https://stable-baselines3.readthedocs.io/en/master/modules/sac.html. ``target_entropy``,
     in nats, is by default that of an epsilon-greedy policy with ``epsilon = 0.1``: the ``0.98 log(n_actions)`` of the
@@ -50,7 +63,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         The old policy is a Polyak average of the actor rather than what was stored with the transition, so every replay
         buffer serves.
     :param munchausen_alpha: weight of ``clip(ent_coef log pi(a|s))`` added to the reward, in [0, 1]; 0 for none
-    :param munchausen_clip: its lower limit in reward units, <= 0; ``None`` for none
+    :param munchausen_clip: its lower limit in reward units, < 0; ``None`` for none
 
     Logged besides SAC's: ``train/policy_entropy`` (nats) and ``train/action_gap`` (reward units); with
     ``munchausen_alpha > 0`` also ``train/munchausen_bonus`` and ``train/munchausen_clip_fraction``.
@@ -82,22 +95,33 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
+        self._check_arguments()
+        super()._setup_model()
+        check_actions(self.action_space)
+        if self.munchausen_alpha > 0:
+            warn_of_narrow_clip(self.munchausen_clip, current_temperature(self).item())
+
+    def _create_aliases(self) -> None:
+        check_network(self, "actor", CategoricalActor)
+        super()._create_aliases()
+
+    def _check_arguments(self) -> None:
         check_choice("critic_reduction", self.critic_reduction, ("min", "mean"))
-        check_fraction("munchausen_alpha", self.munchausen_alpha)
-        check_at_most_zero("munchausen_clip", -1.0 if self.munchausen_clip is None else self.munchausen_clip)
+        check_flag("entropy_in_target", self.entropy_in_target)
         check_at_least_zero("entropy_penalty", self.entropy_penalty)
+        check_fraction("munchausen_alpha", self.munchausen_alpha)
+        check_clip(self.munchausen_clip)
         if self.action_noise is not None:
             raise ValueError("DiscreteSAC takes no action_noise: it is for continuous actions.")
         n_actions = int(self.action_space.n)
         if self.target_entropy == "auto":
             self.target_entropy = epsilon_greedy_entropy(0.1, n_actions)
-        if n_actions > 1 and not float(self.target_entropy) < math.log(n_actions):
+        check_at_least_zero("target_entropy", self.target_entropy)
+        if n_actions > 1 and not self.target_entropy < math.log(n_actions):
             raise ValueError(
                 f"target_entropy={self.target_entropy} cannot be reached: {n_actions} actions have at most "
                 f"{math.log(n_actions):.3f} nats."
             )
-        super()._setup_model()
-        check_network(self, self.actor, CategoricalActor)
 
     def make_networks(self) -> DiscreteNetworks:
         """The actor and the critics for one gradient step."""
@@ -151,10 +175,12 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         return batch.rewards + self.munchausen_alpha * bonus.detach(), metrics
 
     def after_gradient_step(self, gradient_step: int) -> None:
-        """Polyak averaging of the critics, and of the actor where its past is asked for."""
+        """Polyak averaging of the critics and of the actor."""
         super().after_gradient_step(gradient_step)
-        if self.entropy_penalty > 0:
-            move_towards(list(self.policy.actor_target.parameters()), list(self.actor.parameters()), self.tau)
+        target = self.policy.actor_target
+        move_towards(list(target.parameters()), list(self.actor.parameters()), self.tau)
+        running = (get_parameters_by_name(network, ["running_"]) for network in (self.actor, target))
+        polyak_update(*running, 1.0)
 
     def _reduce(self, values: th.Tensor) -> th.Tensor:
         return values.amin(dim=0) if self.critic_reduction == "min" else values.mean(dim=0)

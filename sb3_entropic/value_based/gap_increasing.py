@@ -20,23 +20,21 @@ SB3's DQN     0          ``max``       the bits are SB3's
 For ``lse`` the term in the clip is ``temperature * log pi(a|s)``, for ``max`` the negated action gap. Its weight
 ``alpha`` makes the operator regularise the policy towards its predecessor: of the total ``temperature``, ``alpha``
 weighs that KL divergence and ``1 - alpha`` the entropy. Action gaps grow by ``1 / (1 - alpha)``, so with ``alpha = 1``
-they grow for ever unless they are clipped. ``lse`` and ``mellowmax`` differ by a constant once converged and define the
-same policies; the constant pays for long episodes with ``lse`` and for short ones with ``mellowmax``.
+they grow for ever unless they are clipped. Where nothing terminates and nothing is clipped, ``lse`` and ``mellowmax`` differ
+by a constant and define the same policies; where episodes terminate, ``lse`` pays for long ones and ``mellowmax`` for
+short ones.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
 from typing import Any, ClassVar, get_args
 
 import torch as th
 from stable_baselines3 import DQN
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.utils import FloatSchedule
 
-from sb3_entropic.checks import check_at_most_zero, check_choice, check_fraction
+from sb3_entropic.checks import check_choice, check_clip, check_flag, check_fraction, warn_of_narrow_clip
 from sb3_entropic.operators import SoftValue, policy_value, regularised_advantage
 from sb3_entropic.signature import extends, preset
 from sb3_entropic.updates import Metrics
@@ -51,7 +49,7 @@ class GapIncreasing(ValueBasedLoop):
     :param temperature: see :class:`sb3_entropic.value_based.loop.ValueBasedLoop`. It is in reward units: scale it, and
         ``munchausen_clip``, with the rewards.
     :param munchausen_alpha: weight of the gap-increasing term, in [0, 1]
-    :param munchausen_clip: lower limit of that term before ``munchausen_alpha``, in reward units, <= 0; ``None`` for none
+    :param munchausen_clip: lower limit of that term before ``munchausen_alpha``, in reward units, < 0; ``None`` for none
     :param soft_value: value of a state, see :func:`sb3_entropic.operators.soft_value`
     :param double_q: the next state's policy is the online network's, its values the target network's (arXiv 1509.06461);
         the gap-increasing term stays the target network's
@@ -80,21 +78,14 @@ class GapIncreasing(ValueBasedLoop):
         super().check_arguments()
         check_fraction("munchausen_alpha", self.munchausen_alpha)
         check_choice("soft_value", self.soft_value, get_args(SoftValue))
-        check_at_most_zero("munchausen_clip", 0 if self.munchausen_clip is None else self.munchausen_clip)
+        check_clip(self.munchausen_clip)
+        check_flag("double_q", self.double_q)
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        if self.munchausen_clip is None or self.munchausen_alpha == 0 or self.soft_value == "max":
-            return
-        temperature = FloatSchedule(self.temperature)(1.0)
-        width = -self.munchausen_clip / temperature
-        if width < 5:
-            warnings.warn(
-                f"munchausen_clip={self.munchausen_clip:g} is {width:.3g} temperatures ({temperature:g}) wide: it clips every "
-                f"action less likely than {math.exp(-width):.2g}, and with it most of the log-policy. Take "
-                f"{-33 * temperature:g}, say, or a lower temperature.",
-                stacklevel=2,
-            )
+        if self.munchausen_alpha > 0 and self.soft_value != "max":
+            ends = [self.temperature(end) for end in (0.0, 1.0)] if callable(self.temperature) else [self.temperature]
+            warn_of_narrow_clip(self.munchausen_clip, float(max(ends)))
 
     def td_target(self, networks: ValueNetworks, batch: Any, noise: Fractions) -> tuple[th.Tensor, Metrics]:
         """``r + alpha clip(...) + gamma (1 - done) mQ(s')``, one for each quantile of the return."""

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.common.utils import FloatSchedule
 from torch.nn import functional as F
 
-from sb3_entropic.checks import check_choice, check_positive
+from sb3_entropic.checks import check_actions, check_choice, check_network, check_positive
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import action_gap, policy_entropy, sample_boltzmann
 from sb3_entropic.updates import Metrics, Update
@@ -25,7 +24,7 @@ class ValueBasedLoop(OffPolicyLoop):
     An algorithm says what its :meth:`td_target` is, or appends to :meth:`updates`.
 
     :param temperature: of the policy ``softmax(Q / temperature)``, in reward units, > 0; or a function of the remaining
-        progress (1 to 0)
+        progress (1 to 0) that stays above 0
     :param exploration: ``"epsilon"`` acts as DQN does; ``"boltzmann"`` samples from ``softmax(Q / temperature)`` after
         the warm-up and ignores the exploration rate. ``predict`` with ``deterministic=False`` does the same;
         ``deterministic=True`` is greedy either way.
@@ -41,6 +40,11 @@ class ValueBasedLoop(OffPolicyLoop):
         # A loaded model gets its arguments after __init__, so they are checked here as well.
         self.check_arguments()
         super()._setup_model()
+        check_actions(self.action_space)
+
+    def _create_aliases(self) -> None:
+        check_network(self, "q_net")
+        super()._create_aliases()
 
     def check_arguments(self) -> None:
         """Check the arguments that are ours.
@@ -48,7 +52,11 @@ class ValueBasedLoop(OffPolicyLoop):
         :raises ValueError: for a value that is not allowed
         """
         check_choice("exploration", self.exploration, EXPLORATIONS)
-        check_positive("temperature", FloatSchedule(self.temperature)(1.0) if callable(self.temperature) else self.temperature)
+        if callable(self.temperature):
+            check_positive("The temperature's schedule begins with a temperature", self.temperature(1.0))
+            check_positive("The temperature's schedule ends with a temperature", self.temperature(0.0))
+        else:
+            check_positive("temperature", self.temperature)
 
     def updates(self) -> list[Update]:
         """One loss; the gradient's norm is clipped as in the SB3 parent."""
@@ -60,7 +68,10 @@ class ValueBasedLoop(OffPolicyLoop):
 
     def current_temperature(self) -> float:
         """The temperature at this point of training, in reward units."""
-        return FloatSchedule(self.temperature)(self._current_progress_remaining)
+        if not callable(self.temperature):
+            return float(self.temperature)
+        # Several environments may step past the end.
+        return float(self.temperature(max(self._current_progress_remaining, 0.0)))
 
     def draw_noise(self, batch: Any) -> Fractions:
         """Nothing to draw."""
@@ -103,6 +114,8 @@ class ValueBasedLoop(OffPolicyLoop):
         """As in SB3; with ``exploration="boltzmann"`` a stochastic action is one of ``softmax(Q / temperature)``."""
         if deterministic or self.exploration == "epsilon":
             return super().predict(observation, state, episode_start, deterministic)
+        if isinstance(observation, tuple):
+            raise ValueError("predict takes an observation, not (observation, info): write `observation, _ = env.reset()`.")
         self.policy.set_training_mode(False)
         observations, vectorised = self.policy.obs_to_tensor(observation)
         with th.no_grad():

@@ -63,14 +63,16 @@ class MoDQN(ValueBasedLoop, DQN):
         self.momentum = momentum
         super().__init__(*args, temperature=temperature, exploration=exploration, **kwargs)
 
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        check_network(self, self.policy, policies.AveragingPolicy)
+    def _create_aliases(self) -> None:
+        check_network(self, "average_net")
+        super()._create_aliases()
 
     def check_arguments(self) -> None:
         """Check the arguments that are ours."""
         super().check_arguments()
         check_fraction("momentum", self.momentum)
+        if self.momentum == 1:
+            raise ValueError("momentum=1 would never let the average follow: give less, such as 0.99.")
 
     def updates(self) -> list[Update]:
         """Q, then the average."""

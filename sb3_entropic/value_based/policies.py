@@ -13,6 +13,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn import policies as dqn
 from torch import nn
 
+from sb3_entropic.checks import check_count
+
 
 class DuelingLinear(nn.Module):
     """Last layer ``V(s) + A(s, a) - mean_a A(s, a)`` (arXiv 1511.06581, eq. 9).
@@ -135,6 +137,7 @@ class ImplicitQuantileNetwork(qrdqn.QuantileNetwork):
 
     def __init__(self, *args: Any, embedding_dim: int = 64, dueling: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        check_count("n_quantiles", self.n_quantiles)
         n_actions, width = int(self.action_space.n), [self.features_dim, *self.net_arch][-1]
         self.quantile_net = nn.Sequential(*create_mlp(self.features_dim, -1, self.net_arch, self.activation_fn))
         self.embedding = nn.Sequential(nn.Linear(embedding_dim, width), nn.ReLU())

@@ -9,7 +9,7 @@ from sb3_contrib import QRDQN
 from sb3_contrib.common.utils import quantile_huber_loss
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_entropic.checks import check_network, check_positive
+from sb3_entropic.checks import check_count, check_network
 from sb3_entropic.signature import extends
 from sb3_entropic.value_based import policies
 from sb3_entropic.value_based.gap_increasing import GapIncreasing
@@ -18,6 +18,10 @@ from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 
 class _QuantileLoss(GapIncreasing):
     """Quantile regression on sb3-contrib's networks."""
+
+    def _create_aliases(self) -> None:
+        check_network(self, "quantile_net")
+        QRDQN._create_aliases(self)
 
     def make_networks(self) -> ValueNetworks:
         """sb3-contrib's modules and the temperature for one gradient step."""
@@ -68,15 +72,15 @@ class _SampledFractions(_QuantileLoss):
         self.n_target_samples = n_target_samples
         super().__init__(*args, **kwargs)
 
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        check_network(self, self.quantile_net, policies.ImplicitQuantileNetwork)
+    def _create_aliases(self) -> None:
+        check_network(self, "quantile_net", policies.ImplicitQuantileNetwork)
+        super()._create_aliases()
 
     def check_arguments(self) -> None:
         """Check the arguments that are ours."""
         super().check_arguments()
-        check_positive("n_samples", self.n_samples)
-        check_positive("n_target_samples", self.n_target_samples)
+        check_count("n_samples", self.n_samples)
+        check_count("n_target_samples", self.n_target_samples)
 
     def draw_noise(self, batch: Any) -> Fractions:
         """Uniform fractions for each of the four uses."""

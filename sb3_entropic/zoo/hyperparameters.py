@@ -86,6 +86,8 @@ def _from_text(name: str, value: Any) -> Any:
     if name == "train_freq" and isinstance(value, list):
         return tuple(value)
     if name == "policy_kwargs":
+        if not isinstance(value, dict):
+            raise HyperparameterError(f"policy_kwargs={value!r} is not a mapping: write {{net_arch: [64, 64]}}, say.")
         return {key: _POLICY_CLASSES[key](inner) if key in _POLICY_CLASSES else inner for key, inner in value.items()}
     return value
 

@@ -1,6 +1,7 @@
 """Discrete SAC's losses against loops in plain floats, and its options."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sb3_entropic import DiscreteSAC, SoftDQN
 from sb3_entropic.actor_critic.discrete_sac import epsilon_greedy_entropy
 from sb3_entropic.tabular import TabularEnv
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
+from tests.extractors import BatchNormExtractor
 from tests.value_based.tables import (
     GAMMA,
     N_ACTIONS,
@@ -174,29 +176,103 @@ def test_actions_are_as_frequent_as_the_policy_says():
 
 
 def test_a_shared_extractor_learns_from_the_actor_alone():
-    model = make(policy_kwargs={"net_arch": [8], "share_features_extractor": True})
+    kwargs = {"net_arch": [8], "share_features_extractor": True, "features_extractor_class": BatchNormExtractor}
+    model = make(policy_kwargs=kwargs, learning_starts=10).learn(30)
     assert model.critic.features_extractor is model.actor.features_extractor
+    weight = model.actor.features_extractor.norm.weight
+    batch, updates = model.replay_buffer.sample(16), {update.name: update for update in model.updates()}
+    for name, changes in (("critic", False), ("actor", True)):
+        before = weight.clone()
+        updates[name].step(model.make_networks(), batch, None)
+        assert th.equal(before, weight) != changes, name
+
+
+def perturbed(**changes):
+    """A model whose online networks and their targets all differ."""
+    model = make(learning_starts=10, **changes).learn(30)
+    with th.no_grad():
+        for seed, network in enumerate((model.critic, model.critic_target, model.policy.actor_target)):
+            for parameter in network.parameters():
+                parameter.add_(0.3 * th.randn(parameter.shape, generator=th.Generator().manual_seed(seed)))
+    np.random.seed(0)
+    return model, model.replay_buffer.sample(16)
+
+
+def test_the_target_comes_from_the_target_critics():
+    model, batch = perturbed()
+    with th.no_grad():
+        target, _ = model.td_target(model.make_networks(), batch, None)
+        log_policy = model.actor.log_policy(batch.next_observations)
+        values = th.minimum(*model.critic_target(batch.next_observations))
+        soft = (log_policy.exp() * (values - TEMPERATURE * log_policy)).sum(1, keepdim=True)
+    assert th.allclose(target, batch.rewards + (1 - batch.dones) * GAMMA * soft, atol=1e-5)
+
+
+def test_the_actor_ascends_the_online_critics_and_remembers_its_copy():
+    model, batch = perturbed(entropy_penalty=0.4)
+    with th.no_grad():
+        loss, _ = model.actor_loss(model.make_networks(), batch, None)
+        log_policy, old = model.actor.log_policy(batch.observations), model.policy.actor_target.log_policy(batch.observations)
+        values = th.minimum(*model.critic(batch.observations))
+        entropies = [-(each.exp() * each).sum(1) for each in (log_policy, old)]
+        expected = (log_policy.exp() * (TEMPERATURE * log_policy - values)).sum(1).mean()
+        expected += 0.2 * ((entropies[0] - entropies[1]) ** 2).mean()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_the_target_critics_follow_slowly():
+    model, _ = perturbed(tau=0.25)
+    online, target = (next(network.q_networks[1].parameters()) for network in (model.critic, model.critic_target))
+    expected = 0.75 * target.detach().clone() + 0.25 * online.detach()
+    model.after_gradient_step(0)
+    assert th.allclose(target, expected, atol=1e-7)
+
+
+def test_the_copy_of_the_actor_follows_it_without_a_penalty_and_with_its_running_statistics():
+    """A penalty that is switched on after loading finds the actor's own past there."""
+    model = make(policy_kwargs={"features_extractor_class": BatchNormExtractor}, tau=0.5, learning_starts=10).learn(60)
+    fresh = make(policy_kwargs={"features_extractor_class": BatchNormExtractor}).policy.actor_target
+    actor, copy = model.actor, model.policy.actor_target
+    assert th.equal(actor.features_extractor.norm.running_mean, copy.features_extractor.norm.running_mean)
+    distances = [(network.logits_net[0].weight - actor.logits_net[0].weight).abs().max() for network in (copy, fresh)]
+    assert distances[0] < distances[1]
+
+
+def test_a_clip_that_destroys_the_signal_is_warned_of():
+    with pytest.warns(UserWarning, match=r"munchausen_clip=-1 is 1 temperatures \(1\) wide"):
+        make(munchausen_alpha=0.9, ent_coef="auto")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        make(munchausen_alpha=0.9, ent_coef="auto_0.1")
+        make(munchausen_alpha=0.0, ent_coef="auto")
 
 
 WRONG = {
     "target_entropy": (1.2, "target_entropy=1.2 cannot be reached: 3 actions have at most 1.099 nats"),
     "critic_reduction": ("max", "critic_reduction='max' is none of 'min', 'mean'"),
     "munchausen_alpha": (2, r"munchausen_alpha=2 is outside \[0, 1\]"),
-    "munchausen_clip": (0.5, "munchausen_clip=0.5 is above 0"),
+    "munchausen_clip": (0.5, "munchausen_clip=0.5 is not below 0: did you mean -0.5"),
+    "entropy_in_target": ("no", "entropy_in_target='no' is neither True nor False"),
+    "a target entropy in words": ("high", "target_entropy='high' is not a number"),
+    "a target entropy as for continuous actions": (-1, "target_entropy=-1 is below 0"),
     "entropy_penalty": (-1, "entropy_penalty=-1 is below 0"),
     "use_sde": (True, "can only be used with continuous actions"),
     "action_noise": (NormalActionNoise(np.zeros(1), np.ones(1)), "takes no action_noise: it is for continuous actions"),
 }
 
 
-@pytest.mark.parametrize(("name", "value", "message"), [(name, *rest) for name, rest in WRONG.items()], ids=WRONG.keys())
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("target_entropy" if name.startswith("a target") else name, *rest) for name, rest in WRONG.items()],
+    ids=WRONG.keys(),
+)
 def test_a_wrong_argument_is_named(name, value, message):
     with pytest.raises(ValueError, match=message):
         make(**{name: value})
 
 
 def test_a_policy_for_continuous_actions_is_refused():
-    with pytest.raises(ValueError, match="DiscreteSAC needs a policy with CategoricalActor, and SACPolicy has Actor"):
+    with pytest.raises(ValueError, match="needs a policy with a actor that is a CategoricalActor, which SACPolicy has not"):
         DiscreteSAC(SACPolicy, TabularEnv(MDP), **arguments())
 
 

@@ -1,28 +1,35 @@
 """How the value-based family acts, what it logs and which arguments it refuses."""
 
 import inspect
+import itertools
 import warnings
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3 import DQN
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_entropic import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 from sb3_entropic.operators import boltzmann_policy
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 from sb3_entropic.value_based.policies import DuelingLinear
+from tests.extractors import BatchNormExtractor
 
 EVERY_CLASS = [SoftDQN, MDQN, CVIDQN, ALDQN, DPP, MQRDQN, MIQN, MoDQN]
 every_class = pytest.mark.parametrize("constructor", EVERY_CLASS, ids=lambda c: c.__name__)
 OBSERVATION = np.array([0.3, -0.2, 0.1, 0.4], dtype=np.float32)
 
 
-def make(constructor, **arguments):
+def make(constructor, env="CartPole-v1", **arguments):
     few = {"n_quantiles": 5} if constructor in (MQRDQN, MIQN) else {}
     policy_kwargs = {"net_arch": [16], **few, **arguments.pop("policy_kwargs", {})}
     defaults = {"buffer_size": 300, "learning_starts": 20, "batch_size": 16, "device": "cpu", "seed": 0}
-    model = constructor("MlpPolicy", "CartPole-v1", policy_kwargs=policy_kwargs, **{**defaults, **arguments})
+    model = constructor("MlpPolicy", env, policy_kwargs=policy_kwargs, **{**defaults, **arguments})
     if constructor is MoDQN:
         # It starts as a copy of the Q-network: told apart, whoever reads the wrong one shows.
         with th.no_grad():
@@ -132,6 +139,43 @@ def test_the_bonus_of_an_n_step_return_is_the_first_actions():
     assert th.allclose(target, rewards + (1 - batch.dones) * batch.discounts * soft, atol=1e-5)
 
 
+def test_the_four_sets_of_fractions_are_drawn_apart():
+    model = make(MIQN, n_samples=3, n_target_samples=4, policy_kwargs={"n_quantiles": 6}).learn(30)
+    np.random.seed(0)
+    noise = model.draw_noise(model.replay_buffer.sample(7))
+    assert [tuple(fractions.shape) for fractions in noise] == [(7, 3), (7, 4), (7, 6), (7, 6)]
+    assert not th.equal(noise.policy, noise.next_policy)
+
+
+def test_each_set_of_fractions_goes_to_its_own_use():
+    model = make(MIQN, munchausen_alpha=1.0, temperature=1.0, munchausen_clip=None)
+    asked = []
+
+    def network(observations, fractions):
+        asked.append((observations[0].item(), fractions.shape[1]))
+        # Not linear in the fraction, so that its mean depends on which fractions are asked for.
+        return (fractions**3).unsqueeze(-1) * th.tensor([1.0, -1.0])
+
+    batch = ReplayBufferSamples(th.zeros(5, 1), th.zeros(5, 1).long(), th.ones(5, 1), th.zeros(5, 1), th.zeros(5, 1))
+    noise = Fractions(*(th.full((5, n), 0.1 * n) for n in (1, 2, 3, 4)))
+    target, _ = model.td_target(ValueNetworks(None, network, 1.0), batch, noise)
+    assert sorted(asked) == [(0.0, 3), (1.0, 2), (1.0, 4)]
+    policy = th.softmax(0.4**3 * th.tensor([1.0, -1.0]), 0)
+    next_value = (policy * (0.2**3 * th.tensor([1.0, -1.0]) - policy.log())).sum()
+    bonus = th.log_softmax(0.3**3 * th.tensor([1.0, -1.0]), 0)[0]
+    assert th.allclose(target, (bonus + model.gamma * next_value).expand(5, 2), atol=1e-6)
+
+
+def test_the_embedding_is_of_cosines_from_0_on():
+    network = make(MIQN, policy_kwargs={"embedding_dim": 3}).policy.quantile_net
+    fraction = 0.3
+    cosines = th.tensor([1.0, np.cos(np.pi * fraction), np.cos(2 * np.pi * fraction)], dtype=th.float32)
+    observation = th.tensor(OBSERVATION).reshape(1, -1)
+    with th.no_grad():
+        expected = network.head(network.quantile_net(observation) * network.embedding(cosines))
+        assert th.allclose(network(observation, th.tensor([[fraction]]))[0], expected, atol=1e-6)
+
+
 def test_dueling_advantages_have_mean_zero_over_actions():
     th.manual_seed(0)
     layer, latent = DuelingLinear(8, n_actions=3, n_quantiles=4), th.randn(5, 8)
@@ -195,6 +239,11 @@ def test_a_clip_that_destroys_the_signal_is_warned_of(temperature):
         assert messages == []
 
 
+def test_a_schedule_is_warned_of_by_its_largest_temperature():
+    with pytest.warns(UserWarning, match=r"munchausen_clip=-1 is 0.5 temperatures \(2\) wide"):
+        make(MDQN, temperature=lambda progress: 0.03 + 1.97 * (1 - progress))
+
+
 @pytest.mark.parametrize("arguments", [{"munchausen_clip": None}, {"munchausen_alpha": 0.0}, {"soft_value": "max"}])
 def test_no_warning_where_the_clip_does_nothing(arguments):
     with warnings.catch_warnings():
@@ -204,14 +253,20 @@ def test_no_warning_where_the_clip_does_nothing(arguments):
 
 WRONG = {
     "munchausen_alpha": (1.5, r"munchausen_alpha=1.5 is outside \[0, 1\]: the nearest choice is 1"),
-    "munchausen_clip": (1.0, "munchausen_clip=1.0 is above 0: did you mean -1.0"),
+    "munchausen_clip": (1.0, "munchausen_clip=1.0 is not below 0: did you mean -1.0"),
+    "a clip of nothing": (0, "munchausen_clip=0 is not below 0, and would leave nothing of the term"),
+    "a clip that is no number": (float("nan"), "munchausen_clip=nan is not a number: give one below 0, or None"),
     "soft_value": ("logsumexp", "soft_value='logsumexp' is none of 'lse', 'mellowmax', 'boltzmann', 'max'"),
     "exploration": ("bolzmann", "exploration='bolzmann' is none of 'epsilon', 'boltzmann': did you mean 'boltzmann'"),
-    "temperature": (0, "temperature=0 is not above 0"),
+    "temperature": (0, "temperature=0 is not a finite number above 0"),
+    "double_q": ("no", "double_q='no' is neither True nor False"),
 }
+NAMES = {"a clip of nothing": "munchausen_clip", "a clip that is no number": "munchausen_clip"}
 
 
-@pytest.mark.parametrize(("name", "value", "message"), [(name, *rest) for name, rest in WRONG.items()], ids=WRONG.keys())
+@pytest.mark.parametrize(
+    ("name", "value", "message"), [(NAMES.get(name, name), *rest) for name, rest in WRONG.items()], ids=WRONG.keys()
+)
 @pytest.mark.parametrize("constructor", [MDQN, MQRDQN, MIQN], ids=lambda c: c.__name__)
 def test_a_wrong_argument_is_named(constructor, name, value, message):
     with pytest.raises(ValueError, match=message):
@@ -222,14 +277,73 @@ def test_a_wrong_argument_is_named(constructor, name, value, message):
     ("constructor", "arguments", "message"),
     [
         (MoDQN, {"momentum": -0.1}, r"momentum=-0.1 is outside \[0, 1\]"),
-        (MIQN, {"n_samples": 0}, "n_samples=0 is not above 0"),
-        (MIQN, {"n_target_samples": "many"}, "n_target_samples='many' is not a number"),
+        (MoDQN, {"momentum": 1}, "momentum=1 would never let the average follow"),
+        (MIQN, {"n_samples": 0}, "n_samples=0 is not a whole number above 0"),
+        (MIQN, {"n_target_samples": 1.5}, "n_target_samples=1.5 is not a whole number above 0"),
+        (MIQN, {"policy_kwargs": {"n_quantiles": 0}}, "n_quantiles=0 is not a whole number above 0"),
+        (SoftDQN, {"temperature": float("inf")}, "temperature=inf is not a finite number above 0"),
+        (
+            MoDQN,
+            {"temperature": lambda progress: 0.1 * progress},
+            "schedule ends with a temperature=0.0 is not a finite",
+        ),
+        (
+            MDQN,
+            {"temperature": lambda progress: progress - 2},
+            "begins with a temperature=-1.0 is not a finite",
+        ),
         (SoftDQN, {"temperature": True}, "temperature=True is not a number"),
     ],
 )
 def test_a_wrong_argument_of_one_algorithm_is_named(constructor, arguments, message):
     with pytest.raises(ValueError, match=message):
         make(constructor, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("constructor", "policy", "message"),
+    [
+        (MDQN, QRDQNPolicy, "MDQN needs a policy with a q_net, which QRDQNPolicy has not"),
+        (MQRDQN, DQNPolicy, "MQRDQN needs a policy with a quantile_net, which DQNPolicy has not"),
+        (MIQN, QRDQNPolicy, "MIQN needs a policy with a quantile_net that is a ImplicitQuantileNetwork"),
+        (MoDQN, DQNPolicy, "MoDQN needs a policy with a average_net, which DQNPolicy has not: take one of 'MlpPolicy'"),
+    ],
+)
+def test_a_policy_without_the_network_is_named(constructor, policy, message):
+    with pytest.raises(ValueError, match=message):
+        constructor(policy, "CartPole-v1", buffer_size=10)
+
+
+def test_actions_that_do_not_start_at_0_are_refused():
+    env = gym.make("CartPole-v1").unwrapped
+    env.action_space = gym.spaces.Discrete(2, start=1)
+    with pytest.raises(ValueError, match=r"The actions Discrete\(2, start=1\) do not start at 0"):
+        MDQN("MlpPolicy", env, buffer_size=10)
+
+
+def test_gymnasiums_pair_of_observation_and_info_is_named():
+    model = make(MDQN, exploration="boltzmann")
+    with pytest.raises(ValueError, match=r"write `observation, _ = env.reset\(\)`"):
+        model.predict(gym.make("CartPole-v1").reset())
+
+
+@every_class
+def test_a_schedule_is_followed_to_its_end_and_not_past_it(constructor):
+    """Several environments step past the end, where the remaining progress is below 0."""
+    schedule = {"temperature": lambda progress: 0.01 + 0.3 * progress, **without_clip(constructor)}
+    model = make(constructor, exploration="boltzmann", **schedule)
+    values = acting_values(model)
+    for progress, temperature in ((0.5, 0.16), (-0.1, 0.01)):
+        model._current_progress_remaining = progress
+        assert model.current_temperature() == pytest.approx(temperature)
+        expected = boltzmann_policy(values, temperature).numpy()
+        th.manual_seed(0)
+        actions, _ = model.predict(np.tile(OBSERVATION, (20_000, 1)), deterministic=False)
+        assert np.abs(np.bincount(actions, minlength=2) / 20_000 - expected).max() < 4 * 0.5 / np.sqrt(20_000)
+
+
+def test_a_number_of_numpys_is_a_temperature():
+    assert make(MDQN, temperature=np.float32(0.25), munchausen_clip=None).current_temperature() == 0.25
 
 
 @every_class
@@ -266,6 +380,29 @@ def test_the_average_follows_q_and_moves_its_own_target():
     for online, target in ((policy.q_net, policy.q_net_target), (policy.average_net, policy.average_net_target)):
         assert all(th.equal(value, target.state_dict()[key]) for key, value in online.state_dict().items())
     assert not th.equal(policy.q_net.q_net[0].weight, policy.average_net.q_net[0].weight)
+
+
+def test_the_averages_target_moves_as_often_as_qs_whatever_the_number_of_environments():
+    model = make(MoDQN, env=make_vec_env("CartPole-v1", n_envs=4), target_update_interval=40, learning_starts=0)
+    targets = []
+
+    def note(*_):
+        policy = model.policy
+        targets.append([net.q_net[0].weight.sum().item() for net in (policy.q_net_target, policy.average_net_target)])
+        return True
+
+    model.learn(400, callback=note)
+    moves = [sum(a[i] != b[i] for a, b in itertools.pairwise(targets)) for i in range(2)]
+    assert moves == [9, 9], "of the ten, one follows the last call"
+
+
+def test_the_averages_target_takes_the_running_statistics():
+    kwargs = {"features_extractor_class": BatchNormExtractor}
+    model = make(MoDQN, learning_starts=0, target_update_interval=50, policy_kwargs=kwargs).learn(49)
+    model._on_step()
+    norms = [net.features_extractor.norm.running_mean for net in (model.policy.average_net, model.policy.average_net_target)]
+    assert norms[0].abs().max() > 0
+    assert th.equal(*norms)
 
 
 def test_losses_are_pure():
