@@ -61,7 +61,7 @@ CONFIGURATIONS = {
 @both_parents
 @pytest.mark.parametrize("arguments", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
 def test_same_parameters(ours, theirs, base, arguments):
-    our, their = train_both(ours, theirs, base, 800, **arguments)
+    our, their = train_both(ours, theirs, base, 600, **arguments)
     assert our._n_updates == their._n_updates > 20
     same_bits(our.get_parameters(), their.get_parameters())
     observations = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
