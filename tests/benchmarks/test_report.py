@@ -3,6 +3,7 @@
 import io
 import json
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.console import Console
 from benchmarks import statistics
 from benchmarks.__main__ import main
 from benchmarks.report import build_leaderboards, show, write_report
+from benchmarks.report.figures import learning_curves
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +128,22 @@ def test_what_is_written(boards, tmp_path):
 def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
     first, second = (write_report(boards, tmp_path / name) for name in ("one", "two"))
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+
+
+def test_few_algorithms_share_a_plot_and_many_get_one_each(store, make_spec, finish):
+    def panels(count):
+        for index in range(count):
+            finish(make_spec(algo="msac", label=f"msac{index}", package=f"{index}"), [0.0, float(index)])
+        figure = learning_curves(build_leaderboards(store)[0])
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        lines = [len(axes.lines) for axes in figure.axes]
+        plt.close(figure)
+        return titles, lines
+
+    assert panels(5)[1] == [5]
+    titles, lines = panels(7)
+    assert titles == [f"msac{index}: {index}.0 (n=1)" for index in reversed(range(7))], "the best first"
+    assert lines == [8] * 7, "each curve in front of all seven in grey"
 
 
 def test_a_single_seed_is_valid_json(store, make_spec, finish, tmp_path):
