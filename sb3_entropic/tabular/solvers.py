@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import torch as th
 
 from sb3_entropic import operators
+from sb3_entropic.checks import check_clip, check_fraction, check_positive
 from sb3_entropic.errors import UserError
 from sb3_entropic.operators import SoftValue, boltzmann_policy, regularised_advantage, scaled_log_softmax
 from sb3_entropic.tabular.mdp import FiniteMDP
@@ -171,14 +172,12 @@ def gap_increasing_iteration(
     :param n_iterations: >= 1
     :param munchausen_clip: as in the operator
     :param options: see :func:`iterate`
-    :raises UserError: if ``temperature``, ``munchausen_alpha`` or ``munchausen_clip`` is out of range
+    :raises ValueError: if ``temperature``, ``munchausen_alpha`` or ``munchausen_clip`` is out of range
     """
     if soft_value != "max":
-        _require_positive(temperature=temperature)
-    if not 0 <= munchausen_alpha <= 1:
-        raise UserError(f"munchausen_alpha={munchausen_alpha:g} must be in [0, 1].")
-    if munchausen_clip is not None and not munchausen_clip < 0:
-        raise UserError(f"munchausen_clip={munchausen_clip:g} must be below 0, or None.")
+        check_positive("temperature", temperature)
+    check_fraction("munchausen_alpha", munchausen_alpha)
+    check_clip(munchausen_clip)
 
     def step(backup: Backup, _: int, q: th.Tensor) -> State:
         return (gap_increasing_operator(backup, q, temperature, munchausen_alpha, soft_value, munchausen_clip),)
@@ -297,9 +296,9 @@ def soft_policy_iteration(
     :param n_iterations: >= 1
     :param initial_q: see :func:`iterate`
     :param record: see :func:`iterate`
-    :raises UserError: if ``temperature`` is out of range
+    :raises ValueError: if ``temperature`` is out of range
     """
-    _require_positive(temperature=temperature)
+    check_positive("temperature", temperature)
 
     def step(_backup: Backup, _: int, q: th.Tensor) -> State:
         return (mdp.evaluate(boltzmann_policy(q, temperature), temperature)[1],)
@@ -410,12 +409,6 @@ def _regularised_value(
     """``<pi, q> - kl_coef KL(pi || previous) + temperature H(pi)``, ``(..., S)``."""
     policy = log_policy.exp()
     return (policy * (q - kl_coef * (log_policy - previous) - temperature * log_policy)).sum(-1)
-
-
-def _require_positive(**numbers: float) -> None:
-    for name, number in numbers.items():
-        if not number > 0:
-            raise UserError(f"{name}={number:g} must be above 0.")
 
 
 def _require_regularised(kl_coef: float, temperature: float) -> None:

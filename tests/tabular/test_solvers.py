@@ -190,15 +190,15 @@ def test_momentum_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda mdp: soft_value_iteration(mdp, 0.0, 5), "temperature=0 must be above 0"),
-        (lambda mdp: soft_policy_iteration(mdp, -1.0, 5), "temperature=-1 must be above 0"),
-        (lambda mdp: munchausen_value_iteration(mdp, 0.1, 1.5, 5), r"munchausen_alpha=1.5 must be in \[0, 1\]"),
-        (lambda mdp: munchausen_value_iteration(mdp, 0.1, 0.9, 5, 1.0), "munchausen_clip=1 must be below 0"),
+        (lambda mdp: soft_value_iteration(mdp, 0.0, 5), "temperature=0 is not a finite number above 0"),
+        (lambda mdp: soft_policy_iteration(mdp, -1.0, 5), "temperature=-1 is not a finite number above 0"),
+        (lambda mdp: munchausen_value_iteration(mdp, 0.1, 1.5, 5), r"munchausen_alpha=1.5 is outside \[0, 1\]"),
+        (lambda mdp: munchausen_value_iteration(mdp, 0.1, 0.9, 5, 1.0), "munchausen_clip=1 is not below 0"),
         (lambda mdp: mirror_descent_value_iteration(mdp, 0.0, 0.0, 5), "kl_coef=0 and temperature=0"),
         (lambda mdp: dual_averaging_value_iteration(mdp, -0.1, 1.0, 5), "kl_coef=-0.1"),
         (lambda mdp: value_iteration(mdp, 0), "n_iterations=0"),
         (lambda mdp: value_iteration(mdp, 5, record=[6]), r"record=\[6\] must lie between 1 and n_iterations=5"),
-        (lambda mdp: gap_increasing_iteration(mdp, float("nan"), 0.5, "lse", 5), "temperature=nan must be above 0"),
+        (lambda mdp: gap_increasing_iteration(mdp, float("nan"), 0.5, "lse", 5), "temperature=nan is not a number"),
     ],
 )
 def test_what_cannot_be_solved_is_named(call, message):
