@@ -190,10 +190,10 @@ def test_momentum_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda mdp: soft_value_iteration(mdp, 0.0, 5), "temperature=0 is not a finite number above 0"),
-        (lambda mdp: soft_policy_iteration(mdp, -1.0, 5), "temperature=-1 is not a finite number above 0"),
+        (lambda mdp: soft_value_iteration(mdp, 0.0, 5), "temperature=0.0 is not a finite number above 0"),
+        (lambda mdp: soft_policy_iteration(mdp, -1.0, 5), "temperature=-1.0 is not a finite number above 0"),
         (lambda mdp: munchausen_value_iteration(mdp, 0.1, 1.5, 5), r"munchausen_alpha=1.5 is outside \[0, 1\]"),
-        (lambda mdp: munchausen_value_iteration(mdp, 0.1, 0.9, 5, 1.0), "munchausen_clip=1 is not below 0"),
+        (lambda mdp: munchausen_value_iteration(mdp, 0.1, 0.9, 5, 1.0), "munchausen_clip=1.0 is not below 0"),
         (lambda mdp: mirror_descent_value_iteration(mdp, 0.0, 0.0, 5), "kl_coef=0 and temperature=0"),
         (lambda mdp: dual_averaging_value_iteration(mdp, -0.1, 1.0, 5), "kl_coef=-0.1"),
         (lambda mdp: value_iteration(mdp, 0), "n_iterations=0"),
