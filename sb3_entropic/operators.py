@@ -43,7 +43,7 @@ def log_sum_exp(values: th.Tensor, temperature: Temperature) -> th.Tensor:
 
 
 def mellowmax(values: th.Tensor, temperature: Temperature) -> th.Tensor:
-    """:func:`log_sum_exp` with the mean in place of the sum (arXiv 1612.05628, eq. 1).
+    """:func:`log_sum_exp` with the mean in place of the sum (arXiv 1612.05628).
 
     Within ``[mean q, max q]``: ``temperature -> 0`` gives the max, ``temperature -> inf`` the mean.
 
@@ -81,7 +81,7 @@ def boltzmann_mean(values: th.Tensor, temperature: Temperature) -> th.Tensor:
     """``sum_a softmax(q / temperature)_a q_a``, the value of the Boltzmann policy without its entropy.
 
     Within ``[mean q, max q]``, but not a non-expansion: alone it makes no contraction (arXiv 1612.05628, section 3).
-    It is what Dynamic Policy Programming backs up (Azar et al., JMLR 13, eq. 15).
+    It is what Dynamic Policy Programming backs up (Azar et al., JMLR 13).
 
     :param values: ``(..., n_actions)``
     :param temperature: reward units, > 0; ``-> 0`` gives the max
@@ -188,7 +188,7 @@ def scaled_log_policy(log_prob: th.Tensor, temperature: th.Tensor, target_entrop
 
     The shift by the target entropy is a constant (no state-dependent shaping) and centres the bonus: at the entropy
     constraint ``E[log_prob] = -target_entropy`` its mean is 0, so it pays neither for long episodes nor for short ones.
-    ``temperature -> 0`` gives 0. The discrete form, without the shift, is in eq. 1 of Munchausen RL (arXiv 2007.14430).
+    ``temperature -> 0`` gives 0. The discrete form, without the shift, is that of Munchausen RL (arXiv 2007.14430).
 
     :param log_prob: log-density of the *replayed* action, any shape
     :param temperature: entropy coefficient >= 0, broadcastable

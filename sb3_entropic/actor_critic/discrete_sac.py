@@ -59,7 +59,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
     :param critic_reduction: ``"min"`` over the critics, or their ``"mean"`` (double average Q-learning, arXiv 2209.10081)
     :param entropy_in_target: whether the critics value the entropy of later states; without it the temperature shapes
         the actor alone (arXiv 2509.09838)
-    :param entropy_penalty: weight of ``(H(pi) - H(old pi))^2 / 2`` in the actor's loss, >= 0 (arXiv 2209.10081, eq. 15).
+    :param entropy_penalty: weight of ``(H(pi) - H(old pi))^2 / 2`` in the actor's loss, >= 0 (arXiv 2209.10081).
         The old policy is a Polyak average of the actor rather than what was stored with the transition, so every replay
         buffer serves.
     :param munchausen_alpha: weight of ``clip(ent_coef log pi(a|s))`` added to the reward, in [0, 1]; 0 for none

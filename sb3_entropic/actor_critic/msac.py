@@ -27,7 +27,7 @@ class MSAC(ActorCriticLoop, SAC):
     with ``a`` the *replayed* action, ``f`` the :attr:`munchausen_bound`, ``g`` the :attr:`entropy_bound`, all of it
     without gradient; the actor's and the temperature's losses are SAC's. The bonus is implicit KL regularisation
     between successive policies: of the total ``temperature``, ``alpha`` weighs the KL divergence and ``1 - alpha`` the
-    entropy (Munchausen RL, arXiv 2007.14430, eq. 1 and theorem 1). Bounding both log-density terms is what makes the
+    entropy (Munchausen RL, arXiv 2007.14430, theorem 1). Bounding both log-density terms is what makes the
     continuous case work (Mirror Descent Actor Critic, arXiv 2502.03854): a density is unbounded above.
 
     Every argument of :class:`stable_baselines3.SAC` is accepted, in the same order and with the same default; see

@@ -10,11 +10,11 @@ with ``Q`` the target network, ``a`` the replayed action and ``mQ`` the value of
 class         ``alpha``  ``m``         source
 ============  =========  ============  ====================================================================
 SB3's DQN     0          ``max``       the bits are SB3's
-``SoftDQN``   0          ``lse``       soft Q-learning (arXiv 1702.08165, eq. 4); ``mellowmax`` (1612.05628)
-``MDQN``      (0, 1)     ``lse``       Munchausen DQN (arXiv 2007.14430, eq. 1)
+``SoftDQN``   0          ``lse``       soft Q-learning (arXiv 1702.08165); ``mellowmax`` (1612.05628)
+``MDQN``      (0, 1)     ``lse``       Munchausen DQN (arXiv 2007.14430)
 ``CVIDQN``    (0, 1)     ``mellowmax`` Conservative Value Iteration (Kozuno et al., AISTATS 2019)
-``ALDQN``     (0, 1)     ``max``       Advantage Learning (arXiv 1512.04860, eq. 8)
-``DPP``       1          ``boltzmann`` Dynamic Policy Programming (Azar et al., JMLR 13, eq. 15)
+``ALDQN``     (0, 1)     ``max``       Advantage Learning (arXiv 1512.04860)
+``DPP``       1          ``boltzmann`` Dynamic Policy Programming (Azar et al., JMLR 13)
 ============  =========  ============  ====================================================================
 
 For ``lse`` the term in the clip is ``temperature * log pi(a|s)``, for ``max`` the negated action gap. Its weight
