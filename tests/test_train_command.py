@@ -33,7 +33,7 @@ def test_trains_evaluates_and_saves(tmp_path, capsys):
         ("--algo msac --env Pendulum-v1 --steps -5", "'-5' is not a whole number above 0"),
         ("--algo msac --env Pendulum-v1 --steps 1.5", "'1.5' is not a whole number above 0"),
         ("--algo msac --env Pendulum-v1 --seed -1", "'-1' is not a whole number from 0"),
-        ("--algo msac --env Pendulum-v1 -p policy_kwargs=5", "msac on Pendulum-v1"),
+        ("--algo msac --env Pendulum-v1 -p policy_kwargs=5", "policy_kwargs=5 is not a mapping"),
         ("--algo msac --env Pendulum-v1 -p n_timesteps=5", "the number of steps is --steps"),
         (
             "--algo dqn --env CartPole-v1 -p env_wrapper=sb3_entropic.envs.MinAtarImages",
