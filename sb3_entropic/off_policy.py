@@ -26,6 +26,10 @@ class OffPolicyLoop:
         """What the losses of one gradient step need of randomness, from the global generator in SB3's order."""
         return None
 
+    def discounts_of(self, batch: Any) -> Any:
+        """The discount of the bootstrap value: ``gamma``, or of n-step returns each transition's own, ``(batch, 1)``."""
+        return batch.discounts if batch.discounts is not None else self.gamma
+
     def before_updates(self, networks: Any, batch: Any, noise: Any) -> Metrics:
         """What has to be computed, or is logged, before the first update of a gradient step."""
         return {}

@@ -77,6 +77,15 @@ def move_towards(targets: list[th.Tensor], sources: list[th.Tensor], tau: float)
         th._foreach_add_(targets, sources, alpha=tau)
 
 
+def bonus_metrics(bonus: th.Tensor, unbounded: th.Tensor) -> Metrics:
+    """The mean of a Munchausen bonus (reward units) and the share of the batch that its bound changes.
+
+    :param bonus: after the bound, before its weight
+    :param unbounded: before the bound
+    """
+    return {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": (bonus != unbounded).float().mean()}
+
+
 class MetricsMean:
     """Means over the gradient steps of one ``train`` call, fetched from the device in one transfer at the end."""
 

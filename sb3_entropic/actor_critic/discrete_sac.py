@@ -29,7 +29,7 @@ from sb3_entropic.checks import (
 from sb3_entropic.operators import action_gap, soft_td_target
 from sb3_entropic.signature import extends
 from sb3_entropic.temperature import current_temperature, temperature_loss
-from sb3_entropic.updates import Metrics, move_towards
+from sb3_entropic.updates import Metrics, bonus_metrics, move_towards
 
 
 class _TakesDiscreteActions(OffPolicyAlgorithm):
@@ -162,7 +162,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         next_values = (log_policy.exp() * values).sum(dim=1, keepdim=True)
         entropy_term = -networks.temperature * _entropy(log_policy) if self.entropy_in_target else th.zeros_like(next_values)
         rewards, metrics = self.regularised_rewards(networks, batch)
-        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        discounts = self.discounts_of(batch)
         return soft_td_target(rewards, batch.dones, discounts, next_values, entropy_term), metrics
 
     def regularised_rewards(self, networks: DiscreteNetworks, batch: Any) -> tuple[th.Tensor, Metrics]:
@@ -171,8 +171,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
             return batch.rewards, {}
         unclipped = networks.temperature * networks.log_policy(batch.observations).gather(1, batch.actions.long())
         bonus = unclipped if self.munchausen_clip is None else unclipped.clamp(min=self.munchausen_clip)
-        metrics = {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": (bonus != unclipped).float().mean()}
-        return batch.rewards + self.munchausen_alpha * bonus.detach(), metrics
+        return batch.rewards + self.munchausen_alpha * bonus.detach(), bonus_metrics(bonus, unclipped)
 
     def after_gradient_step(self, gradient_step: int) -> None:
         """Polyak averaging of the critics and of the actor."""

@@ -59,7 +59,7 @@ class ActorCriticLoop(OffPolicyLoop):
         next_actions, next_log_prob = networks.act(batch.next_observations, noise.next)
         next_values = self.next_values(networks, batch.next_observations, next_actions)
         rewards, metrics = self.regularised_rewards(networks, batch)
-        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        discounts = self.discounts_of(batch)
         entropy_term = self.bounded_entropy_term(networks.temperature * next_log_prob)
         return soft_td_target(rewards, batch.dones, discounts, next_values, entropy_term), metrics
 

@@ -13,6 +13,7 @@ from sb3_entropic.checks import check_fraction
 from sb3_entropic.densities import squashed_gaussian_log_prob, unsquash
 from sb3_entropic.operators import BoundLike, as_bound, scaled_log_policy
 from sb3_entropic.signature import extends
+from sb3_entropic.updates import bonus_metrics
 
 
 @extends(SAC)
@@ -87,8 +88,7 @@ class MSAC(ActorCriticLoop, SAC):
         log_prob = squashed_gaussian_log_prob(unsquash(batch.actions.to(mean.dtype)), mean, std)
         unbounded = scaled_log_policy(log_prob.reshape(-1, 1), networks.temperature, self.target_entropy)
         bonus = as_bound(self.munchausen_bound)(unbounded)
-        metrics = {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": (bonus != unbounded).float().mean()}
-        return batch.rewards + self.munchausen_alpha * bonus, metrics
+        return batch.rewards + self.munchausen_alpha * bonus, bonus_metrics(bonus, unbounded)
 
     def bounded_entropy_term(self, entropy_term: th.Tensor) -> th.Tensor:
         """``g(temperature * log pi(a'|s'))``."""

@@ -37,7 +37,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from sb3_entropic.checks import check_choice, check_clip, check_flag, check_fraction, warn_of_narrow_clip
 from sb3_entropic.operators import SoftValue, policy_value, regularised_advantage
 from sb3_entropic.signature import extends, preset
-from sb3_entropic.updates import Metrics
+from sb3_entropic.updates import Metrics, bonus_metrics
 from sb3_entropic.value_based.loop import ValueBasedLoop
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 from sb3_entropic.value_based.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -93,7 +93,7 @@ class GapIncreasing(ValueBasedLoop):
         policy_values = networks.values if self.double_q else networks.target_values
         preferences = policy_values(batch.next_observations, noise.next_policy)
         next_values = policy_value(returns, preferences, networks.temperature, self.soft_value)
-        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        discounts = self.discounts_of(batch)
         rewards, metrics = self.regularised_rewards(networks, batch, noise)
         return rewards + (1 - batch.dones) * discounts * next_values, metrics
 
@@ -104,8 +104,7 @@ class GapIncreasing(ValueBasedLoop):
         values = networks.target_values(batch.observations, noise.policy)
         advantages = regularised_advantage(values, networks.temperature, self.soft_value).gather(1, batch.actions.long())
         bonus = advantages if self.munchausen_clip is None else advantages.clamp(min=self.munchausen_clip)
-        metrics = {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": (bonus != advantages).float().mean()}
-        return batch.rewards + self.munchausen_alpha * bonus, metrics
+        return batch.rewards + self.munchausen_alpha * bonus, bonus_metrics(bonus, advantages)
 
 
 @extends(DQN)

@@ -86,7 +86,7 @@ class MoDQN(ValueBasedLoop, DQN):
         """``r + gamma (1 - done) Q(s', argmax_a H(s', a))``."""
         returns = networks.target_quantiles(batch.next_observations)
         greedy = networks.target_averages(batch.next_observations)
-        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        discounts = self.discounts_of(batch)
         next_values = policy_value(returns, greedy, networks.temperature, "max")
         return batch.rewards + (1 - batch.dones) * discounts * next_values, {}
 
