@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps
+import torch as th
+
+from sb3_entropic.engine import lockstep
+from sb3_entropic.engine.options import Engine, as_engine
+from sb3_entropic.engine.support import why_not
+from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps, move_towards
 
 
 class OffPolicyLoop:
@@ -12,7 +17,13 @@ class OffPolicyLoop:
 
     A family says what its networks look like to a loss (:meth:`make_networks`), which noise a gradient step needs and
     what follows the step; an algorithm declares its :meth:`updates`. Everything else is the SB3 parent's.
+
+    :param engine: ``"auto"``, ``"fast"``, ``"sb3"`` or an :class:`sb3_entropic.Engine`, which explains them
     """
+
+    def __init__(self, *args: Any, engine: str | Engine = "auto", **kwargs: Any):
+        self.engine = as_engine(engine)
+        super().__init__(*args, **kwargs)
 
     def updates(self) -> list[Update]:
         """The algorithm as an ordered list of losses and their optimisers."""
@@ -22,9 +33,33 @@ class OffPolicyLoop:
         """The networks as the losses of one gradient step see them."""
         raise NotImplementedError
 
-    def draw_noise(self, batch: Any) -> Any:
-        """What the losses of one gradient step need of randomness, from the global generator in SB3's order."""
+    def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> Any:
+        """What the losses of one gradient step need of randomness, in SB3's order.
+
+        :param batch: of the shapes that are needed
+        :param generator: to draw from; ``None`` for torch's global one
+        """
         return None
+
+    def coefficients(self) -> dict[str, float]:
+        """Numbers among the algorithm's attributes that its losses read and that may change, or differ between seeds."""
+        return {"gamma": self.gamma}
+
+    def target_networks(self) -> list[tuple[th.nn.Module, th.nn.Module]]:
+        """Networks that follow others after gradient steps, each with the one it follows."""
+        return []
+
+    def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor | None:
+        """What :meth:`act` needs of randomness, drawn as SB3 draws it."""
+        return None
+
+    def act(self, networks: Any, observations: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
+        """Actions of the policy while learning, ``(n_envs, ...)``, as the replay buffer stores them; pure, as a loss is."""
+        raise NotImplementedError
+
+    def explores_at_random(self) -> bool:
+        """Draw whether the next action is any of the action space rather than the policy's."""
+        return False
 
     def discounts_of(self, batch: Any) -> Any:
         """The discount of the bootstrap value: ``gamma``, or of n-step returns each transition's own, ``(batch, 1)``."""
@@ -35,7 +70,10 @@ class OffPolicyLoop:
         return {}
 
     def after_gradient_step(self, gradient_step: int) -> None:
-        """What follows the updates of a gradient step, such as moving target networks."""
+        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps."""
+        if gradient_step % self.target_update_interval == 0:
+            for target, source in self.target_networks():
+                move_towards(list(target.parameters()), list(source.parameters()), self.tau)
 
     def after_training(self, networks: Any, batch: Any) -> Metrics:
         """What is logged once a ``train`` call, of its last gradient step."""
@@ -76,7 +114,28 @@ class OffPolicyLoop:
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Any:
-        """As in SB3; runs are logged to TensorBoard under the algorithm's own name."""
-        return super().learn(
-            total_timesteps, callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
-        )
+        """As in SB3; runs are logged to TensorBoard under the algorithm's own name.
+
+        :raises ValueError: if ``engine="fast"`` cannot run this model; says why
+        """
+        name = tb_log_name or type(self).__name__
+        reason = "as asked for" if self.engine.kind == "sb3" else why_not(self)
+        if reason is None and self.engine.kind == "auto":
+            reason = lockstep.why_not_alone(self, total_timesteps, reset_num_timesteps)
+        if reason is None:
+            arguments = (total_timesteps, log_interval, [name], reset_num_timesteps, progress_bar, self.engine)
+            lockstep.learn([self], [callback], [lockstep.Streams(own=False)], *arguments)
+            return self
+        if self.engine.kind == "fast":
+            raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
+        lockstep.say(self, f"SB3's own loop: {reason}")
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def get_parameters(self) -> dict[str, dict]:
+        """As in SB3; what is saved in the middle of a stack's training holds this model's parameters alone."""
+        return th.utils._pytree.tree_map_only(th.Tensor, _without_the_rest, super().get_parameters())
+
+
+def _without_the_rest(tensor: th.Tensor) -> th.Tensor:
+    """A copy, if the tensor is a part of a larger storage."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor

@@ -213,6 +213,11 @@ def soft_td_target(
     return rewards + (1 - dones) * discounts * (next_values - next_entropy_term)
 
 
+def is_off(weight: th.Tensor | float) -> bool:
+    """Whether a term is left out of a loss: its weight is the number 0. A tensor of weights never says so."""
+    return not isinstance(weight, th.Tensor) and weight == 0
+
+
 def as_bound(bound: BoundLike, name: str = "bound") -> Bound:
     """Turn what a user writes for a bound into a function.
 

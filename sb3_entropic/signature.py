@@ -24,9 +24,11 @@ def extends(parent: type) -> Callable[[Class], Class]:
 
     def decorate(cls: Class) -> Class:
         ours: dict[str, inspect.Parameter] = {}
-        for base in reversed(cls.__mro__[: cls.__mro__.index(parent)]):
+        for base in cls.__mro__[: cls.__mro__.index(parent)]:
             own = inspect.signature(base.__init__).parameters.values() if "__init__" in vars(base) else ()
-            ours.update({p.name: p for p in own if p.kind is p.KEYWORD_ONLY})
+            for parameter in own:
+                if parameter.kind is parameter.KEYWORD_ONLY:
+                    ours.setdefault(parameter.name, parameter)
         signature = inspect.signature(parent.__init__)
         signature = signature.replace(parameters=[*signature.parameters.values(), *ours.values()])
         construct = cls.__init__

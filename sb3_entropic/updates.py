@@ -39,6 +39,11 @@ class Update:
         """The parameters this update may change: those of its optimiser that are not frozen."""
         return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
+    @property
+    def loss_name(self) -> str:
+        """What the loss is logged as, after ``train/``."""
+        return f"{self.name}_loss" if self.name else "loss"
+
     def step(self, networks: Any, batch: Any, noise: Any) -> Metrics:
         """Take one gradient step and return what to log, without waiting for the device."""
         loss, metrics = self.loss(networks, batch, noise)
@@ -50,7 +55,7 @@ class Update:
             if self.max_grad_norm is not None:
                 th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             self.optimizer.step()
-        return {f"{self.name}_loss" if self.name else "loss": loss.detach(), **metrics}
+        return {self.loss_name: loss.detach(), **metrics}
 
 
 def batch_elementwise_steps(optimizer: th.optim.Optimizer) -> None:

@@ -26,10 +26,10 @@ from sb3_entropic.checks import (
     check_network,
     warn_of_narrow_clip,
 )
-from sb3_entropic.operators import action_gap, soft_td_target
+from sb3_entropic.operators import action_gap, is_off, sample_boltzmann, soft_td_target
 from sb3_entropic.signature import extends
 from sb3_entropic.temperature import current_temperature, temperature_loss
-from sb3_entropic.updates import Metrics, bonus_metrics, move_towards
+from sb3_entropic.updates import Metrics, bonus_metrics
 
 
 class _TakesDiscreteActions(OffPolicyAlgorithm):
@@ -127,8 +127,21 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         """The actor and the critics for one gradient step."""
         return DiscreteNetworks(self)
 
-    def draw_noise(self, batch: Any) -> None:
+    def coefficients(self) -> dict[str, float]:
+        """The family's, and the weights of the bonus and of the entropy penalty."""
+        ours = {"munchausen_alpha": self.munchausen_alpha, "entropy_penalty": self.entropy_penalty}
+        return {**super().coefficients(), **ours}
+
+    def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> None:
         """Expectations are exact: nothing to draw."""
+
+    def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
+        """Of the Gumbel-max trick: uniform, one for each action."""
+        return th.rand(len(observations), int(self.action_space.n), generator=generator, device=self.device)
+
+    def act(self, networks: DiscreteNetworks, observations: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
+        """Sampled from the policy, ``(n_envs,)``."""
+        return sample_boltzmann(networks.log_policy(observations), 1.0, noise)
 
     def before_updates(self, networks: DiscreteNetworks, batch: Any, noise: None) -> Metrics:
         """The temperature and the policy's mean entropy."""
@@ -149,7 +162,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         log_policy = networks.log_policy(batch.observations)
         values = self._reduce(networks.all_values(batch.observations).detach())
         loss = (log_policy.exp() * (networks.temperature * log_policy - values)).sum(dim=1).mean()
-        if self.entropy_penalty > 0:
+        if not is_off(self.entropy_penalty):
             with th.no_grad():
                 old_entropy = _entropy(networks.target_log_policy(batch.observations))
             loss = loss + 0.5 * self.entropy_penalty * F.mse_loss(_entropy(log_policy), old_entropy)
@@ -167,18 +180,20 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
 
     def regularised_rewards(self, networks: DiscreteNetworks, batch: Any) -> tuple[th.Tensor, Metrics]:
         """``r + alpha clip(ent_coef log pi(a|s))``, ``a`` from the replay buffer."""
-        if self.munchausen_alpha == 0:
+        if is_off(self.munchausen_alpha):
             return batch.rewards, {}
         unclipped = networks.temperature * networks.log_policy(batch.observations).gather(1, batch.actions.long())
         bonus = unclipped if self.munchausen_clip is None else unclipped.clamp(min=self.munchausen_clip)
         return batch.rewards + self.munchausen_alpha * bonus.detach(), bonus_metrics(bonus, unclipped)
 
+    def target_networks(self) -> list[tuple[th.nn.Module, th.nn.Module]]:
+        """The target critics follow the critics, and the old policy the actor."""
+        return [*super().target_networks(), (self.policy.actor_target, self.actor)]
+
     def after_gradient_step(self, gradient_step: int) -> None:
-        """Polyak averaging of the critics and of the actor."""
+        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps."""
         super().after_gradient_step(gradient_step)
-        target = self.policy.actor_target
-        move_towards(list(target.parameters()), list(self.actor.parameters()), self.tau)
-        running = (get_parameters_by_name(network, ["running_"]) for network in (self.actor, target))
+        running = (get_parameters_by_name(network, ["running_"]) for network in (self.actor, self.policy.actor_target))
         polyak_update(*running, 1.0)
 
     def _reduce(self, values: th.Tensor) -> th.Tensor:

@@ -12,7 +12,7 @@ from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, take
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
 from sb3_entropic.temperature import temperature_loss
-from sb3_entropic.updates import Metrics, Update, move_towards
+from sb3_entropic.updates import Metrics, Update
 
 
 class ActorCriticLoop(OffPolicyLoop):
@@ -80,13 +80,31 @@ class ActorCriticLoop(OffPolicyLoop):
         _, log_prob = networks.act(batch.observations, noise.current)
         return {"ent_coef": networks.temperature, "policy_entropy": -log_prob.detach().mean()}
 
+    def target_networks(self) -> list[tuple[th.nn.Module, th.nn.Module]]:
+        """The target critics follow the critics."""
+        return [(self.critic_target, self.critic)]
+
     def after_gradient_step(self, gradient_step: int) -> None:
-        """Polyak averaging of the target critics, every ``target_update_interval`` gradient steps."""
+        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps."""
+        super().after_gradient_step(gradient_step)
         if gradient_step % self.target_update_interval == 0:
-            move_towards(list(self.critic_target.parameters()), list(self.critic.parameters()), self.tau)
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
-    def draw_noise(self, batch: Any) -> PolicyNoise:
+    def coefficients(self) -> dict[str, float]:
+        """The discount and the target entropy."""
+        return {**super().coefficients(), "target_entropy": self.target_entropy}
+
+    def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
+        """Standard-normal draws, ``(n_envs, action_dim)``."""
+        parameter = next(self.actor.parameters())
+        shape = (len(observations), *self.action_space.shape)
+        return th.empty(shape, dtype=parameter.dtype, device=parameter.device).normal_(generator=generator)
+
+    def act(self, networks: ModuleNetworks, observations: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
+        """Sampled from the policy, in (-1, 1)."""
+        return networks.act(observations, noise)[0]
+
+    def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> PolicyNoise:
         """Standard-normal draws for ``s``, then for ``s'``."""
         if self.use_sde:
             self.actor.reset_noise()
@@ -94,7 +112,7 @@ class ActorCriticLoop(OffPolicyLoop):
             return PolicyNoise(None, None)
         # The actor's dtype, not the actions': a Box may hold integers.
         dtype = next(self.actor.parameters()).dtype
-        return PolicyNoise(*(th.empty_like(batch.actions, dtype=dtype).normal_() for _ in range(2)))
+        return PolicyNoise(*(th.empty_like(batch.actions, dtype=dtype).normal_(generator=generator) for _ in range(2)))
 
 
 def _smallest(values: tuple[th.Tensor, ...]) -> th.Tensor:

@@ -11,7 +11,7 @@ from sb3_entropic.actor_critic.loop import ActorCriticLoop
 from sb3_entropic.actor_critic.networks import ModuleNetworks, has_known_density
 from sb3_entropic.checks import check_fraction
 from sb3_entropic.densities import squashed_gaussian_log_prob, unsquash
-from sb3_entropic.operators import BoundLike, as_bound, scaled_log_policy
+from sb3_entropic.operators import BoundLike, as_bound, is_off, scaled_log_policy
 from sb3_entropic.signature import extends
 from sb3_entropic.updates import bonus_metrics
 
@@ -80,9 +80,13 @@ class MSAC(ActorCriticLoop, SAC):
         as_bound(self.munchausen_bound, "munchausen_bound")
         as_bound(self.entropy_bound, "entropy_bound")
 
+    def coefficients(self) -> dict[str, float]:
+        """The family's, and the weight of the bonus."""
+        return {**super().coefficients(), "munchausen_alpha": self.munchausen_alpha}
+
     def regularised_rewards(self, networks: ModuleNetworks, batch: Any) -> tuple[th.Tensor, dict]:
         """``r + alpha f(temperature (log pi(a|s) + target_entropy))``, ``a`` from the replay buffer."""
-        if self.munchausen_alpha == 0:
+        if is_off(self.munchausen_alpha):
             return batch.rewards, {}
         mean, std = networks.gaussian(batch.observations)
         log_prob = squashed_gaussian_log_prob(unsquash(batch.actions.to(mean.dtype)), mean, std)

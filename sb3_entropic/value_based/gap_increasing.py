@@ -35,7 +35,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_entropic.checks import check_choice, check_clip, check_flag, check_fraction, warn_of_narrow_clip
-from sb3_entropic.operators import SoftValue, policy_value, regularised_advantage
+from sb3_entropic.operators import SoftValue, is_off, policy_value, regularised_advantage
 from sb3_entropic.signature import extends, preset
 from sb3_entropic.updates import Metrics, bonus_metrics
 from sb3_entropic.value_based.loop import ValueBasedLoop
@@ -87,6 +87,10 @@ class GapIncreasing(ValueBasedLoop):
             ends = [self.temperature(end) for end in (0.0, 1.0)] if callable(self.temperature) else [self.temperature]
             warn_of_narrow_clip(self.munchausen_clip, float(max(ends)))
 
+    def coefficients(self) -> dict[str, float]:
+        """The family's, and the weight of the gap-increasing term."""
+        return {**super().coefficients(), "munchausen_alpha": self.munchausen_alpha}
+
     def td_target(self, networks: ValueNetworks, batch: Any, noise: Fractions) -> tuple[th.Tensor, Metrics]:
         """``r + alpha clip(...) + gamma (1 - done) mQ(s')``, one for each quantile of the return."""
         returns = networks.target_quantiles(batch.next_observations, noise.target)
@@ -99,7 +103,7 @@ class GapIncreasing(ValueBasedLoop):
 
     def regularised_rewards(self, networks: ValueNetworks, batch: Any, noise: Fractions) -> tuple[th.Tensor, Metrics]:
         """``r + alpha clip(Q(s, a) - mQ(s))``, ``(batch, 1)``. At a terminal transition too: it is about ``s``."""
-        if self.munchausen_alpha == 0:
+        if is_off(self.munchausen_alpha):
             return batch.rewards, {}
         values = networks.target_values(batch.observations, noise.policy)
         advantages = regularised_advantage(values, networks.temperature, self.soft_value).gather(1, batch.actions.long())

@@ -66,14 +66,18 @@ class ValueBasedLoop(OffPolicyLoop):
         """SB3's modules and the temperature for one gradient step."""
         return ValueNetworks(self.q_net, self.q_net_target, self.current_temperature())
 
+    def coefficients(self) -> dict[str, float]:
+        """The discount and the temperature."""
+        return {**super().coefficients(), "temperature": self.current_temperature()}
+
     def current_temperature(self) -> float:
         """The temperature at this point of training, in reward units."""
         if not callable(self.temperature):
-            return float(self.temperature)
+            return self.temperature
         # Several environments may step past the end.
         return float(self.temperature(max(self._current_progress_remaining, 0.0)))
 
-    def draw_noise(self, batch: Any) -> Fractions:
+    def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> Fractions:
         """Nothing to draw."""
         return Fractions()
 
@@ -95,6 +99,21 @@ class ValueBasedLoop(OffPolicyLoop):
     def acting_values(self, networks: ValueNetworks, observations: PyTorchObs) -> th.Tensor:
         """The values the policy is made of, ``(batch, n_actions)``: here the online network's."""
         return networks.values(observations)
+
+    def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor | None:
+        """Of the Gumbel-max trick: uniform, one for each action."""
+        if self.exploration == "epsilon":
+            return None
+        return th.rand(len(observations), int(self.action_space.n), generator=generator, device=self.device)
+
+    def act(self, networks: ValueNetworks, observations: PyTorchObs, noise: th.Tensor | None) -> th.Tensor:
+        """Greedy, or for given noise sampled from the Boltzmann policy; ``(n_envs,)``."""
+        values = self.acting_values(networks, observations)
+        return values.argmax(dim=1) if noise is None else sample_boltzmann(values, networks.temperature, noise)
+
+    def explores_at_random(self) -> bool:
+        """With DQN's exploration rate."""
+        return self.exploration == "epsilon" and np.random.rand() < self.exploration_rate
 
     def after_training(self, networks: ValueNetworks, batch: Any) -> Metrics:
         """Mean entropy (nats), action gap (reward units) and temperature of the policy on the last batch."""
@@ -119,8 +138,7 @@ class ValueBasedLoop(OffPolicyLoop):
         self.policy.set_training_mode(False)
         observations, vectorised = self.policy.obs_to_tensor(observation)
         with th.no_grad():
-            values = self.acting_values(self.make_networks(), observations)
-            actions = sample_boltzmann(values, self.current_temperature(), th.rand_like(values)).cpu().numpy()
+            actions = self.act(self.make_networks(), observations, self.acting_noise(observations)).cpu().numpy()
         return (actions if vectorised else actions.squeeze(axis=0)), state
 
 

@@ -74,6 +74,10 @@ class MoDQN(ValueBasedLoop, DQN):
         if self.momentum == 1:
             raise ValueError("momentum=1 would never let the average follow: give less, such as 0.99.")
 
+    def coefficients(self) -> dict[str, float]:
+        """The family's, and the momentum."""
+        return {**super().coefficients(), "momentum": self.momentum}
+
     def updates(self) -> list[Update]:
         """Q, then the average."""
         return [*super().updates(), Update("average", self.policy.average_optimizer, self.average_loss, self.max_grad_norm)]

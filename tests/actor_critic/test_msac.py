@@ -243,5 +243,5 @@ def test_a_forward_without_gradient_is_made_again_where_one_is_wanted(model, bat
 def test_the_signature_is_sacs_and_then_ours():
     ours, theirs = inspect.signature(MSAC).parameters, inspect.signature(SAC).parameters
     assert list(ours)[: len(theirs)] == list(theirs)
-    assert list(ours)[len(theirs) :] == ["munchausen_alpha", "munchausen_bound", "entropy_bound"]
+    assert list(ours)[len(theirs) :] == ["munchausen_alpha", "munchausen_bound", "entropy_bound", "engine"]
     assert all(ours[name].default == theirs[name].default for name in theirs)

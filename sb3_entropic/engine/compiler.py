@@ -1,0 +1,57 @@
+"""Compilation of recorded graphs, where a compiler is there and the run is long enough to repay it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch as th
+from torch import fx
+
+Compile = bool | Literal["auto"]
+
+LONG_RUN = 20_000
+"""Gradient steps that repay compiling: it takes about as long as some thousand of them."""
+
+
+def decide(wanted: Compile, gradient_steps: int) -> tuple[bool, str]:
+    """Whether to compile, and why, as a clause.
+
+    :param wanted: ``"auto"`` decides by the length of the run, and only if there is a compiler
+    :param gradient_steps: that are to come
+    """
+    if wanted is False:
+        return False, "not compiled, as asked for"
+    if wanted is True:
+        return True, "compiled, as asked for"
+    if not has_compiler():
+        return False, "not compiled: no C++ compiler was found"
+    if gradient_steps < LONG_RUN:
+        return False, f"not compiled: {gradient_steps:,} gradient steps would not repay it"
+    return True, f"compiled: {gradient_steps:,} gradient steps repay it"
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler where torch looks for one."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def compile_graph(graph: fx.GraphModule, examples: list[th.Tensor]) -> Callable[..., Any]:
+    """The graph compiled for inputs of these shapes; the graph itself, and a warning, if that fails.
+
+    :param graph: without mutation
+    :param examples: inputs
+    """
+    # The compiler is slow to import, and most runs do without.
+    from torch import _inductor
+
+    try:
+        compiled = _inductor.compile(graph, list(examples))
+        compiled(*examples)
+    except Exception as error:
+        warnings.warn(f"compiling failed, so the run goes on without ({type(error).__name__}: {error})", stacklevel=2)
+        return graph.forward
+    return compiled

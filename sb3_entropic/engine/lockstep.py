@@ -1,0 +1,316 @@
+"""The loop that lets one or several models act, store and learn step by step together."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_entropic.engine.compiler import LONG_RUN, decide
+from sb3_entropic.engine.gemm import fast_matrix_products
+from sb3_entropic.engine.options import Engine
+from sb3_entropic.engine.replay import PackedReplay
+from sb3_entropic.engine.step import StackedStep
+
+
+class Streams:
+    """The random numbers of one model: numpy's global generator, and one of torch's, as the model's seed has set them.
+
+    :param own: ``False`` leaves the global generators, as SB3 does
+    """
+
+    def __init__(self, own: bool):
+        self.generator: th.Generator | None = None
+        self._bits: Any = None
+        if own:
+            self.generator = th.Generator()
+            self.generator.set_state(th.get_rng_state())
+            self._bits = np.random.MT19937()
+            self._bits.state = np.random.get_bit_generator().state
+
+    def enter(self) -> None:
+        """Let numpy's global generator be this model's."""
+        if self._bits is not None:
+            np.random.set_bit_generator(self._bits)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let both global generators be this model's within the block."""
+        numpy_before, torch_before = np.random.get_bit_generator(), th.get_rng_state()
+        self.enter()
+        if self.generator is not None:
+            th.set_rng_state(self.generator.get_state())
+        try:
+            yield
+        finally:
+            np.random.set_bit_generator(numpy_before)
+            th.set_rng_state(torch_before)
+
+
+class Runner:
+    """One model's part of the loop: SB3's ``collect_rollouts``, a step at a time.
+
+    :param model: set up for learning, with its callback
+    :param callback: of this model, as ``_setup_learn`` returns it
+    :param streams: its random numbers
+    :param log_interval: episodes between logs, ``None`` for none
+    """
+
+    def __init__(self, model: Any, callback: BaseCallback, streams: Streams, log_interval: int | None):
+        self.model, self.callback, self.streams = model, callback, streams
+        self.stopped = False
+        self.error: Exception | None = None
+        self._log_interval = log_interval
+        self._rate: float | None = None
+        self._discrete = isinstance(model.action_space, spaces.Discrete)
+        # What callbacks find in ``self.locals``.
+        self._locals: dict[str, Any] = {
+            "self": model,
+            "env": model.env,
+            "callback": callback,
+            "train_freq": model.train_freq,
+            "replay_buffer": model.replay_buffer,
+            "action_noise": model.action_noise,
+            "learning_starts": model.learning_starts,
+            "log_interval": log_interval,
+        }
+
+    def learning_rate(self) -> float:
+        """The learning rate at this point of training; the optimisers' own is kept equal to it."""
+        model = self.model
+        rate = model.lr_schedule(model._current_progress_remaining)
+        if rate != self._rate:
+            self._rate = rate
+            for update in model.updates():
+                for group in update.optimizer.param_groups:
+                    group["lr"] = rate
+        return rate
+
+    def chooses_at_random(self) -> bool:
+        """Whether the next action is not the policy's: before learning starts, or by the exploration rate."""
+        model = self.model
+        return model.num_timesteps < model.learning_starts or model.explores_at_random()
+
+    def actions(self, of_policy: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Actions for the environments and for the replay buffer.
+
+        :param of_policy: ``(n_envs, ...)``, continuous ones in [-1, 1]; ``None`` to sample from the action space
+        """
+        model = self.model
+        if of_policy is None:
+            of_policy = np.array([model.action_space.sample() for _ in range(model.n_envs)])
+            if not self._discrete:
+                of_policy = model.policy.scale_action(of_policy)
+        if self._discrete:
+            return of_policy, of_policy
+        if model.action_noise is not None:
+            of_policy = np.clip(of_policy + model.action_noise(), -1, 1)
+        return model.policy.unscale_action(of_policy), of_policy
+
+    def step(self, actions: np.ndarray, buffer_actions: np.ndarray, log: Callable[[], None]) -> None:
+        """Step the environments, call the callback, and store and count what happened, in SB3's order."""
+        model = self.model
+        new_obs, rewards, dones, infos = model.env.step(actions)
+        model.num_timesteps += model.n_envs
+        self._locals.update(
+            actions=actions, buffer_actions=buffer_actions, new_obs=new_obs, rewards=rewards, dones=dones, infos=infos
+        )
+        self.callback.update_locals(self._locals)
+        if not self.callback.on_step():
+            self.stopped = True
+            return
+        model._update_info_buffer(infos, dones)
+        model._store_transition(model.replay_buffer, buffer_actions, new_obs, rewards, dones, infos)
+        model._update_current_progress_remaining(model.num_timesteps, model._total_timesteps)
+        model._on_step()
+        for index in np.flatnonzero(dones):
+            model._episode_num += 1
+            if model.action_noise is not None:
+                model.action_noise.reset(**({"indices": [index]} if model.n_envs > 1 else {}))
+            if self._log_interval is not None and model._episode_num % self._log_interval == 0:
+                log()
+                model.dump_logs()
+
+
+class Lockstep:
+    """Learning of models that are alike and have taken the same number of steps.
+
+    :param runners: one for each model
+    :param compiled: whether to compile
+    :param isolate: whether a model whose environment or callback raises leaves alone, and the others go on
+    """
+
+    def __init__(self, runners: list[Runner], compiled: bool, isolate: bool):
+        self._runners = runners
+        self._compiled = compiled
+        self._isolate = isolate
+        self._models = [runner.model for runner in runners]
+        self._template = self._models[0]
+        self._replay = PackedReplay([model.replay_buffer for model in self._models])
+        self._rows = np.zeros((len(runners), self._template.batch_size), dtype=np.int64)
+        self._batch: Any = None
+        self._step = self._stack()
+
+    def learn(self, total_timesteps: int) -> None:
+        """Until every model has taken ``total_timesteps``, or was stopped by its callback."""
+        model, before = self._template, np.random.get_bit_generator()
+        taken = model.num_timesteps
+        try:
+            while taken < total_timesteps and self._live():
+                self._each(lambda index, runner: runner.callback.on_rollout_start())
+                for _ in range(model.train_freq.frequency):
+                    self._act_and_step()
+                    taken += model.n_envs
+                self._each(lambda index, runner: runner.callback.on_rollout_end())
+                if taken > model.learning_starts and self._live():
+                    collected = model.train_freq.frequency * model.n_envs
+                    self._train(model.gradient_steps if model.gradient_steps >= 0 else collected)
+        finally:
+            np.random.set_bit_generator(before)
+            for index in self._live():
+                self._leave(index)
+
+    def _stack(self) -> StackedStep:
+        return StackedStep(self._models, self._compiled, [runner.streams.generator for runner in self._runners])
+
+    def _live(self) -> list[int]:
+        return [index for index, runner in enumerate(self._runners) if not runner.stopped]
+
+    def _each(self, function: Callable[[int, Runner], Any]) -> None:
+        """Call a function for every model that still learns; one that is stopped by it, or for which it raises, leaves."""
+        for index, runner in enumerate(self._runners):
+            if runner.stopped:
+                continue
+            runner.streams.enter()
+            try:
+                function(index, runner)
+            except Exception as error:
+                if not self._isolate:
+                    raise
+                runner.error, runner.stopped = error, True
+            if runner.stopped:
+                self._leave(index)
+
+    def _act_and_step(self) -> None:
+        at_random = [True] * len(self._runners)
+        of_policy: Any = None
+
+        def choose(index: int, runner: Runner) -> None:
+            at_random[index] = runner.chooses_at_random()
+
+        def step(index: int, runner: Runner) -> None:
+            actions = runner.actions(None if at_random[index] else of_policy[index])
+            runner.step(*actions, log=lambda: self._log(index))
+
+        self._each(choose)
+        if not all(at_random):
+            self._keep_up()
+            of_policy = self._step.act(np.stack([model._last_obs for model in self._models]))
+        self._each(step)
+
+    def _train(self, gradient_steps: int) -> None:
+        def draw(index: int, runner: Runner) -> None:
+            self._rows[index] = self._replay.draw(index, runner.model.batch_size)
+
+        self._keep_up()
+        rates = [runner.learning_rate() for runner in self._runners]
+        for gradient_step in range(gradient_steps):
+            self._each(draw)
+            self._batch = self._replay.gather(self._rows)
+            self._step.train(gradient_step, self._batch, rates)
+        for index in self._live():
+            self._models[index]._n_updates += gradient_steps
+
+    def _keep_up(self) -> None:
+        """Stack anew if a callback has replaced what the stack holds."""
+        if not self._step.is_current():
+            for index in self._live():
+                self._step.stack.unbind(index)
+            self._step = self._stack()
+
+    def _leave(self, index: int) -> None:
+        if self._runners[index].error is None:
+            self._log(index)
+        self._step.stack.unbind(index)
+
+    def _log(self, index: int) -> None:
+        """Record what the last gradient steps are to log, which SB3 does after every one of them."""
+        model = self._models[index]
+        metrics = self._step.metrics()[index]
+        if not metrics:
+            return
+        if self._isolate and not all(map(math.isfinite, metrics.values())):
+            raise FloatingPointError(f"training diverged before step {model.num_timesteps}: {metrics}")
+        batch = self._step.layout.batch_of({name: values[index] for name, values in self._batch.items()})
+        last = model.after_training(model.make_networks(), batch)
+        model.logger.record("train/learning_rate", model.updates()[0].optimizer.param_groups[0]["lr"])
+        model.logger.record("train/n_updates", model._n_updates, exclude="tensorboard")
+        for name, value in {**metrics, **{name: value.item() for name, value in last.items()}}.items():
+            model.logger.record(f"train/{name}", value)
+
+
+def learn(
+    models: list[Any],
+    callbacks: list[Any],
+    streams: list[Streams],
+    total_timesteps: int,
+    log_interval: int | None,
+    tb_log_names: list[str],
+    reset_num_timesteps: bool,
+    progress_bar: bool,
+    options: Engine,
+) -> list[Exception | None]:
+    """SB3's ``learn`` of models that are alike, all at once; returns what each raised where there are several.
+
+    :param models: that :func:`sb3_entropic.engine.support.why_not` has nothing against
+    :param callbacks: of each
+    :param streams: the random numbers of each
+    :param options: of the engine; the other arguments are SB3's
+    """
+    runners = []
+    before = np.random.get_bit_generator()
+    for model, callback, stream, name in zip(models, callbacks, streams, tb_log_names, strict=True):
+        stream.enter()
+        # The models keep step, so one bar speaks for all.
+        bar = progress_bar and model is models[0]
+        target, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
+        runners.append(Runner(model, callback, stream, log_interval))
+        callback.on_training_start({"self": model, "total_timesteps": target, "log_interval": log_interval}, globals())
+    compiled, why = decide(options.compile, gradient_steps_to_go(models[0], models[0].num_timesteps, target))
+    with fast_matrix_products(options.onednn) as library:
+        say(models[0], f"Fast engine, {why}; {library}")
+        Lockstep(runners, compiled, isolate=len(models) > 1).learn(target)
+    for runner in runners:
+        runner.streams.enter()
+        if runner.error is None:
+            runner.callback.on_training_end()
+    np.random.set_bit_generator(before)
+    return [runner.error for runner in runners]
+
+
+def why_not_alone(model: Any, total_timesteps: int, reset_num_timesteps: bool) -> str | None:
+    """Why a single model's run is too short for the fast engine, as a clause; ``None`` if it is not."""
+    done = 0 if reset_num_timesteps else model.num_timesteps
+    steps = gradient_steps_to_go(model, done, done + total_timesteps)
+    return f"{steps:,} gradient steps would not repay the fast engine" if steps < LONG_RUN else None
+
+
+def gradient_steps_to_go(model: Any, done: int, total_timesteps: int) -> int:
+    """How many gradient steps a model will take from ``done`` environment steps to ``total_timesteps``."""
+    collected = model.train_freq.frequency * model.n_envs
+    each = model.gradient_steps if model.gradient_steps >= 0 else collected
+    return max(total_timesteps - max(done, model.learning_starts), 0) // collected * each
+
+
+def say(model: Any, message: str) -> None:
+    """Log a choice, and print it as SB3 prints its own."""
+    logging.getLogger("sb3_entropic").info(message)
+    if model.verbose >= 1:
+        print(message)

@@ -1,0 +1,175 @@
+"""Acting and gradient steps of a stack of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from torch.func import vmap
+from torch.utils import _pytree as pytree
+
+from sb3_entropic.engine.compiler import compile_graph
+from sb3_entropic.engine.stack import Stack
+from sb3_entropic.engine.trace import (
+    Layout,
+    Stage,
+    StepInputs,
+    Tensors,
+    run_with,
+    swapped_attributes,
+    trace_function,
+    trace_step,
+)
+from sb3_entropic.updates import move_towards
+
+
+class Coefficients:
+    """Numbers that the losses read off the models, one for each model, followed as they change.
+
+    A number that is 0 in every model stays one: its term is then left out of the recorded step.
+
+    :param models: of the stack
+    :param dtype: of the networks
+    """
+
+    def __init__(self, models: list[Any], dtype: th.dtype):
+        self._models = models
+        self._values = [model.coefficients() for model in models]
+        used = [name for name in self._values[0] if any(values[name] != 0 for values in self._values)]
+        self.tensors: Tensors = {name: th.tensor([v[name] for v in self._values], dtype=dtype) for name in used}
+
+    def refresh(self) -> bool:
+        """Read them again; ``False`` if a term comes into use, so that the step has to be recorded anew."""
+        now = [model.coefficients() for model in self._models]
+        if now != self._values:
+            changed = {name for new, old in zip(now, self._values, strict=True) for name in new if new[name] != old[name]}
+            if not changed <= self.tensors.keys():
+                return False
+            for name in changed:
+                self.tensors[name].copy_(th.tensor([values[name] for values in now]))
+            self._values = now
+        return True
+
+
+class StackedStep:
+    """Acts for all models of a stack and trains them, while their own parameters are views of the stack's.
+
+    :param models: alike
+    :param compiled: whether what is recorded is compiled
+    :param generators: of torch's random numbers, one for each model; ``None`` for the global one
+    """
+
+    def __init__(self, models: list[Any], compiled: bool, generators: list[th.Generator | None]):
+        self._models = models
+        self._compiled = compiled
+        self._generators = generators
+        self.stack = Stack(models)
+        self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())).dtype)
+        self._targets = self._names_of_targets(models[0])
+        self._stages: list[tuple[Stage, Callable[..., Any]]] = []
+        self._act: Callable[..., Any] | None = None
+        self._example: Any = None
+        self.layout: Layout | None = None
+        """Of batches and noise, once there was a gradient step."""
+        self._metrics: list[list[th.Tensor]] = []
+
+    def _names_of_targets(self, model: Any) -> list[tuple[list[str], list[str]]]:
+        name = {id(parameter): name for name, parameter in model.policy.named_parameters()}
+        return [
+            ([name[id(p)] for p in target.parameters()], [name[id(p)] for p in source.parameters()])
+            for target, source in model.target_networks()
+        ]
+
+    def is_current(self) -> bool:
+        """Whether the models' parameters are still those of the stack, and the losses made of the same terms."""
+        return self.stack.is_bound() and self._coefficients.refresh()
+
+    def _attributes(self) -> Tensors:
+        return {**self.stack.attributes, **self._coefficients.tensors}
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Actions of every model's policy: ``(n_models, n_envs, ...)`` for observations of that shape."""
+        model, seen = self._models[0], th.from_numpy(observations)
+        noise = _stacked([model.acting_noise(seen[0], generator) for generator in self._generators])
+        inputs = (seen, {} if noise is None else {"noise": noise}, self.stack.parameters, self._attributes())
+        values = pytree.tree_leaves(inputs)
+        if self._act is None:
+            self._act = self._finished(trace_function(vmap(self._act_of_one), *inputs), values)
+        return self._act(*values)[0].numpy()
+
+    def _act_of_one(self, observations: th.Tensor, noise: Tensors, parameters: Tensors, attributes: Tensors) -> th.Tensor:
+        model, given = self._models[0], noise.get("noise")
+        with swapped_attributes(model, attributes):
+            return run_with(model.policy, parameters, lambda: model.act(model.make_networks(), observations, given))
+
+    def train(self, gradient_step: int, batch: Tensors, learning_rates: list[float]) -> None:
+        """One gradient step of every update of every model.
+
+        :param gradient_step: how many have gone before it since the environments were last stepped
+        :param batch: of :class:`sb3_entropic.engine.replay.PackedReplay`
+        :param learning_rates: of every model
+        """
+        if gradient_step == 0:
+            self._metrics.clear()
+        model = self._models[0]
+        if self._example is None:
+            fields = {name: batch[name][0] for name in ReplayBufferSamples._fields if name in batch}
+            self._example = ReplayBufferSamples(**fields)
+        noises = [model.draw_noise(self._example, generator) for generator in self._generators]
+        noise = None if noises[0] is None else _fields([_stacked(values) for values in zip(*noises, strict=True)], noises[0])
+        inputs = StepInputs(self.stack.parameters, self._attributes(), batch, noise or {})
+        values = pytree.tree_leaves(inputs)
+        if not self._stages:
+            owned = [optimizer.names for optimizer in self.stack.optimizers]
+            self.layout = Layout(ReplayBufferSamples, None if noises[0] is None else type(noises[0]))
+            self._stages = [(stage, None) for stage in trace_step(model, owned, inputs, self.layout)]
+        saved: list[th.Tensor] = []
+        metrics: list[th.Tensor] = []
+        for position, (stage, function) in enumerate(self._stages):
+            arguments = [*values, *(saved[index] for index in stage.saved)]
+            if function is None:
+                function = self._finished(stage.function, arguments)
+                self._stages[position] = (stage, function)
+            results = list(function(*arguments))
+            for index, which in stage.gradients:
+                gradients = [results.pop(0) for _ in which]
+                self.stack.optimizers[index].step(gradients, which, learning_rates)
+            metrics += results[: len(stage.metrics)]
+            saved += results[len(stage.metrics) :]
+        self._metrics.append(metrics)
+        self._move_targets(gradient_step)
+
+    def _finished(self, graph: Any, examples: list[th.Tensor]) -> Callable[..., Any]:
+        return compile_graph(graph, examples) if self._compiled else graph.forward
+
+    def _move_targets(self, gradient_step: int) -> None:
+        if not self._targets or gradient_step % self._models[0].target_update_interval != 0:
+            return
+        rates = [model.tau for model in self._models]
+        for names_of_target, names_of_source in self._targets:
+            target = [self.stack.parameters[name] for name in names_of_target]
+            source = [self.stack.parameters[name] for name in names_of_source]
+            if len(set(rates)) == 1:
+                move_towards(target, source, rates[0])
+                continue
+            for index, rate in enumerate(rates):
+                move_towards([values[index] for values in target], [values[index] for values in source], rate)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Of every model, means over the gradient steps of the last :meth:`train`."""
+        names = [name for stage, _ in self._stages for name in stage.metrics]
+        if not self._metrics:
+            return [{} for _ in self._models]
+        means = th.stack([th.stack(values) for values in self._metrics]).double().mean(dim=0)
+        return [dict(zip(names, values, strict=True)) for values in means.T.tolist()]
+
+
+def _stacked(values: list[th.Tensor | None]) -> th.Tensor | None:
+    return None if values[0] is None else th.stack(values)
+
+
+def _fields(values: list[th.Tensor | None], like: Any) -> Tensors:
+    return {name: value for name, value in zip(like._fields, values, strict=True) if value is not None}

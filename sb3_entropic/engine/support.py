@@ -1,0 +1,71 @@
+"""What the fast engine can run, and what is left to SB3's own loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
+from torch import nn
+
+KNOWN_PACKAGES = ("stable_baselines3", "sb3_contrib", "sb3_entropic", "torch")
+METHODS = ("learn", "collect_rollouts", "train", "predict", "_sample_action", "_store_transition", "_setup_learn", "_on_step")
+RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
+
+
+def why_not(model: Any) -> str | None:
+    """Why a model is left to SB3's own loop, as a clause; ``None`` if the fast engine can run it.
+
+    :param model: an algorithm whose ``learn`` is about to begin
+    """
+    reasons = (_why_not_class, _why_not_policy, _why_not_data, _why_not_optimizers)
+    return next((found for reason in reasons if (found := reason(model)) is not None), None)
+
+
+def _why_not_class(model: Any) -> str | None:
+    for name in METHODS:
+        if not _is_known(getattr(type(model), name)):
+            return f"{type(model).__name__} has a {name} of its own"
+    return "exploration is state-dependent (gSDE)" if model.use_sde else None
+
+
+def _why_not_policy(model: Any) -> str | None:
+    policy = model.policy
+    if model.device.type != "cpu":
+        return f"it runs on CPUs, not on {model.device.type}"
+    if not isinstance(model.observation_space, spaces.Box):
+        return "it takes vectors of observations"
+    for module in policy.modules():
+        if isinstance(module, RANDOM_OR_STATEFUL) or not _is_known(type(module)):
+            return f"the policy holds a {type(module).__name__}"
+    if policy.features_extractor_class is not FlattenExtractor:
+        return f"the features extractor is a {policy.features_extractor_class.__name__}"
+    return None
+
+
+def _why_not_data(model: Any) -> str | None:
+    if type(model.replay_buffer) is not ReplayBuffer or model.replay_buffer.optimize_memory_usage:
+        return "the replay buffer is not SB3's plain one"
+    if model._vec_normalize_env is not None:
+        return "observations or rewards are normalised as they change"
+    return "train_freq counts episodes" if model.train_freq.unit is not TrainFrequencyUnit.STEP else None
+
+
+def _why_not_optimizers(model: Any) -> str | None:
+    for update in model.updates():
+        optimizer = update.optimizer
+        if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
+            return f"the optimiser is {type(optimizer).__name__}, not Adam"
+        if len(optimizer.param_groups) > 1:
+            return "the optimiser has several groups of parameters"
+        unusual = [name for name in ("amsgrad", "maximize", "differentiable") if optimizer.param_groups[0][name]]
+        if unusual:
+            return f"Adam has {unusual[0]} set"
+    return None
+
+
+def _is_known(thing: Any) -> bool:
+    return thing.__module__.split(".")[0] in KNOWN_PACKAGES

@@ -1,0 +1,137 @@
+"""Several seeds of an algorithm at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_entropic.engine import lockstep
+from sb3_entropic.engine.options import Engine, as_engine
+from sb3_entropic.engine.support import why_not
+
+SWEEPABLE = ("learning_rate", "tau", "ent_coef", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
+"""Arguments that may be one number a seed, besides those an algorithm's losses read."""
+
+
+class SeedsFailedError(RuntimeError):
+    """Some seeds raised; the others have finished.
+
+    :ivar models: of every seed, in order, the failed ones as they were when they failed
+    :ivar errors: what was raised, by seed
+    """
+
+    def __init__(self, models: list[Any], errors: dict[int, Exception]):
+        seed, error = next(iter(errors.items()))
+        failed = ", ".join(map(str, errors))
+        super().__init__(
+            f"{len(errors)} of {len(models)} seeds failed ({failed}); seed {seed} with {error!r}."
+        )
+        self.models, self.errors = models, errors
+
+
+def train_seeds(
+    algorithm: type,
+    policy: Any,
+    env: str | Callable[[], Any],
+    *,
+    seeds: Iterable[int],
+    total_timesteps: int,
+    callback: Callable[[int], Any] | None = None,
+    log_interval: int | None = 4,
+    tb_log_name: str | None = None,
+    progress_bar: bool = False,
+    engine: str | Engine = "auto",
+    **arguments: Any,
+) -> list[Any]:
+    """Train one model a seed, all of them in the same passes over common storage, and return ordinary SB3 models.
+
+    A seed's result is that of the seed alone, to rounding: it keeps its own environment, replay buffer, random numbers,
+    callback and logger. Ten small networks take little more time than one. A model whose callback stops it, or whose
+    environment or callback raises, leaves, and the others go on. What the fast engine does not run is trained by SB3's
+    own loop, one seed after the other.
+
+    An argument may be a list with one number for each seed, if it is ``learning_rate``, ``gamma``, ``tau``, a fixed
+    ``ent_coef``, one of DQN's exploration or one that the losses read, such as ``temperature`` or ``munchausen_alpha``:
+    a sweep is a stack, too. The global generator that environments and callbacks may draw from is numpy's; torch's and
+    Python's are not kept apart.
+
+    :param algorithm: a class of this package
+    :param policy: as its constructor's
+    :param env: id of an environment, or a function that makes one; called once a seed
+    :param seeds: different whole numbers
+    :param total_timesteps: of every seed
+    :param callback: from a seed to its callback, or list of callbacks
+    :param tb_log_name: runs are logged as ``<tb_log_name>_seed<seed>``; by default the algorithm's name
+    :param engine: see :class:`sb3_entropic.Engine`
+    :param log_interval: as in SB3's ``learn``, and so is ``progress_bar``
+    :param arguments: of the algorithm's constructor
+    :return: the models, in the order of ``seeds``
+    :raises SeedsFailedError: if seeds raised, once the others have finished
+    :raises ValueError: for arguments that are not allowed
+    """
+    seeds = _checked(seeds, env, callback)
+    models, streams = [], []
+    for index, seed in enumerate(seeds):
+        own = {name: _of_seed(name, value, index, len(seeds)) for name, value in arguments.items()}
+        made = env if isinstance(env, str) else env()
+        models.append(algorithm(policy, made, seed=seed, engine=engine, **own))
+        _check_sweep(models[-1], arguments, own)
+        streams.append(lockstep.Streams(own=True))
+    callbacks = [None if callback is None else callback(seed) for seed in seeds]
+    names = [f"{tb_log_name or algorithm.__name__}_seed{seed}" for seed in seeds]
+    options = as_engine(engine)
+    reason = "as asked for" if options.kind == "sb3" else why_not(models[0])
+    if reason is not None and options.kind == "fast":
+        raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
+    if reason is None:
+        raised = lockstep.learn(models, callbacks, streams, total_timesteps, log_interval, names, True, progress_bar, options)
+    else:
+        lockstep.say(models[0], f"SB3's own loop, one seed after the other: {reason}")
+        raised = []
+        for model, called, stream, name in zip(models, callbacks, streams, names, strict=True):
+            with stream.alone():
+                raised.append(_learn(model, total_timesteps, called, log_interval, name, progress_bar))
+    errors = {seed: error for seed, error in zip(seeds, raised, strict=True) if error is not None}
+    if errors:
+        raise SeedsFailedError(models, errors) from next(iter(errors.values()))
+    return models
+
+
+def _learn(model: Any, total_timesteps: int, callback: Any, log_interval: Any, name: str, bar: bool) -> Exception | None:
+    try:
+        model.learn(total_timesteps, callback, log_interval, name, progress_bar=bar)
+    except Exception as error:
+        return error
+    return None
+
+
+def _checked(seeds: Iterable[int], env: Any, callback: Any) -> list[int]:
+    seeds = list(seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={seeds} are not one or several different whole numbers.")
+    if not isinstance(env, str) and not callable(env):
+        raise ValueError(
+            f"env={env} is one environment: every seed needs its own, so give an id or a function that makes one."
+        )
+    if isinstance(callback, BaseCallback) or (callback is not None and not callable(callback)):
+        raise ValueError("callback is one object: every seed needs its own, so give a function from a seed to its callback.")
+    return seeds
+
+
+def _of_seed(name: str, value: Any, index: int, n_seeds: int) -> Any:
+    """One seed's share of an argument: of a list of numbers, the number of that seed."""
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | tuple):
+        return value
+    if len(value) != n_seeds:
+        raise ValueError(f"{name} has {len(value)} values for {n_seeds} seeds: give one for each, or a single one.")
+    return value[index]
+
+
+def _check_sweep(model: Any, arguments: dict[str, Any], own: dict[str, Any]) -> None:
+    allowed = {*SWEEPABLE, *model.coefficients()}
+    for name in arguments:
+        if own[name] is not arguments[name] and name not in allowed:
+            raise ValueError(f"{name} cannot differ between seeds: those that can are {', '.join(sorted(allowed))}.")
