@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic.engine import lockstep
-from sb3_entropic.engine.options import Engine, as_engine
-from sb3_entropic.engine.support import why_not
+from sb3_entropic.engine.options import Engine
+from sb3_entropic.engine.support import why_not_together
 
 SWEEPABLE = ("learning_rate", "tau", "ent_coef", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 """Arguments that may be one number a seed, besides those an algorithm's losses read."""
@@ -26,9 +27,7 @@ class SeedsFailedError(RuntimeError):
     def __init__(self, models: list[Any], errors: dict[int, Exception]):
         seed, error = next(iter(errors.items()))
         failed = ", ".join(map(str, errors))
-        super().__init__(
-            f"{len(errors)} of {len(models)} seeds failed ({failed}); seed {seed} with {error!r}."
-        )
+        super().__init__(f"{len(errors)} of {len(models)} seeds failed ({failed}); seed {seed} with {error!r}.")
         self.models, self.errors = models, errors
 
 
@@ -73,39 +72,70 @@ def train_seeds(
     :raises ValueError: for arguments that are not allowed
     """
     seeds = _checked(seeds, env, callback)
-    models, streams = [], []
-    for index, seed in enumerate(seeds):
+
+    def make(index: int) -> Any:
         own = {name: _of_seed(name, value, index, len(seeds)) for name, value in arguments.items()}
         made = env if isinstance(env, str) else env()
-        models.append(algorithm(policy, made, seed=seed, engine=engine, **own))
-        _check_sweep(models[-1], arguments, own)
-        streams.append(lockstep.Streams(own=True))
-    callbacks = [None if callback is None else callback(seed) for seed in seeds]
-    names = [f"{tb_log_name or algorithm.__name__}_seed{seed}" for seed in seeds]
-    options = as_engine(engine)
-    reason = "as asked for" if options.kind == "sb3" else why_not(models[0])
-    if reason is not None and options.kind == "fast":
-        raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
-    if reason is None:
-        raised = lockstep.learn(models, callbacks, streams, total_timesteps, log_interval, names, True, progress_bar, options)
-    else:
-        lockstep.say(models[0], f"SB3's own loop, one seed after the other: {reason}")
-        raised = []
-        for model, called, stream, name in zip(models, callbacks, streams, names, strict=True):
-            with stream.alone():
-                raised.append(_learn(model, total_timesteps, called, log_interval, name, progress_bar))
+        model = algorithm(policy, made, seed=seeds[index], engine=engine, **own)
+        _check_sweep(model, arguments, own)
+        return model
+
+    trained, raised = train_together(
+        [partial(make, index) for index in range(len(seeds))],
+        total_timesteps,
+        lambda index, model: None if callback is None else callback(seeds[index]),
+        log_interval=log_interval,
+        tb_log_names=[f"{tb_log_name or algorithm.__name__}_seed{seed}" for seed in seeds],
+        progress_bar=progress_bar,
+    )
     errors = {seed: error for seed, error in zip(seeds, raised, strict=True) if error is not None}
     if errors:
-        raise SeedsFailedError(models, errors) from next(iter(errors.values()))
-    return models
+        raise SeedsFailedError(trained, errors) from next(iter(errors.values()))
+    return trained
 
 
-def _learn(model: Any, total_timesteps: int, callback: Any, log_interval: Any, name: str, bar: bool) -> Exception | None:
-    try:
-        model.learn(total_timesteps, callback, log_interval, name, progress_bar=bar)
-    except Exception as error:
-        return error
-    return None
+def train_together(
+    makers: Sequence[Callable[[], Any]],
+    total_timesteps: int,
+    callback: Callable[[int, Any], Any],
+    *,
+    log_interval: int | None = 4,
+    tb_log_names: Sequence[str] | None = None,
+    progress_bar: bool = False,
+) -> tuple[list[Any], list[Exception | None]]:
+    """Make models that are alike but for their seeds and train them together; :func:`train_seeds` for models made elsewhere.
+
+    :param makers: each makes a model with a seed of its own; called one after the other
+    :param callback: from a model's position and the model to its callback
+    :param tb_log_names: of each; the other arguments are those of :func:`train_seeds`
+    :return: the models, and for each what it has raised, ``None`` if nothing
+    :raises ValueError: if their engine is ``"fast"`` and cannot run them
+    """
+    models, streams = [], []
+    for make in makers:
+        models.append(make())
+        # The model's constructor has seeded the global generators, and drawn its networks from them.
+        streams.append(lockstep.Streams(own=True))
+    first = models[0]
+    callbacks = [callback(index, model) for index, model in enumerate(models)]
+    names = list(tb_log_names or [type(first).__name__] * len(models))
+    reason = "as asked for" if first.engine.kind == "sb3" else why_not_together(models)
+    if reason is None:
+        arguments = (total_timesteps, log_interval, names, True, progress_bar, first.engine)
+        return models, lockstep.learn(models, callbacks, streams, *arguments)
+    if first.engine.kind == "fast":
+        raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
+    lockstep.say(first, f"SB3's own loop, one model after the other: {reason}")
+    raised: list[Exception | None] = []
+    for model, called, stream, name in zip(models, callbacks, streams, names, strict=True):
+        with stream.alone():
+            try:
+                model.learn(total_timesteps, called, log_interval, name, progress_bar=progress_bar)
+            except Exception as error:
+                raised.append(error)
+            else:
+                raised.append(None)
+    return models, raised
 
 
 def _checked(seeds: Iterable[int], env: Any, callback: Any) -> list[int]:

@@ -35,7 +35,7 @@ def defaults(cls):
 
 
 def test_the_parents_arguments_come_first_and_then_those_of_every_class_between():
-    assert list(inspect.signature(Child).parameters) == ["first", "second", "colour", "size", "shape"]
+    assert list(inspect.signature(Child).parameters) == ["first", "second", "size", "shape", "colour"]
     assert defaults(Child) == {"second": 2, "colour": "red", "size": 3, "shape": "round"}
 
 

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from sb3_entropic.engine.compiler import compile_graph
 from sb3_entropic.engine.stack import Stack
+from sb3_entropic.engine.support import options_of
 from sb3_entropic.engine.trace import (
     Layout,
     Stage,
@@ -68,6 +69,7 @@ class StackedStep:
         self._generators = generators
         self.stack = Stack(models)
         self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())).dtype)
+        self._options = options_of(models[0])
         self._targets = self._names_of_targets(models[0])
         self._stages: list[tuple[Stage, Callable[..., Any]]] = []
         self._act: Callable[..., Any] | None = None
@@ -85,7 +87,12 @@ class StackedStep:
 
     def is_current(self) -> bool:
         """Whether the models' parameters are still those of the stack, and the losses made of the same terms."""
-        return self.stack.is_bound() and self._coefficients.refresh()
+        # A callback that changes an option changes that of the recorded step: it is the first model's that counts.
+        return self.stack.is_bound() and self._coefficients.refresh() and self._options == self._now()
+
+    def _now(self) -> dict[str, Any]:
+        model = self._models[0]
+        return {name: getattr(model, name) for name in self._options}
 
     def _attributes(self) -> Tensors:
         return {**self.stack.attributes, **self._coefficients.tensors}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch as th
@@ -13,6 +14,10 @@ from torch import nn
 
 KNOWN_PACKAGES = ("stable_baselines3", "sb3_contrib", "sb3_entropic", "torch")
 METHODS = ("learn", "collect_rollouts", "train", "predict", "_sample_action", "_store_transition", "_setup_learn", "_on_step")
+COUNTS = (
+    *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
+    *("num_timesteps", "n_envs", "buffer_size"),
+)
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
 
 
@@ -23,6 +28,41 @@ def why_not(model: Any) -> str | None:
     """
     reasons = (_why_not_class, _why_not_policy, _why_not_data, _why_not_optimizers)
     return next((found for reason in reasons if (found := reason(model)) is not None), None)
+
+
+def why_not_together(models: list[Any]) -> str | None:
+    """Why models cannot share a stack, as a clause; ``None`` if they can.
+
+    :param models: each with a seed of its own
+    """
+    if reason := why_not(models[0]):
+        return reason
+    first = _structure(models[0])
+    for model in models[1:]:
+        other = _structure(model)
+        different = [name for name in first if first[name] != other[name]]
+        if different:
+            return f"the models differ in {different[0]}: {first[different[0]]} and {other[different[0]]}"
+    return None
+
+
+def options_of(model: Any) -> dict[str, Any]:
+    """The arguments of ours that a recorded step takes for granted, by name."""
+    ours = (p.name for p in inspect.signature(type(model)).parameters.values() if p.kind is p.KEYWORD_ONLY)
+    return {name: getattr(model, name) for name in ours if name not in model.coefficients()}
+
+
+def _structure(model: Any) -> dict[str, Any]:
+    """What the models of a stack have in common."""
+    groups = [update.optimizer.param_groups[0] for update in model.updates()]
+    return {
+        "class": type(model),
+        **{name: getattr(model, name) for name in COUNTS},
+        **options_of(model),
+        "policy": repr(model.policy),
+        "dtypes": [parameter.dtype for parameter in model.policy.parameters()],
+        "optimizer": [{name: value for name, value in g.items() if name not in ("params", "lr")} for g in groups],
+    }
 
 
 def _why_not_class(model: Any) -> str | None:
