@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -77,7 +78,7 @@ def train_seeds(
         own = {name: _of_seed(name, value, index, len(seeds)) for name, value in arguments.items()}
         made = env if isinstance(env, str) else env()
         model = algorithm(policy, made, seed=seeds[index], engine=engine, **own)
-        _check_sweep(model, arguments, own)
+        _check_sweep(model, arguments)
         return model
 
     trained, raised = train_together(
@@ -153,15 +154,16 @@ def _checked(seeds: Iterable[int], env: Any, callback: Any) -> list[int]:
 
 def _of_seed(name: str, value: Any, index: int, n_seeds: int) -> Any:
     """One seed's share of an argument: of a list of numbers, the number of that seed."""
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | tuple):
-        return value
+    if not isinstance(value, list | np.ndarray):
+        # SB3 writes into policy_kwargs, and action noise has a state.
+        return deepcopy(value)
     if len(value) != n_seeds:
         raise ValueError(f"{name} has {len(value)} values for {n_seeds} seeds: give one for each, or a single one.")
     return value[index]
 
 
-def _check_sweep(model: Any, arguments: dict[str, Any], own: dict[str, Any]) -> None:
+def _check_sweep(model: Any, arguments: dict[str, Any]) -> None:
     allowed = {*SWEEPABLE, *model.coefficients()}
     for name in arguments:
-        if own[name] is not arguments[name] and name not in allowed:
+        if isinstance(arguments[name], list | np.ndarray) and name not in allowed:
             raise ValueError(f"{name} cannot differ between seeds: those that can are {', '.join(sorted(allowed))}.")

@@ -96,9 +96,8 @@ class ActorCriticLoop(OffPolicyLoop):
 
     def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
         """Standard-normal draws, ``(n_envs, action_dim)``."""
-        parameter = next(self.actor.parameters())
-        shape = (len(observations), *self.action_space.shape)
-        return th.empty(shape, dtype=parameter.dtype, device=parameter.device).normal_(generator=generator)
+        shape, like = (len(observations), *self.action_space.shape), next(self.actor.parameters())
+        return th.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
 
     def act(self, networks: ModuleNetworks, observations: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
         """Sampled from the policy, in (-1, 1)."""

@@ -104,7 +104,8 @@ class ValueBasedLoop(OffPolicyLoop):
         """Of the Gumbel-max trick: uniform, one for each action."""
         if self.exploration == "epsilon":
             return None
-        return th.rand(len(observations), int(self.action_space.n), generator=generator, device=self.device)
+        shape, like = (len(observations), int(self.action_space.n)), next(self.policy.parameters())
+        return th.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
 
     def act(self, networks: ValueNetworks, observations: PyTorchObs, noise: th.Tensor | None) -> th.Tensor:
         """Greedy, or for given noise sampled from the Boltzmann policy; ``(n_envs,)``."""

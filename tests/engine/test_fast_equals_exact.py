@@ -1,0 +1,141 @@
+"""The fast engine runs the same losses on the same random draws as SB3's loop: equal to rounding."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise
+
+from sb3_entropic import MDQN, MSAC, Engine, train_seeds
+from sb3_entropic.train_seeds import train_together
+from tests.engine.cases import CASES, FAST, STARTS, difference, in_double_precision, make
+
+COMMON = {"policy_kwargs": {"net_arch": [8]}, "batch_size": 16, "learning_starts": STARTS, "device": "cpu", "seed": 0}
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """Make a model of 64 bits."""
+    return in_double_precision(monkeypatch)
+
+
+def both(name, steps, convert=lambda model: model, **arguments):
+    """The model trained by SB3's loop and by the fast engine, one after the other: they share global generators."""
+    return [convert(make(name, engine=engine, **arguments)).learn(steps, log_interval=None) for engine in ("sb3", FAST)]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:munchausen_clip")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_hundred_updates_agree_in_double_precision(name, double):
+    before = list(double(make(name)).policy.parameters())
+    exact, fast = both(name, STARTS + 100, double)
+    assert exact._n_updates == fast._n_updates == 100
+    assert difference(fast, exact) < 1e-10
+    assert max((a - b).abs().max() for a, b in zip(before, fast.policy.parameters(), strict=True)) > 1e-3
+    moments = zip(fast.updates(), exact.updates(), strict=True)
+    for ours, theirs in moments:
+        for p, q in zip(ours.parameters, theirs.parameters, strict=True):
+            assert ours.optimizer.state[p]["step"] == theirs.optimizer.state[q]["step"]
+            for moment in ("exp_avg", "exp_avg_sq"):
+                th.testing.assert_close(
+                    ours.optimizer.state[p][moment], theirs.optimizer.state[q][moment], rtol=1e-8, atol=1e-12
+                )
+    for field in ("observations", "actions", "rewards", "dones", "timeouts"):
+        np.testing.assert_allclose(
+            getattr(fast.replay_buffer, field), getattr(exact.replay_buffer, field), rtol=1e-6, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "MoDQN"])
+def test_twenty_updates_agree_in_single_precision(name):
+    # Not MoDQN: its average starts on its target, where the first gradients are rounding noise that Adam makes steps of.
+    exact, fast = both(name, STARTS + 20)
+    assert difference(fast, exact) < 1e-4
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_seed_in_a_stack_is_the_seed_alone(name):
+    seeds = [3, 5, 8]
+    stack, errors = train_together([partial(make, name, seed) for seed in seeds], STARTS + 20, lambda *_: None)
+    assert errors == [None] * 3
+    for seed, model in zip(seeds, stack, strict=True):
+        alone = make(name, seed).learn(STARTS + 20)
+        assert difference(model, alone) < (1e-6 if name != "MoDQN" else 1e-2)
+        np.testing.assert_array_equal(model.replay_buffer.actions, alone.replay_buffer.actions)
+
+
+def test_the_gradients_norm_is_clipped(double):
+    exact, fast = both("MDQN", STARTS + 30, double, max_grad_norm=0.05)
+    unclipped = double(make("MDQN", max_grad_norm=1e9)).learn(STARTS + 30)
+    assert difference(fast, exact) < 1e-10
+    assert difference(unclipped, exact) > 1e-6
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"train_freq": 4, "gradient_steps": 2}, {"train_freq": 3, "gradient_steps": -1}, {"target_update_interval": 3}],
+)
+def test_the_schedule_of_updates_is_sb3s(arguments, double):
+    exact, fast = both("MSAC", STARTS + 37, double, **arguments)
+    assert exact._n_updates == fast._n_updates
+    assert exact.num_timesteps == fast.num_timesteps
+    assert difference(fast, exact) < 1e-10
+
+
+def test_several_environments_and_action_noise(double):
+    models = []
+    for engine in ("sb3", FAST):
+        noise = NormalActionNoise(np.zeros(1), 0.1 * np.ones(1))
+        env = make_vec_env("Pendulum-v1", n_envs=3, seed=0)
+        model = MSAC("MlpPolicy", env, engine=engine, action_noise=noise, **COMMON)
+        models.append(double(model).learn(STARTS + 90))
+    assert models[0]._n_updates == models[1]._n_updates > 10
+    assert difference(*models) < 1e-10
+
+
+def test_what_is_logged_is_what_sb3s_loop_logs():
+    exact, fast = both("MDQN", STARTS + 60)
+    ours, theirs = fast.logger.name_to_value, exact.logger.name_to_value
+    assert ours.keys() == theirs.keys()
+    for name in ("train/loss", "train/munchausen_bonus", "train/n_updates", "train/learning_rate", "train/temperature"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
+
+
+def test_learning_goes_on_where_it_stopped(double):
+    models = both("MSAC", STARTS + 20, double)
+    for switch in (False, True):
+        for model in models:
+            np.random.seed(7)
+            th.manual_seed(7)
+            if switch:
+                # The other engine takes over optimisers, buffers and all.
+                model.engine = Engine("sb3") if model.engine == FAST else FAST
+            model.env.seed(7)
+            model._last_obs = model.env.reset()
+            model.learn(20, reset_num_timesteps=False)
+        assert difference(*models) < 1e-10
+
+
+def test_the_same_seed_twice_gives_the_same_bits():
+    first, second = (make("MSAC").learn(STARTS + 20) for _ in range(2))
+    assert difference(first, second) == 0
+
+
+def test_a_sweep_is_a_stack():
+    options = COMMON | {"train_freq": 1, "engine": FAST}
+    del options["seed"]
+    sweep = {
+        "learning_rate": [1e-3, 3e-3, 1e-3],
+        "munchausen_alpha": [0.0, 0.9, 0.5],
+        "temperature": [0.03, 0.3, 1.0],
+        "gamma": [0.9, 0.99, 0.5],
+    }
+    stack = train_seeds(MDQN, "MlpPolicy", "CartPole-v1", seeds=[1, 2, 3], total_timesteps=STARTS + 20, **options, **sweep)
+    for index, model in enumerate(stack):
+        own = {name: values[index] for name, values in sweep.items()}
+        alone = MDQN("MlpPolicy", "CartPole-v1", seed=index + 1, **options | {"engine": "sb3"}, **own).learn(STARTS + 20)
+        assert difference(model, alone) < 1e-5
