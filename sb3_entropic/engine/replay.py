@@ -26,11 +26,11 @@ class PackedReplay:
 
     def __init__(self, buffers: list[ReplayBuffer]):
         first = buffers[0]
-        self._words, self._dtypes, width = {}, {}, 0
+        self._words, width = {}, 0
         for name in FIELDS:
             array = getattr(first, name)
             # 8-byte numbers begin at even words.
-            begin = width + width % 2
+            begin = width + (width % 2 if array.itemsize > WORD.itemsize else 0)
             width = begin + math.ceil(array[0, 0].nbytes / WORD.itemsize)
             self._words[name] = slice(begin, width)
         width += width % 2

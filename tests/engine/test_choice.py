@@ -1,0 +1,189 @@
+"""Which engine runs what, and what is said of it."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium.wrappers import TransformObservation
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_entropic import MDQN, MSAC, Engine, MoDQN, train_seeds
+from sb3_entropic.engine import compiler, gemm, lockstep
+from tests.engine.cases import FAST, STARTS, difference, make
+from tests.extractors import BatchNormExtractor, DropoutExtractor
+
+
+class OwnTrain(MSAC):
+    def train(self, gradient_steps, batch_size=64):
+        super().train(gradient_steps, batch_size)
+
+
+REFUSED = {
+    "OwnTrain has a train of its own": lambda: OwnTrain("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
+    "the policy holds a BatchNorm": lambda: make("MSAC", policy_kwargs={"features_extractor_class": BatchNormExtractor}),
+    "the policy holds a Dropout": lambda: make("MSAC", policy_kwargs={"features_extractor_class": DropoutExtractor}),
+    "exploration is state-dependent": lambda: make("MSAC", use_sde=True),
+    "the replay buffer is not SB3's plain one": lambda: make("MSAC", n_steps=3),
+    "train_freq counts episodes": lambda: make("MSAC", train_freq=(1, "episode")),
+    "the optimiser is SGD, not Adam": lambda: make("MSAC", policy_kwargs={"net_arch": [8], "optimizer_class": th.optim.SGD}),
+    "Adam has amsgrad set": lambda: make("MSAC", policy_kwargs={"net_arch": [8], "optimizer_kwargs": {"amsgrad": True}}),
+    "normalised as they change": lambda: MSAC(
+        "MlpPolicy", VecNormalize(make_vec_env("Pendulum-v1")), engine=FAST, device="cpu"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_the_fast_engine_does_not_run_is_said(reason):
+    with pytest.raises(ValueError, match=f'engine="fast" cannot run this: .*{reason}'):
+        REFUSED[reason]().learn(10)
+
+
+def test_auto_leaves_what_the_fast_engine_does_not_run_to_sb3s_loop(capsys):
+    model = make("MSAC", engine="auto", verbose=1, use_sde=True)
+    model.learn(STARTS + 5)
+    assert "SB3's own loop: exploration is state-dependent (gSDE)" in capsys.readouterr().out
+
+
+def test_auto_leaves_short_runs_to_sb3s_loop_bit_for_bit(capsys):
+    automatic = make("MSAC", engine="auto", verbose=1).learn(STARTS + 20)
+    assert "20 gradient steps would not repay the fast engine" in capsys.readouterr().out
+    assert difference(automatic, make("MSAC", engine="sb3").learn(STARTS + 20)) == 0
+
+
+def test_auto_takes_the_fast_engine_for_long_runs(capsys, monkeypatch):
+    monkeypatch.setattr(lockstep, "LONG_RUN", 20)
+    make("MSAC", engine="auto", verbose=1).learn(STARTS + 20)
+    assert "Fast engine, not compiled: 20 gradient steps would not repay it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("given", "message"), [("fats", "did you mean 'fast'"), ("numpy", "engine='numpy' is none of")])
+def test_a_wrong_engine_is_answered(given, message):
+    with pytest.raises(ValueError, match=message):
+        MSAC("MlpPolicy", "Pendulum-v1", engine=given)
+
+
+@pytest.mark.parametrize("arguments", [{"compile": "yes"}, {"onednn": 1}])
+def test_wrong_options_are_answered(arguments):
+    with pytest.raises(ValueError, match="is neither True nor False"):
+        Engine(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seeds": [1, 1]}, "are not one or several different"),
+        ({"seeds": []}, "are not one or several different"),
+        ({"callback": []}, "callback is one object"),
+        ({"env": make_vec_env("Pendulum-v1")}, "every seed needs its own"),
+        ({"gamma": [0.9]}, "gamma has 1 values for 2 seeds"),
+        ({"batch_size": [16, 32]}, "batch_size cannot differ between seeds: those that can are .*learning_rate"),
+        ({"use_sde": True}, 'engine="fast" cannot run this'),
+        ({"gama": 0.9}, "MSAC has no argument 'gama': did you mean 'gamma'"),
+    ],
+)
+def test_wrong_arguments_of_train_seeds_are_answered(arguments, message):
+    arguments = {"seeds": [1, 2], "env": "Pendulum-v1", "total_timesteps": 10, "engine": FAST, "device": "cpu"} | arguments
+    with pytest.raises((ValueError, TypeError), match=message):
+        train_seeds(MSAC, "MlpPolicy", **arguments)
+
+
+def test_seeds_that_the_fast_engine_does_not_run_are_those_of_sb3s_loop():
+    options = {"learning_starts": STARTS, "policy_kwargs": {"net_arch": [8]}, "use_sde": True, "device": "cpu"}
+    models = train_seeds(MSAC, "MlpPolicy", "Pendulum-v1", seeds=[1, 2], total_timesteps=STARTS + 10, **options)
+    for seed, model in zip([1, 2], models, strict=True):
+        alone = MSAC("MlpPolicy", "Pendulum-v1", seed=seed, **options).learn(STARTS + 10)
+        assert difference(model, alone) == 0
+
+
+def test_an_environment_may_be_made_by_a_function():
+    import gymnasium as gym
+
+    made = []
+
+    def environment():
+        made.append(TransformObservation(gym.make("CartPole-v1"), np.abs, None))
+        return made[-1]
+
+    options = {"learning_starts": STARTS, "policy_kwargs": {"net_arch": [8]}, "device": "cpu", "engine": FAST}
+    models = train_seeds(MoDQN, "MlpPolicy", environment, seeds=[1, 2], total_timesteps=STARTS + 10, **options)
+    assert len(made) == 2
+    assert all((model.replay_buffer.observations >= 0).all() for model in models)
+
+
+class TestCompiler:
+    def test_short_runs_and_machines_without_a_compiler_go_without(self, monkeypatch):
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        assert compiler.decide("auto", 10**6) == (False, "not compiled: no C++ compiler was found")
+        monkeypatch.setenv("CXX", "true")
+        assert compiler.decide("auto", 10**6)[0]
+        assert not compiler.decide("auto", 100)[0]
+        assert compiler.decide(True, 100)[0]
+        assert not compiler.decide(False, 10**6)[0]
+
+    def test_a_failed_compilation_is_warned_of_and_the_run_goes_on(self, monkeypatch):
+        def fail(*_):
+            raise OSError("no space left")
+
+        monkeypatch.setattr("torch._inductor.compile", fail)
+        with pytest.warns(UserWarning, match=r"compiling failed, so the run goes on without \(OSError: no space left\)"):
+            model = make("MSAC", engine=Engine("fast", compile=True)).learn(STARTS + 5)
+        assert difference(model, make("MSAC").learn(STARTS + 5)) == 0
+
+    @pytest.mark.skipif(not compiler.has_compiler(), reason="needs a C++ compiler")
+    def test_what_is_compiled_is_the_same_maths(self):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="compiling failed")
+            compiled = make("MDQN", engine=Engine("fast", compile=True)).learn(STARTS + 20)
+        assert difference(compiled, make("MDQN").learn(STARTS + 20)) < 1e-5
+
+
+class TestMatrixLibrary:
+    @pytest.fixture(autouse=True)
+    def amd(self, monkeypatch):
+        monkeypatch.setattr(gemm, "_is_amd", lambda: True)
+
+    @staticmethod
+    def precision():
+        return th.backends.mkldnn.matmul.fp32_precision
+
+    def test_the_switch_is_on_within_the_block_alone(self, monkeypatch):
+        monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 1e-7)
+        before = self.precision()
+        with pytest.raises(KeyError), gemm.fast_matrix_products() as said:
+            assert self.precision() == "bf16"
+            assert said == "oneDNN's matrix products"
+            with gemm.fast_matrix_products() as inner:
+                assert inner == "the precision of matrix products is set already"
+            assert self.precision() == "bf16"
+            raise KeyError
+        assert self.precision() == before
+
+    @pytest.mark.parametrize("reason", ["16 bits", "not wanted", "not AMD"])
+    def test_the_switch_stays_off(self, reason, monkeypatch):
+        monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 2e-3 if reason == "16 bits" else 1e-7)
+        monkeypatch.setattr(gemm, "_is_amd", lambda: reason != "not AMD")
+        before = self.precision()
+        with gemm.fast_matrix_products(reason != "not wanted") as said:
+            assert self.precision() == before
+        assert said.startswith("torch's own matrix library")
+
+    def test_the_check_sees_sixteen_bits(self, monkeypatch):
+        class Switch:
+            fp32_precision = "none"
+
+        rounded = th.bmm
+        monkeypatch.setattr(th, "bmm", lambda a, b: rounded(a.bfloat16(), b.bfloat16()).float())
+        gemm._rounding_of_the_switch.cache_clear()
+        try:
+            assert gemm._rounding_of_the_switch() > 100 * gemm.TOLERANCE
+        finally:
+            gemm._rounding_of_the_switch.cache_clear()
+
+    def test_a_run_may_opt_out(self, monkeypatch, capsys):
+        monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 1e-7)
+        for wanted, said in ((True, "oneDNN's matrix products"), (False, "torch's own matrix library, as asked for")):
+            MDQN("MlpPolicy", "CartPole-v1", device="cpu", verbose=1, engine=Engine("fast", False, wanted)).learn(20)
+            assert said in capsys.readouterr().out

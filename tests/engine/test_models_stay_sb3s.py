@@ -1,0 +1,242 @@
+"""While a stack learns, its members are ordinary SB3 models: saved, loaded, changed and stopped from callbacks."""
+
+import os
+from copy import deepcopy
+from functools import partial
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_entropic import MDQN, MSAC, SeedsFailedError, train_seeds
+from sb3_entropic.train_seeds import train_together
+from tests.engine.cases import FAST, STARTS, difference, in_double_precision, make
+
+
+class At(BaseCallback):
+    """Does something once, at a time step."""
+
+    def __init__(self, step, action):
+        super().__init__()
+        self.step, self.action, self.result = step, action, None
+
+    def _on_step(self):
+        if self.num_timesteps == self.step:
+            self.result = self.action(self.model)
+        return self.result is not False
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """Make a model of 64 bits."""
+    return in_double_precision(monkeypatch)
+
+
+def with_both_engines(name, steps, action, convert=lambda model: model, at=STARTS + 15, **arguments):
+    """Models trained by either engine, with something done to them on the way."""
+    models = []
+    for engine in ("sb3", FAST):
+        model = convert(make(name, engine=engine, **arguments))
+        callback = At(at, action)
+        model.learn(steps, callback)
+        assert callback.result is not None
+        models.append(model)
+    return models
+
+
+def members(name, n, steps, callback=lambda index, model: None, **arguments):
+    models, errors = train_together([partial(make, name, seed, **arguments) for seed in range(n)], steps, callback)
+    assert errors == [None] * n
+    return models
+
+
+@pytest.mark.parametrize("name", ["MSAC", "MDQN"])
+def test_a_model_saved_in_the_middle_of_a_stack_is_a_model_of_its_own(name, tmp_path):
+    observation = make(name).observation_space.sample()
+
+    def save(index, model):
+        model.save(tmp_path / f"{index}.zip")
+        return model.predict(observation, deterministic=True)[0], [p.clone() for p in model.policy.parameters()]
+
+    callbacks = {}
+
+    def callback(index, model):
+        callbacks[index] = At(STARTS + 15, partial(save, index))
+        return callbacks[index]
+
+    members(name, 6, STARTS + 20, callback)
+    make(name).learn(STARTS + 15).save(tmp_path / "alone.zip")
+    alone = os.path.getsize(tmp_path / "alone.zip")
+    for index in (0, 5):
+        assert os.path.getsize(tmp_path / f"{index}.zip") == pytest.approx(alone, rel=0.05)
+        action, parameters = callbacks[index].result
+        loaded = type(make(name)).load(tmp_path / f"{index}.zip", env=make(name).env)
+        np.testing.assert_array_equal(loaded.predict(observation, deterministic=True)[0], action)
+        assert all(map(th.equal, loaded.policy.parameters(), parameters))
+        state = next(iter(loaded.updates()[-1].optimizer.state.values()))
+        assert state["step"] == 15 - 1
+        loaded.learn(STARTS + 10)
+        assert any(not th.equal(p, q) for p, q in zip(loaded.policy.parameters(), parameters, strict=True))
+
+
+def test_a_stack_leaves_models_that_share_nothing():
+    first, second = members("MSAC", 2, STARTS + 10)
+    before = [p.clone() for p in second.policy.parameters()]
+    first.learn(STARTS + 20)
+    assert all(map(th.equal, second.policy.parameters(), before))
+    for model in (first, second):
+        assert all(p.untyped_storage().nbytes() == p.nbytes for p in model.policy.parameters())
+        moments = [m for u in model.updates() for s in u.optimizer.state.values() for m in s.values()]
+        assert moments
+        assert all(m.untyped_storage().nbytes() == m.nbytes for m in moments)
+
+
+def test_parameters_loaded_by_a_callback_are_trained_on(double):
+    other = double(make("MSAC", seed=9)).learn(STARTS + 5)
+
+    def load(model):
+        # A loaded optimiser trains on the very tensors it was given.
+        model.set_parameters(deepcopy(other.get_parameters()))
+        return True
+
+    exact, fast = with_both_engines("MSAC", STARTS + 40, load, double)
+    assert difference(fast, exact) < 1e-10
+
+
+def test_a_changed_learning_rate_is_followed(double):
+    def slow_down(model):
+        model.lr_schedule = lambda _: 1e-5
+        return True
+
+    exact, fast = with_both_engines("MSAC", STARTS + 40, slow_down, double)
+    assert difference(fast, exact) < 1e-10
+    assert fast.actor.optimizer.param_groups[0]["lr"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "value"),
+    [
+        *(("MDQN", *change) for change in [("gamma", 0.5), ("munchausen_alpha", 0.3), ("munchausen_clip", -0.1)]),
+        *(("MSAC", *change) for change in [("tau", 0.5), ("munchausen_bound", None), ("target_entropy", -3.0)]),
+        ("SoftDQN", "munchausen_alpha", 0.5),
+    ],
+)
+def test_a_changed_argument_is_followed(name, attribute, value, double):
+    exact, fast = with_both_engines(name, STARTS + 40, lambda m: setattr(m, attribute, value) or True, double)
+    unchanged = double(make(name)).learn(STARTS + 40)
+    assert difference(fast, exact) < 1e-10
+    assert difference(unchanged, exact) > 1e-6
+
+
+def test_a_change_of_precision_is_followed(monkeypatch):
+    # SB3's loop ends here with an error: Adam's moments do not follow the parameters.
+    changed = make("MDQN")
+    changed.learn(STARTS + 40, At(STARTS + 15, lambda model: in_double_precision(monkeypatch)(model) is model))
+    monkeypatch.undo()
+    assert next(changed.policy.parameters()).dtype == th.float64
+    assert difference(changed, make("MDQN").learn(STARTS + 40)) < 1e-4
+
+
+def test_a_callback_may_train_another_model():
+    def train_another(model):
+        state, numbers = th.get_rng_state(), np.random.get_state()
+        make("MDQN", seed=4).learn(STARTS + 10)
+        th.set_rng_state(state)
+        np.random.set_state(numbers)
+        return True
+
+    disturbed = make("MSAC")
+    disturbed.learn(STARTS + 30, At(STARTS + 15, train_another))
+    assert difference(disturbed, make("MSAC").learn(STARTS + 30)) == 0
+
+
+def test_the_number_of_threads_may_change():
+    before = th.get_num_threads()
+    model = make("MSAC")
+    try:
+        model.learn(STARTS + 20, At(STARTS + 10, lambda m: th.set_num_threads(3 - min(before, 2)) is None))
+    finally:
+        th.set_num_threads(before)
+    assert difference(model, make("MSAC").learn(STARTS + 20)) < 1e-5
+
+
+def test_every_seed_has_its_callbacks_and_its_logs(tmp_path):
+    def callbacks(seed):
+        folder = tmp_path / str(seed)
+        return [
+            CheckpointCallback(50, folder, name_prefix="at"),
+            EvalCallback(make_vec_env("CartPole-v1"), n_eval_episodes=1, eval_freq=30, log_path=folder, verbose=0),
+        ]
+
+    options = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": STARTS, "train_freq": 1, "device": "cpu"}
+    models = train_seeds(
+        MDQN, "MlpPolicy", "CartPole-v1", seeds=[4, 6], total_timesteps=100, callback=callbacks, engine=FAST, **options,
+        tensorboard_log=str(tmp_path / "logs"),
+    )  # fmt: skip
+    assert [model.seed for model in models] == [4, 6]
+    assert [model.num_timesteps for model in models] == [100, 100]
+    for seed in (4, 6):
+        assert (tmp_path / str(seed) / "at_50_steps.zip").exists()
+        assert np.load(tmp_path / str(seed) / "evaluations.npz")["timesteps"].tolist() == [30, 60, 90]
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["MDQN_seed4_1", "MDQN_seed6_1"]
+
+
+def test_a_stopped_seed_leaves_and_the_others_go_on():
+    stopping = members("MSAC", 3, STARTS + 30, lambda index, model: At(STARTS + 10, lambda m: index != 1))
+    whole = members("MSAC", 3, STARTS + 30)
+    assert [model.num_timesteps for model in stopping] == [STARTS + 30, STARTS + 10, STARTS + 30]
+    assert [model._n_updates for model in stopping] == [30, 9, 30]
+    for index in (0, 2):
+        assert difference(stopping[index], whole[index]) < 1e-6
+    assert difference(stopping[1], make("MSAC", 1).learn(STARTS + 9)) < 1e-6
+
+
+def test_a_seed_that_raises_leaves_and_the_others_go_on():
+    def callback(seed):
+        def fail(model):
+            if seed == 2:
+                raise ArithmeticError("no")
+
+        return At(STARTS + 10, lambda model: fail(model) or True)
+
+    options = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": STARTS, "device": "cpu", "engine": FAST}
+    with pytest.raises(SeedsFailedError, match=r"1 of 3 seeds failed \(2\); seed 2 with ArithmeticError\('no'\)") as raised:
+        train_seeds(
+            MSAC, "MlpPolicy", "Pendulum-v1", seeds=[1, 2, 3], total_timesteps=STARTS + 20, callback=callback, **options
+        )
+    assert [model.num_timesteps for model in raised.value.models] == [STARTS + 20, STARTS + 10, STARTS + 20]
+    assert isinstance(raised.value.errors[2], ArithmeticError)
+
+
+def test_a_seed_that_diverges_leaves():
+    def spoil(model):
+        with th.no_grad():
+            next(model.critic.parameters()).fill_(float("nan"))
+        return True
+
+    makers = [partial(make, "MSAC", seed) for seed in range(2)]
+    spoiling = [None, At(STARTS + 10, spoil)]
+    models, errors = train_together(makers, 450, lambda index, model: spoiling[index], log_interval=1)
+    assert errors[0] is None
+    assert isinstance(errors[1], FloatingPointError)
+    assert [model.num_timesteps for model in models] == [450, 200]
+
+
+def test_an_interruption_leaves_models_as_they_were_then():
+    def interrupt(model):
+        raise KeyboardInterrupt
+
+    model = make("MSAC")
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(STARTS + 20, At(STARTS + 10, interrupt))
+    assert difference(model, make("MSAC").learn(STARTS + 9)) < 1e-6
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in model.policy.parameters())
+    model.learn(STARTS + 10)
+
+
+def test_numpys_global_generator_is_given_back():
+    before = np.random.get_bit_generator()
+    members("MDQN", 2, STARTS + 5)
+    assert np.random.get_bit_generator() is before
