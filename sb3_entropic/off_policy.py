@@ -8,6 +8,7 @@ import torch as th
 
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine, as_engine
+from sb3_entropic.engine.runner import Streams
 from sb3_entropic.engine.support import why_not
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps, move_towards
 
@@ -124,7 +125,7 @@ class OffPolicyLoop:
             reason = lockstep.why_not_alone(self, total_timesteps, reset_num_timesteps)
         if reason is None:
             arguments = (total_timesteps, log_interval, [name], reset_num_timesteps, progress_bar, self.engine)
-            lockstep.learn([self], [callback], [lockstep.Streams(own=False)], *arguments)
+            lockstep.learn([self], [callback], [Streams(own=False)], *arguments)
             return self
         if self.engine.kind == "fast":
             raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')

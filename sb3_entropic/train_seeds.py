@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine
+from sb3_entropic.engine.runner import Streams
 from sb3_entropic.engine.support import why_not_together
 
 SWEEPABLE = ("learning_rate", "tau", "ent_coef", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
@@ -116,7 +117,7 @@ def train_together(
     for make in makers:
         models.append(make())
         # The model's constructor has seeded the global generators, and drawn its networks from them.
-        streams.append(lockstep.Streams(own=True))
+        streams.append(Streams(own=True))
     first = models[0]
     callbacks = [callback(index, model) for index, model in enumerate(models)]
     names = list(tb_log_names or [type(first).__name__] * len(models))

@@ -20,7 +20,6 @@ class AdamStack:
     def __init__(self, stack: Stack, updates: list[Update]):
         first = updates[0]
         self.names = [stack.name_of(0, parameter) for parameter in first.parameters]
-        self.max_grad_norm = first.max_grad_norm
         self.optimizers = [update.optimizer for update in updates]
         self._parameters = [stack.tensors[name] for name in self.names]
         group = first.optimizer.param_groups[0]
@@ -64,16 +63,14 @@ class AdamStack:
                 state[name] = state[name].clone()
 
     def step(self, gradients: list[th.Tensor], which: list[int], learning_rates: list[float]) -> None:
-        """One step of Adam in every model, with its own learning rate and its own limit of the gradient's norm.
+        """One step of Adam in every model, with its own learning rate.
 
-        :param gradients: ``(n_models, ...)`` each; may be changed
+        :param gradients: ``(n_models, ...)`` each
         :param which: the parameters they belong to; the others receive none and stay
         :param learning_rates: of every model
         """
         # The fused step walks through memory.
         gradients = [gradient.contiguous() for gradient in gradients]
-        if self.max_grad_norm is not None:
-            clip_norms(gradients, self.max_grad_norm)
         self._steps += 1
         parameters, first, second = ([values[i] for i in which] for values in (self._parameters, self._first, self._second))
         steps = self._steps.tolist()
@@ -88,18 +85,6 @@ class AdamStack:
         steps = [self._steps[index]] * len(parameters)
         function = th._fused_adamw_ if self._decoupled else th._fused_adam_
         function(parameters, gradients, first, second, [], steps, lr=rate, **self._options)
-
-
-def clip_norms(gradients: list[th.Tensor], max_norm: float) -> None:
-    """Clip in place the norm of each model's gradient over all its parameters, as ``torch.nn.utils.clip_grad_norm_`` does.
-
-    :param gradients: ``(n_models, ...)`` each
-    :param max_norm: > 0
-    """
-    norms = th.stack([th.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])
-    scales = (max_norm / (th.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(scales.view(-1, *[1] * (gradient.ndim - 1)))
 
 
 class Stack:
@@ -127,7 +112,7 @@ class Stack:
                 for names, model in zip(self._names, models, strict=True):
                     names[id(getattr(model, name))] = name
         self.tensors: Tensors = {**self.parameters, **self.attributes}
-        self._views: list[tuple[th.Tensor, int]] = []
+        self._views: list[list[th.Tensor]] = []
         self._bind()
         lists = [model.updates() for model in models]
         self.optimizers = [AdamStack(self, list(updates)) for updates in zip(*lists, strict=True)]
@@ -145,20 +130,25 @@ class Stack:
     def _bind(self) -> None:
         self._views = []
         for index in range(len(self._models)):
-            views = []
-            for name, tensor in self._own(index):
+            own = self._own(index)
+            for name, tensor in own:
                 tensor.data = self.tensors[name][index]
-                views.append((tensor, tensor.data_ptr()))
-            self._views.append(views)
+            self._views.append([tensor for _, tensor in own])
+        self._note_pointers()
+
+    def _note_pointers(self) -> None:
+        self._watched = [tensor for views in self._views for tensor in views]
+        self._pointers = [tensor.data_ptr() for tensor in self._watched]
 
     def is_bound(self) -> bool:
         """Whether the models' tensors are still views; a change of dtype or a loaded optimiser state ends that."""
-        bound = all(tensor.data_ptr() == pointer for views in self._views for tensor, pointer in views)
+        bound = [tensor.data_ptr() for tensor in self._watched] == self._pointers
         return bound and all(optimizer.is_bound() for optimizer in self.optimizers)
 
     def unbind(self, index: int) -> None:
         """Give one model storage of its own; what is left of it in the stack is no longer looked at."""
         self._views[index] = []
+        self._note_pointers()
         for _, tensor in self._own(index):
             tensor.data = tensor.data.clone()
         for optimizer in self.optimizers:

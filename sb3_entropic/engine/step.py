@@ -9,7 +9,6 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch.func import vmap
-from torch.utils import _pytree as pytree
 
 from sb3_entropic.engine.compiler import compile_graph
 from sb3_entropic.engine.stack import Stack
@@ -69,6 +68,8 @@ class StackedStep:
         self._generators = generators
         self.stack = Stack(models)
         self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())).dtype)
+        self._attributes: Tensors = {**self.stack.attributes, **self._coefficients.tensors}
+        self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
         self._options = options_of(models[0])
         self._targets = self._names_of_targets(models[0])
         self._stages: list[tuple[Stage, Callable[..., Any]]] = []
@@ -94,20 +95,18 @@ class StackedStep:
         model = self._models[0]
         return {name: getattr(model, name) for name in self._options}
 
-    def _attributes(self) -> Tensors:
-        return {**self.stack.attributes, **self._coefficients.tensors}
-
     def act(self, observations: np.ndarray) -> np.ndarray:
         """Actions of every model's policy: ``(n_models, n_envs, ...)`` for observations of that shape."""
         model, seen = self._models[0], th.from_numpy(observations)
         noise = _stacked([model.acting_noise(seen[0], generator) for generator in self._generators])
-        inputs = (seen, {} if noise is None else {"noise": noise}, self.stack.parameters, self._attributes())
-        values = pytree.tree_leaves(inputs)
+        drawn = {} if noise is None else {"noise": noise}
+        values = [*self._fixed, seen, *drawn.values()]
         if self._act is None:
+            inputs = (self.stack.parameters, self._attributes, seen, drawn)
             self._act = self._finished(trace_function(vmap(self._act_of_one), *inputs), values)
         return self._act(*values)[0].numpy()
 
-    def _act_of_one(self, observations: th.Tensor, noise: Tensors, parameters: Tensors, attributes: Tensors) -> th.Tensor:
+    def _act_of_one(self, parameters: Tensors, attributes: Tensors, observations: th.Tensor, noise: Tensors) -> th.Tensor:
         model, given = self._models[0], noise.get("noise")
         with swapped_attributes(model, attributes):
             return run_with(model.policy, parameters, lambda: model.act(model.make_networks(), observations, given))
@@ -127,9 +126,10 @@ class StackedStep:
             self._example = ReplayBufferSamples(**fields)
         noises = [model.draw_noise(self._example, generator) for generator in self._generators]
         noise = None if noises[0] is None else _fields([_stacked(values) for values in zip(*noises, strict=True)], noises[0])
-        inputs = StepInputs(self.stack.parameters, self._attributes(), batch, noise or {})
-        values = pytree.tree_leaves(inputs)
+        noise = noise or {}
+        values = [*self._fixed, *batch.values(), *noise.values()]
         if not self._stages:
+            inputs = StepInputs(self.stack.parameters, self._attributes, batch, noise)
             owned = [optimizer.names for optimizer in self.stack.optimizers]
             self.layout = Layout(ReplayBufferSamples, None if noises[0] is None else type(noises[0]))
             self._stages = [(stage, None) for stage in trace_step(model, owned, inputs, self.layout)]

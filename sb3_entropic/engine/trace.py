@@ -114,6 +114,7 @@ def trace_step(model: Any, owned: list[list[str]], inputs: StepInputs, layout: L
     :param layout: of batch and noise
     """
     updates = model.updates()
+    limits = [update.max_grad_norm for update in updates]
     metric_names: list[str] = []
     trained: list[list[int]] = []
 
@@ -146,12 +147,12 @@ def trace_step(model: Any, owned: list[list[str]], inputs: StepInputs, layout: L
             losses = [loss.sum() for loss in losses]
         current, gradients = {**parameters, **attributes}, []
         trained.clear()
-        for loss, names, new in zip(losses, owned, updated, strict=True):
+        for loss, names, new, max_grad_norm in zip(losses, owned, updated, limits, strict=True):
             found = [None] * len(names)
             if names:
                 found = th.autograd.grad(loss, [current[n] for n in names], retain_graph=True, allow_unused=True)
             trained.append([index for index, gradient in enumerate(found) if gradient is not None])
-            gradients += [gradient for gradient in found if gradient is not None]
+            gradients += clipped([gradient for gradient in found if gradient is not None], max_grad_norm)
             current.update(new)
         return gradients + metrics
 
@@ -161,6 +162,19 @@ def trace_step(model: Any, owned: list[list[str]], inputs: StepInputs, layout: L
     values, spec = pytree.tree_flatten((inputs, updated))
     graph = _record(step, values)
     return _Recording(graph, spec, owned, trained, metric_names).stages()
+
+
+def clipped(gradients: list[th.Tensor], max_norm: float | None) -> list[th.Tensor]:
+    """Gradients whose norm over all parameters is limited for each seed, as ``torch.nn.utils.clip_grad_norm_`` does.
+
+    :param gradients: ``(n_seeds, ...)`` each
+    :param max_norm: > 0; ``None`` for no limit
+    """
+    if max_norm is None or not gradients:
+        return gradients
+    squares = sum(gradient.flatten(1).square().sum(dim=1) for gradient in gradients)
+    scales = (max_norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    return [gradient * scales.view(-1, *[1] * (gradient.ndim - 1)) for gradient in gradients]
 
 
 def trace_function(function: Callable[..., Any], *examples: Any) -> fx.GraphModule:

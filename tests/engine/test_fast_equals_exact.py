@@ -12,7 +12,10 @@ from sb3_entropic import MDQN, MSAC, Engine, train_seeds
 from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import CASES, FAST, STARTS, difference, in_double_precision, make
 
-COMMON = {"policy_kwargs": {"net_arch": [8]}, "batch_size": 16, "learning_starts": STARTS, "device": "cpu", "seed": 0}
+
+def common(**arguments):
+    # Made anew: SB3 writes into policy_kwargs.
+    return {"policy_kwargs": {"net_arch": [8]}, "batch_size": 16, "learning_starts": STARTS, "device": "cpu"} | arguments
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_several_environments_and_action_noise(double):
     for engine in ("sb3", FAST):
         noise = NormalActionNoise(np.zeros(1), 0.1 * np.ones(1))
         env = make_vec_env("Pendulum-v1", n_envs=3, seed=0)
-        model = MSAC("MlpPolicy", env, engine=engine, action_noise=noise, **COMMON)
+        model = MSAC("MlpPolicy", env, engine=engine, action_noise=noise, **common(seed=0))
         models.append(double(model).learn(STARTS + 90))
     assert models[0]._n_updates == models[1]._n_updates > 10
     assert difference(*models) < 1e-10
@@ -126,16 +129,19 @@ def test_the_same_seed_twice_gives_the_same_bits():
 
 
 def test_a_sweep_is_a_stack():
-    options = COMMON | {"train_freq": 1, "engine": FAST}
-    del options["seed"]
+    options = common(train_freq=1)
     sweep = {
         "learning_rate": [1e-3, 3e-3, 1e-3],
         "munchausen_alpha": [0.0, 0.9, 0.5],
         "temperature": [0.03, 0.3, 1.0],
         "gamma": [0.9, 0.99, 0.5],
     }
-    stack = train_seeds(MDQN, "MlpPolicy", "CartPole-v1", seeds=[1, 2, 3], total_timesteps=STARTS + 20, **options, **sweep)
+    stack = train_seeds(
+        MDQN, "MlpPolicy", "CartPole-v1", seeds=[1, 2, 3], total_timesteps=STARTS + 20, engine=FAST, **options, **sweep
+    )
     for index, model in enumerate(stack):
         own = {name: values[index] for name, values in sweep.items()}
-        alone = MDQN("MlpPolicy", "CartPole-v1", seed=index + 1, **options | {"engine": "sb3"}, **own).learn(STARTS + 20)
+        alone = MDQN("MlpPolicy", "CartPole-v1", seed=index + 1, engine="sb3", **common(train_freq=1), **own).learn(
+            STARTS + 20
+        )
         assert difference(model, alone) < 1e-5

@@ -6,8 +6,7 @@ import pytest
 import torch as th
 from torch import nn
 
-from sb3_entropic.engine.stack import clip_norms
-from sb3_entropic.engine.trace import Layout, StepInputs, trace_function, trace_step
+from sb3_entropic.engine.trace import Layout, StepInputs, clipped, trace_function, trace_step
 from sb3_entropic.updates import Update
 
 Batch = namedtuple("Batch", ["dones", "x"])
@@ -139,7 +138,7 @@ def test_norms_are_clipped_one_model_at_a_time():
             parameter.grad = gradient[index].clone()
         nn.utils.clip_grad_norm_(own, 0.5)
         expected.append([parameter.grad for parameter in own])
-    clip_norms(gradients, 0.5)
+    gradients = clipped(gradients, 0.5)
     for index in range(3):
         for gradient, wanted in zip(gradients, expected[index], strict=True):
             th.testing.assert_close(gradient[index], wanted)

@@ -1,0 +1,174 @@
+"""One model's part of the lockstep: its random numbers, its environments, its callback and its replay buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+
+class Streams:
+    """The random numbers of one model: numpy's global generator, and one of torch's, as the model's seed has set them.
+
+    :param own: ``False`` leaves the global generators, as SB3 does
+    """
+
+    def __init__(self, own: bool):
+        self.generator: th.Generator | None = None
+        self._bits: Any = None
+        if own:
+            self.generator = th.Generator()
+            self.generator.set_state(th.get_rng_state())
+            self._bits = np.random.MT19937()
+            self._bits.state = np.random.get_bit_generator().state
+
+    def enter(self) -> None:
+        """Let numpy's global generator be this model's."""
+        if self._bits is not None:
+            np.random.set_bit_generator(self._bits)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let both global generators be this model's within the block."""
+        numpy_before, torch_before = np.random.get_bit_generator(), th.get_rng_state()
+        self.enter()
+        if self.generator is not None:
+            th.set_rng_state(self.generator.get_state())
+        try:
+            yield
+        finally:
+            np.random.set_bit_generator(numpy_before)
+            th.set_rng_state(torch_before)
+
+
+class Runner:
+    """One model's part of the loop: SB3's ``collect_rollouts``, a step at a time.
+
+    :param model: set up for learning, with its callback
+    :param callback: of this model, as ``_setup_learn`` returns it
+    :param streams: its random numbers
+    :param log_interval: episodes between logs, ``None`` for none
+    """
+
+    def __init__(self, model: Any, callback: BaseCallback, streams: Streams, log_interval: int | None):
+        self.model, self.callback, self.streams = model, callback, streams
+        self.stopped = False
+        self.error: Exception | None = None
+        self._log_interval = log_interval
+        self._rate: float | None = None
+        single = type(model.env) is DummyVecEnv and model.n_envs == 1
+        self._step = partial(step_single, model.env) if single else model.env.step
+        self._discrete = isinstance(model.action_space, spaces.Discrete)
+        # What callbacks find in ``self.locals``.
+        self._locals: dict[str, Any] = {
+            "self": model,
+            "env": model.env,
+            "callback": callback,
+            "train_freq": model.train_freq,
+            "replay_buffer": model.replay_buffer,
+            "action_noise": model.action_noise,
+            "learning_starts": model.learning_starts,
+            "log_interval": log_interval,
+        }
+
+    def learning_rate(self) -> float:
+        """The learning rate at this point of training; the optimisers' own is kept equal to it."""
+        model = self.model
+        rate = model.lr_schedule(model._current_progress_remaining)
+        if rate != self._rate:
+            self._rate = rate
+            for update in model.updates():
+                for group in update.optimizer.param_groups:
+                    group["lr"] = rate
+        return rate
+
+    def chooses_at_random(self) -> bool:
+        """Whether the next action is not the policy's: before learning starts, or by the exploration rate."""
+        model = self.model
+        return model.num_timesteps < model.learning_starts or model.explores_at_random()
+
+    def actions(self, of_policy: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Actions for the environments and for the replay buffer.
+
+        :param of_policy: ``(n_envs, ...)``, continuous ones in [-1, 1]; ``None`` to sample from the action space
+        """
+        model = self.model
+        if of_policy is None:
+            of_policy = np.array([model.action_space.sample() for _ in range(model.n_envs)])
+            if not self._discrete:
+                of_policy = model.policy.scale_action(of_policy)
+        if self._discrete:
+            return of_policy, of_policy
+        if model.action_noise is not None:
+            of_policy = np.clip(of_policy + model.action_noise(), -1, 1)
+        return model.policy.unscale_action(of_policy), of_policy
+
+    def step(self, actions: np.ndarray, buffer_actions: np.ndarray, log: Callable[[], None]) -> None:
+        """Step the environments, call the callback, and store and count what happened, in SB3's order."""
+        model = self.model
+        new_obs, rewards, dones, infos = self._step(actions)
+        model.num_timesteps += model.n_envs
+        self._locals.update(
+            actions=actions, buffer_actions=buffer_actions, new_obs=new_obs, rewards=rewards, dones=dones, infos=infos
+        )
+        self.callback.update_locals(self._locals)
+        if not self.callback.on_step():
+            self.stopped = True
+            return
+        model._update_info_buffer(infos, dones)
+        self._store(buffer_actions, new_obs, rewards, dones, infos)
+        model._last_original_obs, model._last_obs = model._last_obs, new_obs
+        model._update_current_progress_remaining(model.num_timesteps, model._total_timesteps)
+        model._on_step()
+        for index in np.flatnonzero(dones):
+            model._episode_num += 1
+            if model.action_noise is not None:
+                model.action_noise.reset(**({"indices": [index]} if model.n_envs > 1 else {}))
+            if self._log_interval is not None and model._episode_num % self._log_interval == 0:
+                log()
+                model.dump_logs()
+
+    def _store(self, actions: np.ndarray, new_obs: np.ndarray, rewards: np.ndarray, dones: np.ndarray, infos: Any) -> None:
+        """Write a row of the replay buffer: what SB3 writes, without its copies."""
+        buffer = self.model.replay_buffer
+        position = buffer.pos
+        buffer.observations[position] = self.model._last_obs
+        buffer.next_observations[position] = new_obs
+        for index in np.flatnonzero(dones):
+            # The environment has been reset, so the last observation of its episode is elsewhere.
+            if infos[index].get("terminal_observation") is not None:
+                buffer.next_observations[position, index] = infos[index]["terminal_observation"]
+        buffer.actions[position] = actions.reshape(buffer.n_envs, buffer.action_dim)
+        buffer.rewards[position] = rewards
+        buffer.dones[position] = dones
+        if buffer.handle_timeout_termination:
+            buffer.timeouts[position] = [info.get("TimeLimit.truncated", False) for info in infos]
+        buffer.pos = position + 1
+        if buffer.pos == buffer.buffer_size:
+            buffer.full, buffer.pos = True, 0
+
+
+def step_single(env: DummyVecEnv, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """``env.step`` for a single environment of vectors, without the deep copies that take longer than small environments.
+
+    :param env: keeps its own records as if it had been asked
+    :param actions: ``(1, ...)``
+    """
+    env.actions = actions
+    obs, reward, terminated, truncated, info = env.envs[0].step(actions[0])
+    done = terminated or truncated
+    info = {**info, "TimeLimit.truncated": truncated and not terminated}
+    if done:
+        info["terminal_observation"] = obs
+        obs, env.reset_infos[0] = env.envs[0].reset()
+    env.buf_infos[0], env.buf_rews[0], env.buf_dones[0] = info, reward, done
+    new_obs = env.buf_obs[None]
+    new_obs[0] = obs
+    return new_obs.copy(), env.buf_rews.copy(), env.buf_dones.copy(), [info]
