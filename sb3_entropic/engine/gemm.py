@@ -16,19 +16,22 @@ from contextlib import contextmanager
 import torch as th
 
 SIZE = 256
+SMALL = 128 * 128
+"""Elements of a weight below which a call of oneDNN costs more than it saves."""
 TOLERANCE = 1e-6
 """Of the sum of absolute products; 16-bit inputs would be off by about 1e-3, 32-bit ones by 1e-7."""
 
 
 @contextmanager
-def fast_matrix_products(wanted: bool = True) -> Iterator[str]:
+def fast_matrix_products(policy: th.nn.Module, wanted: bool = True) -> Iterator[str]:
     """Let torch multiply with oneDNN within the block, where that is faster and as exact.
 
+    :param policy: whose networks are trained within the block
     :param wanted: ``False`` leaves everything as it is
     :return: what was decided and why, a clause
     """
     switch = th.backends.mkldnn.matmul
-    reason = why_not() if wanted else "torch's own matrix library, as asked for"
+    reason = why_not(policy) if wanted else "torch's own matrix library, as asked for"
     if reason is not None:
         yield reason
         return
@@ -40,8 +43,10 @@ def fast_matrix_products(wanted: bool = True) -> Iterator[str]:
         switch.fp32_precision = before
 
 
-def why_not() -> str | None:
-    """Why the switch stays off on this machine, ``None`` if it may be turned on."""
+def why_not(policy: th.nn.Module) -> str | None:
+    """Why the switch stays off for these networks on this machine, as a clause; ``None`` if it may be turned on."""
+    if max(parameter.numel() for parameter in policy.parameters()) < SMALL:
+        return "torch's own matrix library, the layers are small"
     if not _is_amd():
         return "torch's own matrix library, the processor is not AMD's"
     if not (th.backends.mkldnn.is_available() and hasattr(th.backends.mkldnn, "matmul")):

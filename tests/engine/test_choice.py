@@ -15,6 +15,9 @@ from tests.engine.cases import FAST, STARTS, difference, make
 from tests.extractors import BatchNormExtractor, DropoutExtractor
 
 
+LARGE, SMALL = th.nn.Linear(256, 256), th.nn.Linear(64, 64)
+
+
 class OwnTrain(MSAC):
     def train(self, gradient_steps, batch_size=64):
         super().train(gradient_steps, batch_size)
@@ -152,21 +155,21 @@ class TestMatrixLibrary:
     def test_the_switch_is_on_within_the_block_alone(self, monkeypatch):
         monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 1e-7)
         before = self.precision()
-        with pytest.raises(KeyError), gemm.fast_matrix_products() as said:
+        with pytest.raises(KeyError), gemm.fast_matrix_products(LARGE) as said:
             assert self.precision() == "bf16"
             assert said == "oneDNN's matrix products"
-            with gemm.fast_matrix_products() as inner:
+            with gemm.fast_matrix_products(LARGE) as inner:
                 assert inner == "the precision of matrix products is set already"
             assert self.precision() == "bf16"
             raise KeyError
         assert self.precision() == before
 
-    @pytest.mark.parametrize("reason", ["16 bits", "not wanted", "not AMD"])
+    @pytest.mark.parametrize("reason", ["16 bits", "not wanted", "not AMD", "small"])
     def test_the_switch_stays_off(self, reason, monkeypatch):
         monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 2e-3 if reason == "16 bits" else 1e-7)
         monkeypatch.setattr(gemm, "_is_amd", lambda: reason != "not AMD")
         before = self.precision()
-        with gemm.fast_matrix_products(reason != "not wanted") as said:
+        with gemm.fast_matrix_products(SMALL if reason == "small" else LARGE, reason != "not wanted") as said:
             assert self.precision() == before
         assert said.startswith("torch's own matrix library")
 
@@ -185,5 +188,12 @@ class TestMatrixLibrary:
     def test_a_run_may_opt_out(self, monkeypatch, capsys):
         monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 1e-7)
         for wanted, said in ((True, "oneDNN's matrix products"), (False, "torch's own matrix library, as asked for")):
-            MDQN("MlpPolicy", "CartPole-v1", device="cpu", verbose=1, engine=Engine("fast", False, wanted)).learn(20)
+            MDQN(
+                "MlpPolicy",
+                "CartPole-v1",
+                device="cpu",
+                verbose=1,
+                policy_kwargs={"net_arch": [128, 128]},
+                engine=Engine("fast", False, wanted),
+            ).learn(20)
             assert said in capsys.readouterr().out
