@@ -14,7 +14,6 @@ from sb3_entropic.engine import compiler, gemm, lockstep
 from tests.engine.cases import FAST, STARTS, difference, make
 from tests.extractors import BatchNormExtractor, DropoutExtractor
 
-
 LARGE, SMALL = th.nn.Linear(256, 256), th.nn.Linear(64, 64)
 
 
