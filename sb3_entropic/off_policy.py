@@ -9,6 +9,7 @@ import torch as th
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine, as_engine
 from sb3_entropic.engine.runner import Streams
+from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.support import why_not
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps, move_towards
 
@@ -125,11 +126,12 @@ class OffPolicyLoop:
             reason = lockstep.why_not_alone(self, total_timesteps, reset_num_timesteps)
         if reason is None:
             arguments = (total_timesteps, log_interval, [name], reset_num_timesteps, progress_bar, self.engine)
-            lockstep.learn([self], [callback], [Streams(own=False)], *arguments)
-            return self
-        if self.engine.kind == "fast":
-            raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
-        lockstep.say(self, f"SB3's own loop: {reason}")
+            try:
+                lockstep.learn([self], [callback], [Streams(own=False)], *arguments)
+                return self
+            except RecordingError as error:
+                reason = str(error)
+        lockstep.leave_to_sb3(self, reason)
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def get_parameters(self) -> dict[str, dict]:

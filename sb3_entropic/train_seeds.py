@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.runner import Streams
+from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.support import why_not_together
 
 SWEEPABLE = ("learning_rate", "tau", "ent_coef", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
@@ -124,10 +125,11 @@ def train_together(
     reason = "as asked for" if first.engine.kind == "sb3" else why_not_together(models)
     if reason is None:
         arguments = (total_timesteps, log_interval, names, True, progress_bar, first.engine)
-        return models, lockstep.learn(models, callbacks, streams, *arguments)
-    if first.engine.kind == "fast":
-        raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
-    lockstep.say(first, f"SB3's own loop, one model after the other: {reason}")
+        try:
+            return models, lockstep.learn(models, callbacks, streams, *arguments)
+        except RecordingError as error:
+            reason = str(error)
+    lockstep.leave_to_sb3(first, reason)
     raised: list[Exception | None] = []
     for model, called, stream, name in zip(models, callbacks, streams, names, strict=True):
         with stream.alone():

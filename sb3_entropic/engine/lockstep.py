@@ -20,24 +20,30 @@ from sb3_entropic.engine.step import StackedStep
 class Lockstep:
     """Learning of models that are alike and have taken the same number of steps.
 
-    :param runners: one for each model
+    :param models: that :func:`sb3_entropic.engine.support.why_not` has nothing against
+    :param streams: the random numbers of each
     :param compiled: whether to compile
-    :param isolate: whether a model whose environment or callback raises leaves alone, and the others go on
+    :raises RecordingError: if the losses cannot be recorded; the models are then as they were
     """
 
-    def __init__(self, runners: list[Runner], compiled: bool, isolate: bool):
-        self._runners = runners
+    def __init__(self, models: list[Any], streams: list[Streams], compiled: bool):
+        self._models = models
+        self._template = models[0]
+        self._generators = [stream.generator for stream in streams]
         self._compiled = compiled
-        self._isolate = isolate
-        self._models = [runner.model for runner in runners]
-        self._template = self._models[0]
-        self._replay = PackedReplay([model.replay_buffer for model in self._models])
-        self._rows = np.zeros((len(runners), self._template.batch_size), dtype=np.int64)
-        self._batch: Any = None
+        self._isolate = len(models) > 1
+        self._runners: list[Runner] = []
+        self._replay = PackedReplay([model.replay_buffer for model in models])
+        self._rows = np.zeros((len(models), self._template.batch_size), dtype=np.int64)
+        self._batch = self._replay.gather(self._rows)
         self._step = self._stack()
 
-    def learn(self, total_timesteps: int) -> None:
-        """Until every model has taken ``total_timesteps``, or was stopped by its callback."""
+    def learn(self, runners: list[Runner], total_timesteps: int) -> None:
+        """Until every model has taken ``total_timesteps``, or was stopped by its callback.
+
+        In a stack of several a model whose environment or callback raises leaves alone, and the others go on.
+        """
+        self._runners = runners
         model, before = self._template, np.random.get_bit_generator()
         taken = model.num_timesteps
         try:
@@ -56,7 +62,7 @@ class Lockstep:
                 self._leave(index)
 
     def _stack(self) -> StackedStep:
-        return StackedStep(self._models, self._compiled, [runner.streams.generator for runner in self._runners])
+        return StackedStep(self._models, self._compiled, self._generators, self._batch)
 
     def _live(self) -> list[int]:
         return [index for index, runner in enumerate(self._runners) if not runner.stopped]
@@ -151,9 +157,13 @@ def learn(
     :param callbacks: of each
     :param streams: the random numbers of each
     :param options: of the engine; the other arguments are SB3's
+    :raises RecordingError: if the losses cannot be recorded; the models are then as they were
     """
+    model, before = models[0], np.random.get_bit_generator()
+    done = 0 if reset_num_timesteps else model.num_timesteps
+    compiled, why = decide(options.compile, gradient_steps_to_go(model, done, done + total_timesteps))
+    lockstep = Lockstep(models, streams, compiled)
     runners = []
-    before = np.random.get_bit_generator()
     for model, callback, stream, name in zip(models, callbacks, streams, tb_log_names, strict=True):
         stream.enter()
         # The models keep step, so one bar speaks for all.
@@ -161,10 +171,9 @@ def learn(
         target, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
         runners.append(Runner(model, callback, stream, log_interval))
         callback.on_training_start({"self": model, "total_timesteps": target, "log_interval": log_interval}, globals())
-    compiled, why = decide(options.compile, gradient_steps_to_go(models[0], models[0].num_timesteps, target))
-    with fast_matrix_products(models[0].policy, options.onednn) as library:
-        say(models[0], f"Fast engine, {why}; {library}")
-        Lockstep(runners, compiled, isolate=len(models) > 1).learn(target)
+    with fast_matrix_products(model.policy, options.onednn) as library:
+        say(model, f"Fast engine, {why}; {library}")
+        lockstep.learn(runners, target)
     for runner in runners:
         runner.streams.enter()
         if runner.error is None:
@@ -185,6 +194,16 @@ def gradient_steps_to_go(model: Any, done: int, total_timesteps: int) -> int:
     collected = model.train_freq.frequency * model.n_envs
     each = model.gradient_steps if model.gradient_steps >= 0 else collected
     return max(total_timesteps - max(done, model.learning_starts), 0) // collected * each
+
+
+def leave_to_sb3(model: Any, reason: str) -> None:
+    """Say why a model is left to SB3's own loop.
+
+    :raises ValueError: if the user has asked for the fast engine
+    """
+    if model.engine.kind == "fast":
+        raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
+    say(model, f"SB3's own loop: {reason}")
 
 
 def say(model: Any, message: str) -> None:

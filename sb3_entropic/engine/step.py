@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,15 +55,29 @@ class Coefficients:
         return True
 
 
+class RecordingError(RuntimeError):
+    """Losses that read or branch on values, or draw random numbers, cannot be recorded."""
+
+
+@dataclass
+class Recorded:
+    """A stage, and what runs it once it is ready to."""
+
+    stage: Stage
+    function: Callable[..., Any] | None = None
+
+
 class StackedStep:
     """Acts for all models of a stack and trains them, while their own parameters are views of the stack's.
 
     :param models: alike
     :param compiled: whether what is recorded is compiled
     :param generators: of torch's random numbers, one for each model; ``None`` for the global one
+    :param batch: of the shapes of those to come; its values do not matter
+    :raises RecordingError: if the losses cannot be recorded; the models are then as they were
     """
 
-    def __init__(self, models: list[Any], compiled: bool, generators: list[th.Generator | None]):
+    def __init__(self, models: list[Any], compiled: bool, generators: list[th.Generator | None], batch: Tensors):
         self._models = models
         self._compiled = compiled
         self._generators = generators
@@ -72,12 +87,23 @@ class StackedStep:
         self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
         self._options = options_of(models[0])
         self._targets = self._names_of_targets(models[0])
-        self._stages: list[tuple[Stage, Callable[..., Any]]] = []
         self._act: Callable[..., Any] | None = None
-        self._example: Any = None
-        self.layout: Layout | None = None
-        """Of batches and noise, once there was a gradient step."""
         self._metrics: list[list[th.Tensor]] = []
+        self._example = ReplayBufferSamples(**{name: batch[name][0] for name in ReplayBufferSamples._fields if name in batch})
+        try:
+            self._stages = self._record(batch)
+        except Exception as error:
+            for index in range(len(models)):
+                self.stack.unbind(index)
+            raise RecordingError(f"the losses of {type(models[0]).__name__} cannot be recorded ({error!r})") from error
+
+    def _record(self, batch: Tensors) -> list[Recorded]:
+        # A generator of its own, so that recording draws nothing from the models'.
+        noises = [self._models[0].draw_noise(self._example, th.Generator().manual_seed(0)) for _ in self._models]
+        self.layout = Layout(ReplayBufferSamples, None if noises[0] is None else type(noises[0]))
+        inputs = StepInputs(self.stack.parameters, self._attributes, batch, _stacked_noise(noises))
+        owned = [optimizer.names for optimizer in self.stack.optimizers]
+        return [Recorded(stage) for stage in trace_step(self._models[0], owned, inputs, self.layout)]
 
     def _names_of_targets(self, model: Any) -> list[tuple[list[str], list[str]]]:
         name = {id(parameter): name for name, parameter in model.policy.named_parameters()}
@@ -120,27 +146,16 @@ class StackedStep:
         """
         if gradient_step == 0:
             self._metrics.clear()
-        model = self._models[0]
-        if self._example is None:
-            fields = {name: batch[name][0] for name in ReplayBufferSamples._fields if name in batch}
-            self._example = ReplayBufferSamples(**fields)
-        noises = [model.draw_noise(self._example, generator) for generator in self._generators]
-        noise = None if noises[0] is None else _fields([_stacked(values) for values in zip(*noises, strict=True)], noises[0])
-        noise = noise or {}
-        values = [*self._fixed, *batch.values(), *noise.values()]
-        if not self._stages:
-            inputs = StepInputs(self.stack.parameters, self._attributes, batch, noise)
-            owned = [optimizer.names for optimizer in self.stack.optimizers]
-            self.layout = Layout(ReplayBufferSamples, None if noises[0] is None else type(noises[0]))
-            self._stages = [(stage, None) for stage in trace_step(model, owned, inputs, self.layout)]
+        noises = [self._models[0].draw_noise(self._example, generator) for generator in self._generators]
+        values = [*self._fixed, *batch.values(), *_stacked_noise(noises).values()]
         saved: list[th.Tensor] = []
         metrics: list[th.Tensor] = []
-        for position, (stage, function) in enumerate(self._stages):
+        for recorded in self._stages:
+            stage = recorded.stage
             arguments = [*values, *(saved[index] for index in stage.saved)]
-            if function is None:
-                function = self._finished(stage.function, arguments)
-                self._stages[position] = (stage, function)
-            results = list(function(*arguments))
+            if recorded.function is None:
+                recorded.function = self._finished(stage.function, arguments)
+            results = list(recorded.function(*arguments))
             for index, which in stage.gradients:
                 gradients = [results.pop(0) for _ in which]
                 self.stack.optimizers[index].step(gradients, which, learning_rates)
@@ -167,7 +182,7 @@ class StackedStep:
 
     def metrics(self) -> list[dict[str, float]]:
         """Of every model, means over the gradient steps of the last :meth:`train`."""
-        names = [name for stage, _ in self._stages for name in stage.metrics]
+        names = [name for recorded in self._stages for name in recorded.stage.metrics]
         if not self._metrics:
             return [{} for _ in self._models]
         means = th.stack([th.stack(values) for values in self._metrics]).double().mean(dim=0)
@@ -178,5 +193,9 @@ def _stacked(values: list[th.Tensor | None]) -> th.Tensor | None:
     return None if values[0] is None else th.stack(values)
 
 
-def _fields(values: list[th.Tensor | None], like: Any) -> Tensors:
-    return {name: value for name, value in zip(like._fields, values, strict=True) if value is not None}
+def _stacked_noise(noises: list[Any]) -> Tensors:
+    """The fields that are given of the noise of several models."""
+    if noises[0] is None:
+        return {}
+    stacked = (_stacked(list(values)) for values in zip(*noises, strict=True))
+    return {name: value for name, value in zip(noises[0]._fields, stacked, strict=True) if value is not None}

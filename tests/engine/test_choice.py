@@ -22,7 +22,14 @@ class OwnTrain(MSAC):
         super().train(gradient_steps, batch_size)
 
 
+class Branches(MSAC):
+    def actor_loss(self, networks, batch, noise):
+        loss, metrics = super().actor_loss(networks, batch, noise)
+        return (loss if loss.item() > 0 else 2 * loss), metrics
+
+
 REFUSED = {
+    "the losses of Branches cannot be recorded": lambda: Branches("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "OwnTrain has a train of its own": lambda: OwnTrain("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the policy holds a BatchNorm": lambda: make("MSAC", policy_kwargs={"features_extractor_class": BatchNormExtractor}),
     "the policy holds a Dropout": lambda: make("MSAC", policy_kwargs={"features_extractor_class": DropoutExtractor}),
@@ -47,6 +54,15 @@ def test_auto_leaves_what_the_fast_engine_does_not_run_to_sb3s_loop(capsys):
     model = make("MSAC", engine="auto", verbose=1, use_sde=True)
     model.learn(STARTS + 5)
     assert "SB3's own loop: exploration is state-dependent (gSDE)" in capsys.readouterr().out
+
+
+def test_losses_that_cannot_be_recorded_are_left_to_sb3s_loop(capsys, monkeypatch):
+    monkeypatch.setattr(lockstep, "LONG_RUN", 10)
+    common = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": STARTS, "device": "cpu", "seed": 0, "verbose": 1}
+    left = Branches("MlpPolicy", "Pendulum-v1", **common).learn(STARTS + 15)
+    assert "SB3's own loop: the losses of Branches cannot be recorded" in capsys.readouterr().out
+    common["policy_kwargs"] = {"net_arch": [8]}
+    assert difference(left, Branches("MlpPolicy", "Pendulum-v1", engine="sb3", **common).learn(STARTS + 15)) == 0
 
 
 def test_auto_leaves_short_runs_to_sb3s_loop_bit_for_bit(capsys):
