@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.speed.cases import PEERS, Case, System
 from benchmarks.speed.worker import LEARNING_STARTS
@@ -80,7 +81,7 @@ def measure(cases: list[Case], rounds: int, steps: int, console: Console) -> Ite
     :param steps: environment steps of a timing, see :attr:`benchmarks.speed.cases.System.scale`
     :param console: for the progress
     """
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), MofNCompleteColumn())
     # Timings differ much in length, so the time left is told from the mean of all.
     progress = Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, speed_estimate_period=1e9)
     failed: set[tuple[str, str]] = set()
@@ -89,9 +90,10 @@ def measure(cases: list[Case], rounds: int, steps: int, console: Console) -> Ite
         for index in range(rounds):
             for case, system in _turns(cases, index):
                 name = f"{case.name}, {system.label}"
-                progress.update(bar, description=escape(f"round {index + 1} of {rounds}: {name}"))
+                progress.update(bar, description=escape(f"round {index + 1}: {system.label}"))
                 if (case.name, system.label) not in failed:
-                    measured, told = _attempt(system, steps, Path(scratch) / name.replace(" ", "-"))
+                    # Compilers are called by shells, which stumble over what labels have in them.
+                    measured, told = _attempt(system, steps, Path(scratch) / re.sub(r"\W+", "-", name))
                     progress.console.print(f"round {index + 1}  {escape(f'{name}: {told}')}", highlight=False)
                     if not measured:
                         failed.add((case.name, system.label))

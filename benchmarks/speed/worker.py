@@ -139,7 +139,8 @@ def main() -> int:
     try:
         train(json.loads(sys.stdin.readline()), channel)
     except Exception as error:
-        print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=channel, flush=True)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(json.dumps({"error": reason}), file=channel, flush=True)
         return 1
     return 0
 
