@@ -14,6 +14,9 @@ WORKERS ?=
 BUDGET ?= short
 OUT ?= runs
 ARGS ?=
+# make speed: all cases by default; `make speed ARGS=--help` tells them
+CASES ?=
+ROUNDS ?=
 
 .PHONY: help install test test-learning sb3-suite lint format benchmark report speed clean
 
@@ -58,8 +61,9 @@ benchmark: $(READY)  ## a seed grid and its leaderboard
 report: $(READY)  ## the leaderboards of every run in OUT
 	@$(BIN)/python -m benchmarks report --out '$(OUT)' $(if $(ENV),--env '$(ENV)') $(ARGS)
 
-speed: $(READY)  ## training speed beside Stable-Baselines3's
-	@$(BIN)/python -m benchmarks speed $(ARGS)
+speed: $(READY)  ## training speed beside Stable-Baselines3's [CASES=msac-hopper,scaling ROUNDS=5 STEPS=2000]
+	@$(BIN)/python -m benchmarks speed $(if $(CASES),--cases '$(CASES)') $(if $(ROUNDS),--rounds '$(ROUNDS)') \
+	  $(if $(STEPS),--steps '$(STEPS)') $(ARGS)
 
 clean:  ## delete the virtual environment and caches, never runs
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
+from benchmarks.speed.cases import CASES, PEERS, choose
+from sb3_entropic.catalog import ALGORITHMS, find_environment
 from sb3_entropic.cli import ArgumentParser, positive
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from benchmarks.store import Store
 
-DEFAULT_OUT = Path("runs")
+DEFAULT_OUT, DEFAULT_SPEED_OUT = Path("runs"), Path("results/speed")
 
 EXAMPLES = """\
 examples:
@@ -28,7 +29,7 @@ examples:
   python -m benchmarks run --env Pendulum-v1 --algos msac -p munchausen_alpha=0.9
   python -m benchmarks report --out runs
   python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
-  python -m benchmarks speed
+  python -m benchmarks speed --cases msac-hopper,scaling
 
 A run that is finished is never run again: call the same command after an interruption and it continues.
 """
@@ -104,10 +105,29 @@ def _parser() -> ArgumentParser:
         "runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, or any progress.csv of SB3's csv logger"
     )
     plot.add_argument("--out", type=Path, metavar="FILE", help="PNG to write (default: diagnostics.png beside the csv)")
-    speed = command("speed", _speed, "training speed beside Stable-Baselines3's, alternating in one process")
-    speed.add_argument("--env", default="Hopper-v4", help="environment id (default: Hopper-v4)")
-    speed.add_argument("--rounds", type=positive, default=20, help="times each system is measured (default: 20)")
-    speed.add_argument("--steps", type=positive, default=200, help="environment steps each time (default: 200)")
+    speed = command("speed", _speed, "training speed, as a ratio to Stable-Baselines3's")
+    speed.description = (
+        "Training speed of whole learn() calls beside Stable-Baselines3's, alternating in rounds, each timing in processes "
+        "of its own with one thread. The defaults take about an hour on two idle cores; Ctrl-C keeps what was measured."
+    )
+    cases = "; ".join(f"{case.name}: {case.title}" for case in CASES.values())
+    speed.add_argument("--cases", help=f"cases, separated by commas (default: all); {cases}")
+    speed.add_argument("--rounds", type=positive, default=5, help="times each system is measured (default: 5)")
+    speed.add_argument(
+        "--steps", type=positive, default=2000, help="environment steps each time; fast cases take a multiple (default: 2000)"
+    )
+    speed.add_argument(
+        "--peers",
+        default=",".join(PEERS),
+        help="libraries to measure beside ours, sb3 and sbx, separated by commas (default: both, sbx where it is installed); "
+        "what a ratio is to is always measured",
+    )
+    speed.add_argument(
+        "--out",
+        type=Path,
+        default=DEFAULT_SPEED_OUT,
+        help="folder for speed.json and speed.md, which keep what they have of other cases (default: results/speed)",
+    )
     return parser
 
 
@@ -198,12 +218,16 @@ def _plot(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _speed(arguments: argparse.Namespace, console: Console) -> int:
-    from benchmarks.speed import measure_speed, speed_table
+    from benchmarks.speed.command import run_speed
+    from benchmarks.store import check_folder
 
-    environment = find_environment(arguments.env)
-    check_actions(environment, find_algorithm("msac"))
-    console.print(speed_table(environment.id, measure_speed(environment.id, arguments.rounds, arguments.steps, console)))
-    return 0
+    cases = choose(list(CASES) if arguments.cases is None else _names(arguments.cases, "--cases"), CASES, "case")
+    peers = choose(_names(arguments.peers, "--peers"), PEERS, "peer")
+    check_folder(arguments.out, str(DEFAULT_SPEED_OUT))
+    for env in {system.env: None for case in cases for system in case.systems}:
+        find_environment(env)
+    command = shlex.join(["python", "-m", "benchmarks", *_without_folder(arguments.words)])
+    return run_speed(cases, peers, arguments.rounds, arguments.steps, arguments.out, command, console)
 
 
 def _write_and_show(store: Store, experiments: set[tuple[str, int]], console: Console) -> None:

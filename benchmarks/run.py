@@ -212,6 +212,8 @@ def provenance() -> dict[str, Any]:
         "mujoco",
         "box2d",
         "minatar",
+        "sbx_rl",
+        "jax",
     )
     return {
         "versions": {"python": platform.python_version(), **{p: v for p in packages if (v := _version(p))}},

@@ -30,6 +30,20 @@ RECORD, EVALUATIONS = "run.json", "evaluations.parquet"
 REPLACED = "replaced-"
 
 
+def check_folder(out: Path, example: str) -> None:
+    """Check that a folder can be written, or made.
+
+    :param out: the folder
+    :param example: one to name instead
+    :raises UserError: if it is a file, or cannot be written
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"OUT={out} is a file: name a folder, such as {example}.")
+    existing = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"OUT={out} cannot be written: choose another folder, such as {example}.")
+
+
 class Store:
     """All runs below one folder.
 
@@ -38,12 +52,8 @@ class Store:
     """
 
     def __init__(self, out: Path):
+        check_folder(out, "runs")
         self.out = out
-        if out.exists() and not out.is_dir():
-            raise UserError(f"OUT={out} is a file: name a folder for the runs, such as runs.")
-        existing = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise UserError(f"OUT={out} cannot be written: choose another folder, such as runs.")
 
     def is_finished(self, spec: RunSpec) -> bool:
         """Whether the run's complete record is there."""

@@ -230,7 +230,12 @@ def test_a_killed_worker_is_a_failed_run(tmp_path):
         ("run --env Pendulum-v1 --worker-count 3", "did you mean '--workers'"),
         ("run --env ,", "--env is empty"),
         ("report --out no-such-folder", "There are no runs in no-such-folder"),
-        ("speed --env CartPole-v1", "msac needs Box actions"),
+        ("speed --cases msac-hoper", "There is no case 'msac-hoper', only msac-hopper, "),
+        ("speed --cases msac-hoper", "did you mean 'msac-hopper'?"),
+        ("speed --cases ,", "--cases is empty"),
+        ("speed --peers sbxx", "There is no peer 'sbxx', only sb3, sbx: did you mean 'sbx'?"),
+        ("speed --rounds 0", "'0' is not a whole number above 0"),
+        ("speed --out README.md", "OUT=README.md is a file: name a folder, such as results/speed."),
     ],
 )
 def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal, monkeypatch):

@@ -1,0 +1,193 @@
+"""What is timed: the one table of cases, and the arithmetic of a gradient step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from sb3_entropic.errors import UserError, nearest
+
+SAC, DQN = "stable_baselines3:SAC", "stable_baselines3:DQN"
+MSAC, MDQN = "sb3_entropic:MSAC", "sb3_entropic:MDQN"
+SBX_SAC = "sbx:SAC"
+
+PEERS = {"sb3": "stable_baselines3", "sbx": "sbx"}
+"""Libraries that may be timed beside ours: the package of each."""
+
+EAGER = {"kind": "fast", "compile": False}
+COMPILED = {"kind": "fast", "compile": True}
+
+
+@dataclass(frozen=True)
+class System:
+    """One way to train, and how much of it runs at a time.
+
+    :param label: shown; unique in its case
+    :param peer: label of the system of the same case that it is compared with
+    :param algorithm: ``module:Class``
+    :param env: environment id
+    :param arguments: of the algorithm's constructor, as JSON has them
+    :param engine: arguments of :class:`sb3_entropic.Engine`; ``None`` for algorithms of other packages
+    :param seeds: trained together in a process
+    :param processes: at the same time, one thread each
+    :param switch: whether an algorithm of another package learns with our choice of the matrix library
+    :param scale: environment steps timed, as a multiple of ``--steps``, so that fast and slow systems take seconds alike
+    :param step_flop: operations a gradient step cannot do without; where given, the machine's rate is measured, too
+    """
+
+    label: str
+    peer: str
+    algorithm: str
+    env: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] | None = None
+    seeds: int = 1
+    processes: int = 1
+    switch: bool = False
+    scale: float = 1.0
+    step_flop: float | None = None
+
+    @property
+    def package(self) -> str:
+        """The package the algorithm is from."""
+        return self.algorithm.partition(":")[0]
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether it needs a C++ compiler."""
+        return bool(self.engine and self.engine["compile"] is True)
+
+    def steps_of_a_seed(self, steps: int) -> int:
+        """Environment steps of each seed while the clock runs, for ``--steps``: those of a process are alike for all."""
+        return max(round(steps * self.scale / self.seeds), 1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Systems that are timed in one round and shown in one table."""
+
+    name: str
+    title: str
+    systems: tuple[System, ...]
+
+
+def sac_step_flop(observations: int, actions: int, batch: int, hidden: list[int]) -> float:
+    """Floating-point operations of the matrix products that a gradient step of SAC cannot do without: ``2mnk`` each.
+
+    Two critics; biases, activations and optimisers are left out, they are small beside.
+
+    :param observations: length of an observation; ``actions`` of an action
+    :param hidden: widths of the hidden layers, the same in every network
+    """
+
+    def products(sizes: list[int]) -> list[float]:
+        return [2.0 * batch * before * after for before, after in pairwise(sizes)]
+
+    # The actor's mean and log standard deviation are one layer of twice the width.
+    actor = products([observations, *hidden, 2 * actions])
+    critic = products([observations + actions, *hidden, 1])
+    # Its input is data, so the first layer has no gradient to pass on to it.
+    actor_step = sum(actor) + sum(actor) + sum(actor[1:])
+    critic_step = 2 * (sum(critic) + sum(critic) + sum(critic[1:]))
+    next_values = sum(actor) + 2 * sum(critic)
+    values_of_actor = 2 * (sum(critic) + sum(critic))
+    return next_values + critic_step + actor_step + values_of_actor
+
+
+def _msac_hopper() -> Case:
+    peer = "SB3 SAC"
+
+    def row(label: str, algorithm: str, **more: Any) -> System:
+        return System(label, peer, algorithm, "Hopper-v4", **more)
+
+    systems = (
+        row(peer, SAC),
+        row("SB3 SAC, oneDNN's products", SAC, switch=True),
+        row("SBX SAC", SBX_SAC),
+        row("MSAC, SB3's loop", MSAC, engine={"kind": "sb3", "compile": False}),
+        row("MSAC, fast engine", MSAC, engine=EAGER),
+        row("MSAC, compiled", MSAC, engine=COMPILED),
+        row("MSAC, compiled, torch's products", MSAC, engine={**COMPILED, "onednn": False}),
+    )
+    return Case("msac-hopper", "Hopper-v4, default arguments, one process", systems)
+
+
+def _msac_hopper_10() -> Case:
+    peer = "2 x SB3 SAC"
+    systems = (
+        System(peer, peer, SAC, "Hopper-v4", processes=2),
+        System("2 x 5 seeds of MSAC", peer, MSAC, "Hopper-v4", engine=COMPILED, seeds=5, processes=2),
+    )
+    return Case("msac-hopper-10", "Hopper-v4, default arguments, two processes, all their seeds together", systems)
+
+
+def _small_dqn(width: int) -> dict[str, Any]:
+    sizes = {"buffer_size": 50_000, "batch_size": 128, "train_freq": 1, "gradient_steps": 1}
+    return {"learning_rate": 1e-4, **sizes, "policy_kwargs": {"net_arch": [width, width]}}
+
+
+def _mdqn_cartpole_10(name: str, width: int) -> Case:
+    peer = "2 x SB3 DQN"
+    setting: dict[str, Any] = {"env": "CartPole-v1", "arguments": _small_dqn(width), "processes": 2, "scale": 5.0}
+    systems = (
+        System(peer, peer, DQN, **setting),
+        System("2 x 5 seeds of MDQN", peer, MDQN, **setting, engine=COMPILED, seeds=5),
+    )
+    return Case(name, f"CartPole-v1, {width}x{width}, batch 128, two processes, all their seeds together", systems)
+
+
+def _scaling() -> Case:
+    def rows(name: str, algorithm: str, **setting: Any) -> list[System]:
+        def label(seeds: int) -> str:
+            return f"{name}, {seeds} seed{'s' if seeds > 1 else ''}"
+
+        return [
+            System(label(seeds), label(1), algorithm, engine=COMPILED, seeds=seeds, **setting) for seeds in (1, 2, 5, 10, 20)
+        ]
+
+    mdqn = rows("MDQN", MDQN, env="CartPole-v1", arguments=_small_dqn(64), scale=5.0)
+    msac = rows("MSAC", MSAC, env="Hopper-v4")
+    return Case("scaling", "Seeds in one process, compiled: MDQN CartPole-v1 64x64, MSAC Hopper-v4", (*mdqn, *msac))
+
+
+def _gemm() -> Case:
+    peer, each = "SB3 SAC", 20
+    setting: dict[str, Any] = {"arguments": {"gradient_steps": each, "learning_starts": 2000}, "scale": 1 / each}
+    flop = sac_step_flop(observations=11, actions=3, batch=256, hidden=[256, 256])
+
+    def row(label: str, algorithm: str, **more: Any) -> System:
+        return System(label, peer, algorithm, "Hopper-v4", step_flop=flop, **setting, **more)
+
+    systems = (
+        row(peer, SAC),
+        row("SB3 SAC, oneDNN's products", SAC, switch=True),
+        row("MSAC, fast engine", MSAC, engine=EAGER),
+        row("MSAC, compiled", MSAC, engine=COMPILED),
+    )
+    return Case("gemm", f"Hopper-v4, {each} gradient steps an environment step: share of the matrix products' floor", systems)
+
+
+CASES = {
+    case.name: case
+    for case in (
+        _msac_hopper(),
+        _msac_hopper_10(),
+        _mdqn_cartpole_10("mdqn-cartpole-10", 64),
+        _mdqn_cartpole_10("mdqn-cartpole-10-256", 256),
+        _scaling(),
+        _gemm(),
+    )
+}
+"""Every case by its name."""
+
+
+def choose(names: list[str], known: dict[str, Any], what: str) -> list[Any]:
+    """The entries of those names, in the table's order.
+
+    :raises UserError: if there is none of a name; says which there are, and the nearest
+    """
+    for name in names:
+        if name not in known:
+            raise UserError(f"There is no {what} {name!r}, only {', '.join(known)}{nearest(name, known)}")
+    return [entry for name, entry in known.items() if name in names]
