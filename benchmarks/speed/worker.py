@@ -85,16 +85,14 @@ def train(job: dict[str, Any], channel: TextIO) -> None:
     engine = {} if job["engine"] is None else {"engine": Engine(**job["engine"])}
     total = job["warm_up"] + 2 * job["steps"]
     clocks = {seed: Clock(job, channel, speaks=seed == seeds[0]) for seed in seeds}
-    with fast_matrix_products() if job["switch"] else nullcontext():
-        if len(seeds) > 1:
-            arguments = {**engine, **job["arguments"], "device": "cpu"}
-            train_seeds(
-                algorithm, "MlpPolicy", job["env"], seeds=seeds, total_timesteps=total, callback=clocks.get, **arguments
-            )
-        else:
-            device = {} if module == "sbx" else {"device": "cpu"}
-            model = algorithm("MlpPolicy", job["env"], seed=seeds[0], **engine, **job["arguments"], **device)
-            model.learn(total, callback=clocks[seeds[0]])
+    if len(seeds) > 1:
+        arguments = {**engine, **job["arguments"], "device": "cpu"}
+        train_seeds(algorithm, "MlpPolicy", job["env"], seeds=seeds, total_timesteps=total, callback=clocks.get, **arguments)
+        return
+    device = {} if module == "sbx" else {"device": "cpu"}
+    model = algorithm("MlpPolicy", job["env"], seed=seeds[0], **engine, **job["arguments"], **device)
+    with fast_matrix_products(model.policy) if job["switch"] else nullcontext():
+        model.learn(total, callback=clocks[seeds[0]])
 
 
 def _probe() -> dict[str, float]:
@@ -106,7 +104,7 @@ def _probe() -> dict[str, float]:
         return {"gflops": (rate := _rate_of_products()), "gflops_switched": rate}
     before, switch.fp32_precision = switch.fp32_precision, "none"
     rate = _rate_of_products()
-    with fast_matrix_products():
+    with fast_matrix_products(th.nn.Linear(PRODUCT, PRODUCT)):
         switched = _rate_of_products()
     switch.fp32_precision = before
     return {"gflops": rate, "gflops_switched": switched}
