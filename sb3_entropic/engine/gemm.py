@@ -1,7 +1,8 @@
 """The choice of the library that multiplies matrices.
 
-On CPUs torch multiplies in 32 bits with MKL, which on AMD's processors runs a path for older instructions; oneDNN, in
-the same package, can be twice as fast there. torch has a public switch that sends these products to oneDNN. It allows
+On CPUs torch multiplies in 32 bits with MKL, which on AMD's processors runs a path for 256-bit registers; oneDNN, in the
+same package, is twice as fast on those whose arithmetic is 512 bits wide (Zen 5), and no faster on Zen 4, which takes a
+512-bit instruction in two halves. torch has a public switch that sends these products to oneDNN. It allows
 16-bit arithmetic where the processor has it, which would be another result: so the switch is turned on only where it is
 seen to round as 32 bits do.
 """
@@ -9,15 +10,18 @@ seen to round as 32 bits do.
 from __future__ import annotations
 
 import functools
-import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch as th
 
 SIZE = 256
 SMALL = 128 * 128
 """Elements of a weight below which a call of oneDNN costs more than it saves."""
+ZEN_5 = 26
+"""The family as ``/proc/cpuinfo`` has it; Zen 3 and 4 are 25."""
 TOLERANCE = 1e-6
 """Of the sum of absolute products; 16-bit inputs would be off by about 1e-3, 32-bit ones by 1e-7."""
 
@@ -47,8 +51,8 @@ def why_not(policy: th.nn.Module) -> str | None:
     """Why the switch stays off for these networks on this machine, as a clause; ``None`` if it may be turned on."""
     if max(parameter.numel() for parameter in policy.parameters()) < SMALL:
         return "torch's own matrix library, the layers are small"
-    if not _is_amd():
-        return "torch's own matrix library, the processor is not AMD's"
+    if not _gains():
+        return "torch's own matrix library, the processor would gain nothing from another"
     if not (th.backends.mkldnn.is_available() and hasattr(th.backends.mkldnn, "matmul")):
         return "torch's own matrix library, this build of torch has no other"
     if th.backends.mkldnn.matmul.fp32_precision not in ("none", "ieee"):
@@ -60,12 +64,14 @@ def why_not(policy: th.nn.Module) -> str | None:
 
 
 @functools.cache
-def _is_amd() -> bool:
+def _gains() -> bool:
+    """Whether the processor is AMD's, of a family whose arithmetic is 512 bits wide."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return any("AuthenticAMD" in line for line in lines)
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return "AMD" in platform.processor()
+        return False
+    family = re.search(r"^cpu family\s*:\s*(\d+)$", text, re.MULTILINE)
+    return "AuthenticAMD" in text and family is not None and int(family[1]) >= ZEN_5
 
 
 @functools.cache

@@ -160,8 +160,8 @@ class TestCompiler:
 
 class TestMatrixLibrary:
     @pytest.fixture(autouse=True)
-    def amd(self, monkeypatch):
-        monkeypatch.setattr(gemm, "_is_amd", lambda: True)
+    def gaining(self, monkeypatch):
+        monkeypatch.setattr(gemm, "_gains", lambda: True)
 
     @staticmethod
     def precision():
@@ -179,14 +179,27 @@ class TestMatrixLibrary:
             raise KeyError
         assert self.precision() == before
 
-    @pytest.mark.parametrize("reason", ["16 bits", "not wanted", "not AMD", "small"])
+    @pytest.mark.parametrize("reason", ["16 bits", "not wanted", "no gain", "small"])
     def test_the_switch_stays_off(self, reason, monkeypatch):
         monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 2e-3 if reason == "16 bits" else 1e-7)
-        monkeypatch.setattr(gemm, "_is_amd", lambda: reason != "not AMD")
+        monkeypatch.setattr(gemm, "_gains", lambda: reason != "no gain")
         before = self.precision()
         with gemm.fast_matrix_products(SMALL if reason == "small" else LARGE, reason != "not wanted") as said:
             assert self.precision() == before
         assert said.startswith("torch's own matrix library")
+
+    @pytest.mark.parametrize(
+        ("vendor", "family", "gains"), [("AuthenticAMD", 26, True), ("AuthenticAMD", 25, False), ("GenuineIntel", 26, False)]
+    )
+    def test_the_processors_family_says_whether_it_gains(self, vendor, family, gains, monkeypatch):
+        monkeypatch.undo()
+        text = f"vendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\n"
+        monkeypatch.setattr(gemm.Path, "read_text", lambda *_, **__: text)
+        gemm._gains.cache_clear()
+        try:
+            assert gemm._gains() is gains
+        finally:
+            gemm._gains.cache_clear()
 
     def test_the_check_sees_sixteen_bits(self, monkeypatch):
         class Switch:
