@@ -236,8 +236,13 @@ class Lockstep:
             self._step = self._stack()
 
     def _leave(self, index: int) -> None:
-        if self._runners[index].error is None:
-            self._log(index)
+        runner = self._runners[index]
+        if runner.error is None:
+            try:
+                self._log(index)
+            except FloatingPointError as error:
+                # Where it leaves there is no one to catch it, and the others are not to suffer.
+                runner.error = error
         self._step.stack.unbind(index)
 
     def _log(self, index: int) -> None:
@@ -289,9 +294,15 @@ def learn(
         Lockstep(runners, compiled, isolate=len(models) > 1).learn(target)
     for runner in runners:
         runner.streams.enter()
-        if runner.error is None:
-            runner.callback.on_training_end()
-    np.random.set_bit_generator(before)
+        try:
+            if runner.error is None:
+                runner.callback.on_training_end()
+        except Exception as error:
+            if len(runners) == 1:
+                raise
+            runner.error = error
+        finally:
+            np.random.set_bit_generator(before)
     return [runner.error for runner in runners]
 
 
