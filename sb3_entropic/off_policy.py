@@ -23,6 +23,8 @@ class OffPolicyLoop:
 
     def __init__(self, *args: Any, engine: str | Engine = "auto", **kwargs: Any):
         self.engine = as_engine(engine)
+        self.engine_used = ""
+        """What ran the last ``learn``: ``"sb3"``, or ``"fast"`` and whether it was compiled; empty before it."""
         super().__init__(*args, **kwargs)
 
     def updates(self) -> list[Update]:
@@ -128,6 +130,7 @@ class OffPolicyLoop:
             return self
         if self.engine.kind == "fast":
             raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
+        self.engine_used = "sb3"
         lockstep.say(self, f"SB3's own loop: {reason}")
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 

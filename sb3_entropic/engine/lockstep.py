@@ -289,6 +289,8 @@ def learn(
         runners.append(Runner(model, callback, stream, log_interval))
         callback.on_training_start({"self": model, "total_timesteps": target, "log_interval": log_interval}, globals())
     compiled, why = decide(options.compile, gradient_steps_to_go(models[0], models[0].num_timesteps, target))
+    for model in models:
+        model.engine_used = f"fast, {'compiled' if compiled else 'not compiled'}"
     with fast_matrix_products(options.onednn) as library:
         say(models[0], f"Fast engine, {why}; {library}")
         Lockstep(runners, compiled, isolate=len(models) > 1).learn(target)
