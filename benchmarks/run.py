@@ -147,6 +147,8 @@ def measure(job: Job) -> dict[str, Any]:
 def _will_compile(model: BaseAlgorithm, spec: RunSpec) -> bool:
     if getattr(model, "engine_used", SB3) == SB3:
         return False
+    # The measured model may have begun to learn earlier.
+    model.learning_starts = spec.hyperparameters.get("learning_starts", model.learning_starts)
     wanted = as_engine(spec.hyperparameters.get("engine", AUTO)).compile
     return decide(wanted, gradient_steps_to_go(model, 0, spec.steps))[0]
 
