@@ -95,6 +95,19 @@ def _parser() -> ArgumentParser:
         "--fresh", action="store_true", help="run again what is finished; each record is replaced when its run has finished"
     )
     run.add_argument("--retry-failed", action="store_true", help="run again what failed")
+    run.add_argument(
+        "--stack",
+        type=_stack,
+        default="auto",
+        metavar="N|auto",
+        help="seeds of one experiment that are trained together, where the algorithm can be (default: as is soonest done)",
+    )
+    run.add_argument(
+        "--matrix-library",
+        choices=("auto", "torch"),
+        default="auto",
+        help="auto: oneDNN multiplies matrices where it is faster and as exact, for every algorithm alike; torch: never",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
     report.add_argument("--env", help="these environments only, separated by commas")
@@ -146,7 +159,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         steps=arguments.steps,
         overrides=arguments.param,
         workers=arguments.workers or _cores(),
+        stack=arguments.stack,
+        matrix_library=arguments.matrix_library,
     )
+    plan = store.with_earlier_sizes(plan)
     todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
     show_plan(plan, todo, console)
     if todo and not arguments.dry_run:
@@ -255,12 +271,18 @@ def _command(arguments: argparse.Namespace, budget: str) -> str:
     kept = {"algos": arguments.algos, "workers": arguments.workers, "out": arguments.out}
     kept = {name: str(value) for name, value in kept.items() if value is not None and value != DEFAULT_OUT}
     parameters = [word for text in arguments.param for word in ("-p", text)]
+    changed = {"--stack": arguments.stack, "--matrix-library": arguments.matrix_library}
+    parameters += [word for option, value in changed.items() if value != "auto" for word in (option, str(value))]
     if "MAKELEVEL" in os.environ:
         words = [f"{name.upper()}={shlex.quote(value)}" for name, value in kept.items()]
         words += [f"ARGS={shlex.quote(shlex.join(parameters))}"] if parameters else []
         return " ".join([f"make benchmark ENV={shlex.quote(arguments.env)} BUDGET={budget}", *words])
     words = [word for name, value in kept.items() for word in (f"--{name}", value)] + parameters
     return shlex.join(["python", "-m", "benchmarks", "run", "--env", arguments.env, "--budget", budget, *words])
+
+
+def _stack(text: str) -> int | str:
+    return text if text == "auto" else positive(text)
 
 
 def _names(text: str, option: str) -> list[str]:

@@ -6,18 +6,25 @@ import hashlib
 import inspect
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
 from sb3_entropic.catalog import ALGORITHMS, Algorithm, Environment, check_actions, find_algorithm, find_environment
+from sb3_entropic.engine.options import Engine
+from sb3_entropic.engine.support import why_not
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
 
 PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text())
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
+MATRIX_LIBRARIES = (AUTO, "torch")
+FAST = Engine("fast")
 
 
 @dataclass(frozen=True)
@@ -61,25 +68,56 @@ class RunSpec:
     @property
     def title(self) -> str:
         """The run in one line."""
-        return f"{self.label} {self.env} seed {self.seed}"
+        return title_of([self])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A grid: its runs, in the order they start, and where the numbers come from."""
+    """A grid: its runs, in the order they start, and how they are carried out.
+
+    :param budget: name of the budget
+    :param runs: what the numbers come from
+    :param workers: processes at a time
+    :param stack: what the user wants of stacks: a number of seeds, or ``"auto"``
+    :param sizes: by group, how many seeds are trained together at most; a group that is not there runs seed by seed
+    :param matrix_library: ``"auto"`` lets matrix products go to oneDNN where that is faster and as exact, for every
+        algorithm alike, and ``"torch"`` leaves them
+    """
 
     budget: str
     runs: tuple[RunSpec, ...]
     workers: int
+    stack: int | str = AUTO
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    matrix_library: str = AUTO
 
     @property
     def experiments(self) -> set[tuple[str, int]]:
         """The (environment, steps) pairs of the grid, each one table of the report."""
         return {(run.env, run.steps) for run in self.runs}
 
+    def stacks(self, runs: Iterable[RunSpec]) -> list[list[RunSpec]]:
+        """Some of the grid's runs as jobs for a process each, in the order of their first seeds.
+
+        :param runs: those to do, in the plan's order; what of an experiment is left is split anew, into stacks of its size
+        """
+        groups: dict[str, list[RunSpec]] = defaultdict(list)
+        for run in runs:
+            groups[run.group].append(run)
+        stacks = [stack for group, members in groups.items() for stack in split(members, self.sizes.get(group, 1))]
+        return sorted(stacks, key=lambda stack: stack[0].seed)
+
     def as_dict(self) -> dict[str, Any]:
         """For the plan's file."""
-        return {"budget": self.budget, "workers": self.workers, "runs": [asdict(run) for run in self.runs]}
+        return {
+            "budget": self.budget,
+            "workers": self.workers,
+            "stack": self.stack,
+            "sizes": dict(self.sizes),
+            "stacks": [title_of(stack) for stack in self.stacks(self.runs)],
+            "matrix_library": self.matrix_library,
+            "runs": [asdict(run) for run in self.runs],
+        }
 
 
 def make_plan(
@@ -90,6 +128,8 @@ def make_plan(
     steps: int | None = None,
     overrides: list[str] | None = None,
     workers: int = 1,
+    stack: int | str = AUTO,
+    matrix_library: str = AUTO,
 ) -> Plan:
     """Decide a grid from the protocols file and what the user changed, and check all of it.
 
@@ -102,6 +142,9 @@ def make_plan(
     :param steps: environment steps of a run; by default the protocol's
     :param overrides: ``algo.name=value`` (that algorithm only) or ``name=value`` (all of them)
     :param workers: processes at a time
+    :param stack: seeds of one experiment that are trained together, where the algorithm can be; by default as
+        :func:`benchmarks.stacks.stack_sizes` decides
+    :param matrix_library: ``"auto"`` or ``"torch"``, see :class:`Plan`
     :raises UserError: for anything unknown or unsuitable, in one sentence
     """
     if budget not in BUDGETS:
@@ -114,9 +157,11 @@ def make_plan(
         check_actions(env, algorithm)
     ids = dict.fromkeys((env.id, algorithm) for env, algorithm in pairs)
     groups = [_group(env, algorithm, budget, seeds, steps, by_algorithm[algorithm.name]) for env, algorithm in ids]
+    rooms = {runs[0].group: _room(runs, workers) for runs in groups}
     # Seed by seed, so that a grid stopped half-way has compared every algorithm on the same seeds.
     by_seed = sorted((run for group in groups for run in group), key=lambda run: run.seed)
-    return Plan(budget, tuple(by_seed), workers)
+    sizes = stack_sizes(rooms, workers) if stack == AUTO else {name: min(room.most, stack) for name, room in rooms.items()}
+    return Plan(budget, tuple(by_seed), workers, stack, sizes, matrix_library)
 
 
 def protocol(env_id: str, budget: str) -> dict[str, int]:
@@ -142,7 +187,6 @@ def _group(
     steps = steps or chosen["steps"]
     hyperparameters = {**_within_budget(load_hyperparameters(algorithm, env_id), algorithm, budget, steps), **overrides}
     changes = ",".join(f"{name}={value}" for name, value in sorted(overrides.items()))
-    make_model(algorithm, env_id, hyperparameters, seed=0, device="cpu").env.close()
     return [
         RunSpec(
             env=env_id,
@@ -158,6 +202,24 @@ def _group(
         )
         for seed in range(seeds or chosen["seeds"])
     ]
+
+
+def _room(runs: list[RunSpec], workers: int) -> Room:
+    """What bounds the stacks of an experiment; its model is built, so that a wrong hyperparameter is found."""
+    spec = runs[0]
+    model = make_model(ALGORITHMS[spec.algo], spec.env, spec.hyperparameters, seed=0, device="cpu")
+    model.env.close()
+    if getattr(model, "engine", None) == FAST and (reason := why_not(model)) is not None:
+        raise UserError(f"{spec.label} on {spec.env}: engine=fast cannot run this, {reason}.")
+    return Room(len(runs), most_together(model, spec.steps, workers))
+
+
+def title_of(runs: Sequence[RunSpec]) -> str:
+    """Seeds of an experiment in one line, such as ``mdqn CartPole-v1 seeds 0 to 4``."""
+    seeds = [run.seed for run in runs]
+    in_a_row = seeds == list(range(seeds[0], seeds[-1] + 1))
+    listed = f"{seeds[0]} to {seeds[-1]}" if in_a_row and len(seeds) > 2 else ", ".join(map(str, seeds))
+    return f"{runs[0].label} {runs[0].env} {'seed' if len(seeds) == 1 else 'seeds'} {listed}"
 
 
 def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget: str, steps: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks.executors import Pace, measure_paces
-from benchmarks.plan import Plan, RunSpec
+from benchmarks.plan import Plan, RunSpec, title_of
 
 
 def show_plan(plan: Plan, todo: list[RunSpec], console: Console) -> None:
@@ -29,9 +29,11 @@ def show_plan(plan: Plan, todo: list[RunSpec], console: Console) -> None:
         console.print(f"  {spec.label} on {spec.env}: {settings} ({spec.package})", style="dim", highlight=False, markup=False)
     kept = len(plan.runs) - len(todo)
     resumed = f", {kept} of them finished before" if kept else ""
-    console.print(
-        f"{len(plan.runs)} runs{resumed}; {sum(spec.steps for spec in todo):,} steps to go, {plan.workers} at a time"
-    )
+    together = [title_of(stack) for stack in plan.stacks(todo) if len(stack) > 1]
+    if together:
+        console.print(f"  trained together: {'; '.join(together)}", style="dim", highlight=False, markup=False)
+    at_a_time = f"{plan.workers} at a time" if not together else f"{plan.workers} runs or stacks at a time"
+    console.print(f"{len(plan.runs)} runs{resumed}; {sum(spec.steps for spec in todo):,} steps to go, {at_a_time}")
 
 
 def show_estimate(plan: Plan, todo: list[RunSpec], console: Console) -> None:
@@ -47,12 +49,15 @@ def show_estimate(plan: Plan, todo: list[RunSpec], console: Console) -> None:
 def _estimate(plan: Plan, todo: list[RunSpec], paces: dict[str, Pace]) -> str:
     if not all(spec.group in paces for spec in todo):
         return "Estimated time: unknown, a run is too short to measure (or fails: then its record will say why)."
-    at_once = min(plan.workers, len(todo))
+    at_once = min(plan.workers, len(plan.stacks(todo)))
     training = sum(spec.steps / paces[spec.group].steps_per_second for spec in todo) / at_once / 3600
     evaluations = sum(paces[spec.group].evaluation_seconds for spec in todo) / at_once / 3600
     labels = {spec.group: spec.label for spec in todo}
     speeds = ", ".join(f"{escape(labels[group])} {pace.steps_per_second:,.0f} steps/s" for group, pace in paces.items())
-    return f"Estimated time: [bold]{_duration(training)}[/], and at most {_duration(evaluations)} of evaluations ({speeds})"
+    less = ", less once compiled" if any(pace.compiles for pace in paces.values()) else ""
+    return (
+        f"Estimated time: [bold]{_duration(training)}[/]{less}, and at most {_duration(evaluations)} of evaluations ({speeds})"
+    )
 
 
 def _duration(hours: float) -> str:

@@ -17,7 +17,7 @@ import json
 import os
 import platform
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,18 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:10]
         replace_text(folder / f"{plan.budget}-{digest}.json", content + "\n")
+
+    def with_earlier_sizes(self, plan: Plan) -> Plan:
+        """The plan with the stacks that were decided when the same grid was first planned, so that it goes on in these.
+
+        :param plan: the grid; a number of seeds that the user has given stays
+        """
+        runs = json.loads(json.dumps(plan.as_dict()["runs"]))
+        for path in sorted((self.out / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+            earlier = json.loads(path.read_text())
+            if (earlier.get("stack"), earlier["runs"]) == (plan.stack, runs):
+                return replace(plan, sizes=earlier["sizes"])
+        return plan
 
     def records(self) -> list[dict[str, Any]]:
         """Every record, finished or failed (those have ``"error"``), sorted by path."""

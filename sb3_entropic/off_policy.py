@@ -25,6 +25,8 @@ class OffPolicyLoop:
 
     def __init__(self, *args: Any, engine: str | Engine = "auto", **kwargs: Any):
         self.engine = as_engine(engine)
+        self.engine_used = ""
+        """What ran the last ``learn``: ``"sb3"``, or ``"fast"`` and whether it was compiled; empty before it."""
         super().__init__(*args, **kwargs)
 
     def updates(self) -> list[Update]:
@@ -132,6 +134,7 @@ class OffPolicyLoop:
             except RecordingError as error:
                 reason = str(error)
         lockstep.leave_to_sb3(self, reason)
+        self.engine_used = "sb3"
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def get_parameters(self) -> dict[str, dict]:

@@ -100,6 +100,7 @@ def test_text_becomes_schedules_tuples_and_activations():
         ({"env_wrapper": {"gymnasium.wrappers.TimeLimit": 3}}, "msac on Pendulum-v1"),
         ({"munchausen_alpha": 2}, r"msac on Pendulum-v1: munchausen_alpha=2 is outside \[0, 1\]"),
         ({"munchausen_bound": [1, -1]}, "low > high"),
+        ({"engine": "sb33"}, "msac on Pendulum-v1: engine='sb33'"),
         ({"policy_kwargs": 5}, "policy_kwargs=5 is not a mapping"),
         ({"n_envs": 0}, "n_envs=0 is not a whole number above 0"),
         ({"normalize": {"a": 1}}, "unexpected keyword argument 'a'"),
@@ -111,6 +112,12 @@ def test_text_becomes_schedules_tuples_and_activations():
 def test_a_wrong_hyperparameter_is_named(hyperparameters, message):
     with pytest.raises(HyperparameterError, match=message):
         make_model(ALGORITHMS["msac"], "Pendulum-v1", hyperparameters, buffer_size=10)
+
+
+def test_the_engine_can_be_chosen():
+    model = make_model(ALGORITHMS["msac"], "Pendulum-v1", {"engine": "sb3"}, buffer_size=10)
+    assert (model.engine.kind, model.engine_used) == ("sb3", "")
+    assert model.learn(1).engine_used == "sb3"
 
 
 def test_the_policy_suits_the_observations():

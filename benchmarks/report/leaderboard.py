@@ -13,6 +13,7 @@ from benchmarks.statistics import Aggregate, aggregate
 from benchmarks.store import Store
 
 FEW_SEEDS = 5
+NOT_RECORDED = "not recorded"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +25,13 @@ class Row:
     :param seeds: the seeds that finished
     :param scores: final evaluation return of each of them
     :param summary: their aggregate; ``None`` if every run failed
-    :param steps_per_second: environment steps per second of training, the median over runs
+    :param steps_per_second: environment steps per second of training, the median over runs; of a run that was trained in a
+        stack, the steps of all its seeds
     :param failures: number of runs that ended in an error
     :param curve: columns ``step``, ``iqm``, ``low``, ``high``
     :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
-        ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``; and ``hours``, their wall time in all
+        ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``, ``engine``, ``matrix_library``,
+        ``stack``; and ``hours``, their wall time in all
     :param overshoot: environment steps actually taken, where they are over 1 % more than the run asked for; else 0
     """
 
@@ -102,7 +105,7 @@ def _row(store: Store, label: str, records: list[dict[str, Any]]) -> Row:
         index="seed", columns="step", values="return", aggfunc="mean"
     )
     summary, iqm, low, high = aggregate(curves.to_numpy())
-    rate = float(np.median([record["timesteps"] / record["train_seconds"] for record in done]))
+    rate = float(np.median([_steps_per_second(record) for record in done]))
     curve = pd.DataFrame({"step": curves.columns.to_numpy(), "iqm": iqm, "low": low, "high": high})
     scores = tuple(curves.iloc[:, -1].tolist())
     return Row(
@@ -132,6 +135,7 @@ def _cautions(rows: list[Row], labels: list[str]) -> list[str]:
     for name, what in (("commit", "commits"), ("versions", "package versions"), ("machine", "machines")):
         if len({value for row in rows for value in row.provenance.get(name, ())}) > 1:
             cautions.append(f"The runs are of different {what}: see the records.")
+    cautions += _ways_of_training(rows)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
@@ -140,11 +144,44 @@ def _cautions(rows: list[Row], labels: list[str]) -> list[str]:
     return cautions
 
 
+def _ways_of_training(rows: list[Row]) -> list[str]:
+    """What of how the runs were trained bears on steps/s, and on the last digits of results."""
+    cautions = []
+    for name, what in (("engine", "Engines"), ("matrix_library", "Matrix libraries")):
+        labels = _labels_by(name, rows)
+        if len(labels) > 1:
+            cautions.append(f"{what} differ: {_listed(labels)}.")
+    stacks = _labels_by("stack", rows)
+    if stacks.keys() - {"1", NOT_RECORDED}:
+        cautions.append(f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}.")
+    return cautions
+
+
+def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:
+    """The rows that have each value of a field of their provenance."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for value in row.provenance.get(name, ()):
+            labels[value].append(row.label)
+    return labels
+
+
+def _listed(labels: dict[str, list[str]]) -> str:
+    return "; ".join(f"{value} ({', '.join(members)})" for value, members in sorted(labels.items()))
+
+
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The distinct values of every field, as text, so that runs of one origin give lists of one."""
-    fields = ("commit", "versions", "machine", "threads", "device", "command")
-    values = {name: sorted({_as_text(record.get(name)) for record in records}) for name in fields}
-    return {**values, "hours": round(sum(record.get("wall_seconds", 0.0) for record in records) / 3600, 3)}
+    fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack")
+    values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records}) for name in fields}
+    # The runs of a stack share their time.
+    seconds = sum(record.get("wall_seconds", 0.0) / record.get("stack", 1) for record in records)
+    return {**values, "hours": round(seconds / 3600, 3)}
+
+
+def _steps_per_second(record: dict[str, Any]) -> float:
+    """Of the run, or of its whole stack; a record that says nothing of stacks is of a run alone."""
+    return record.get("steps_per_second", record["timesteps"] / record["train_seconds"])
 
 
 def _overshoot(records: list[dict[str, Any]]) -> int:

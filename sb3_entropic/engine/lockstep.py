@@ -120,8 +120,13 @@ class Lockstep:
             self._step = self._stack()
 
     def _leave(self, index: int) -> None:
-        if self._runners[index].error is None:
-            self._log(index)
+        runner = self._runners[index]
+        if runner.error is None:
+            try:
+                self._log(index)
+            except FloatingPointError as error:
+                # Where it leaves there is no one to catch it, and the others are not to suffer.
+                runner.error = error
         self._step.stack.unbind(index)
 
     def _log(self, index: int) -> None:
@@ -171,14 +176,22 @@ def learn(
         target, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
         runners.append(Runner(model, callback, stream, log_interval))
         callback.on_training_start({"self": model, "total_timesteps": target, "log_interval": log_interval}, globals())
-    with fast_matrix_products(model.policy, options.onednn) as library:
-        say(model, f"Fast engine, {why}; {library}")
+    for model in models:
+        model.engine_used = f"fast, {'compiled' if compiled else 'not compiled'}"
+    with fast_matrix_products(models[0].policy, options.onednn) as library:
+        say(models[0], f"Fast engine, {why}; {library}")
         lockstep.learn(runners, target)
     for runner in runners:
         runner.streams.enter()
-        if runner.error is None:
-            runner.callback.on_training_end()
-    np.random.set_bit_generator(before)
+        try:
+            if runner.error is None:
+                runner.callback.on_training_end()
+        except Exception as error:
+            if len(runners) == 1:
+                raise
+            runner.error = error
+        finally:
+            np.random.set_bit_generator(before)
     return [runner.error for runner in runners]
 
 

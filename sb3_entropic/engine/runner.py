@@ -106,6 +106,7 @@ class Runner:
                 of_policy = model.policy.scale_action(of_policy)
         if self._discrete:
             return of_policy, of_policy
+        of_policy = of_policy.reshape(-1, *model.action_space.shape)
         if model.action_noise is not None:
             of_policy = np.clip(of_policy + model.action_noise(), -1, 1)
         return model.policy.unscale_action(of_policy), of_policy

@@ -37,7 +37,7 @@ def store(tmp_path):
 def finish(store):
     """Finish a run whose evaluations have the given mean returns."""
 
-    def finish(spec, means, seconds=10.0):
+    def finish(spec, means, seconds=10.0, **record):
         folder = store.begin(spec)
         steps = [round(spec.steps * (k + 1) / len(means)) for k in range(len(means))]
         offsets = np.arange(spec.episodes) - (spec.episodes - 1) / 2
@@ -47,6 +47,6 @@ def finish(store):
             for offset in offsets
         ]
         pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
-        store.finish(spec, folder, {"timesteps": spec.steps, "train_seconds": seconds})
+        store.finish(spec, folder, {"timesteps": spec.steps, "train_seconds": seconds, **record})
 
     return finish

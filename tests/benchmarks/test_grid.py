@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.run import evaluator_of, execute
+from benchmarks.run import Job, evaluator_of, execute
 from sb3_entropic.evaluation import Episode, Evaluator
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,7 @@ def test_a_record_tells_where_its_numbers_come_from(finished_grid):
     assert record["timesteps"] == 300
     assert record["threads"] == 1
     assert record["device"] == "cpu"
+    assert (record["engine"], record["stack"]) == ("sb3", 1), "one seed for each of the two workers, and too short"
     assert record["command"].startswith("python -m benchmarks run --env Pendulum-v1")
     assert str(out) not in record["command"], "a machine's path determines no number"
     assert {"python", "torch", "stable_baselines3", "sb3_entropic", "gymnasium"} <= record["versions"].keys()
@@ -125,14 +126,15 @@ def test_the_other_budgets_are_shown_in_the_users_words(capsys, monkeypatch):
 def test_an_evaluation_that_is_not_a_number_is_an_error(make_spec, tmp_path, monkeypatch):
     monkeypatch.setattr(Evaluator, "evaluate", lambda self, model: [Episode(0, float("nan"), 1)])
     spec = make_spec(hyperparameters={"policy_kwargs": {"net_arch": [8]}, "buffer_size": 100})
-    with pytest.raises(FloatingPointError, match="step 50 is nan"):
-        execute(spec, tmp_path, lambda message: None)
+    (record,) = execute(Job((spec,), (tmp_path,)), lambda message: None)
+    assert record.keys() == {"error"}
+    assert record["error"].endswith("FloatingPointError: The return of an evaluation episode at step 50 is nan.\n")
 
 
 def test_a_run_is_measured_and_evaluated_in_the_environments_it_trains_in(make_spec, tmp_path):
     wrapper = {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 7}}
     spec = make_spec(hyperparameters={"policy_kwargs": {"net_arch": [8]}, "buffer_size": 100, "env_wrapper": wrapper})
-    execute(spec, tmp_path, lambda message: None)
+    execute(Job((spec,), (tmp_path,)), lambda message: None)
     assert set(pd.read_parquet(tmp_path / "evaluations.parquet")["length"]) == {7}
     assert evaluator_of(spec).max_episode_steps == 7
 
@@ -147,7 +149,7 @@ def test_the_same_run_gives_the_same_numbers(finished_grid, tmp_path):
 
 def test_killed_half_way_it_goes_on_where_it_stopped(tmp_path):
     out = tmp_path / "runs"
-    arguments = [*GRID, "--workers", "1", "--seeds", "3", "--steps", "600", "--out", str(out)]
+    arguments = [*GRID, "--workers", "1", "--stack", "1", "--seeds", "3", "--steps", "600", "--out", str(out)]
     process = start(arguments)
     wait_for(lambda: len(records(out)) == 1 and partials(out))
     (first,) = records(out)
@@ -169,8 +171,8 @@ def test_killed_half_way_it_goes_on_where_it_stopped(tmp_path):
 
 def test_ctrl_c_stops_in_order_and_keeps_what_is_finished(tmp_path):
     out = tmp_path / "runs"
-    process = start([*GRID, "--workers", "1", "--seeds", "9", "--steps", "400", "--out", str(out)])
-    wait_for(lambda: len(records(out)) >= 1 and partials(out))
+    process = start([*GRID, "--workers", "1", "--stack", "3", "--seeds", "9", "--steps", "400", "--out", str(out)])
+    wait_for(lambda: len(records(out)) >= 3 and workers_below(process.pid) and len(partials(out)) == 3)
     workers = workers_below(process.pid)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
@@ -224,6 +226,7 @@ def test_a_killed_worker_is_a_failed_run(tmp_path):
         ("run --env Pendulum-v1 --algos msac -p munchausen_alpha=1.1", "outside [0, 1]"),
         ("run --env Pendulum-v1 --algos msac -p munchausen_bound=[1,-1]", "low > high"),
         ("run --env Pendulum-v1 --seeds 0", "'0' is not a whole number above 0"),
+        ("run --env Pendulum-v1 --stack 0", "'0' is not a whole number above 0"),
         ("run --env Pendulum-v1 --steps -5", "'-5' is not a whole number above 0"),
         ("run --env Pendulum-v1 --budget shrot", "did you mean 'short'"),
         ("run --env Pendulum-v1 --out README.md", "OUT=README.md is a file"),

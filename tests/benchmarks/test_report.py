@@ -92,6 +92,24 @@ def test_different_origins_are_said(store, make_spec):
     assert board.rows[0].provenance["hours"] == 1.0
 
 
+def test_different_ways_of_training_are_said(store, make_spec, finish):
+    ours = {"engine": "fast, compiled", "matrix_library": "oneDNN's matrix products", "stack": 2, "steps_per_second": 70.0}
+    theirs = {"engine": "sb3", "matrix_library": "oneDNN's matrix products", "stack": 1, "steps_per_second": 10.0}
+    for seed in range(2):
+        finish(make_spec(seed=seed), [1.0, 2.0], wall_seconds=3600.0, **ours)
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [1.0, 3.0], **theirs)
+    (board,) = build_leaderboards(store)
+    assert "Engines differ: fast, compiled (msac); sb3 (sac)." in board.cautions
+    assert "Steps/s are those of all seeds that were trained together: 1 (sac); 2 (msac)." in board.cautions
+    assert not any("Matrix libraries" in caution for caution in board.cautions)
+    assert [row.steps_per_second for row in board.rows] == [10.0, 70.0]
+    assert board.rows[1].provenance["hours"] == 1.0, "two runs in the same hour"
+    finish(make_spec(seed=2), [1.0, 2.0], **{**ours, "matrix_library": "torch's own matrix library"})
+    (board,) = build_leaderboards(store)
+    expected = "Matrix libraries differ: oneDNN's matrix products (sac, msac); torch's own matrix library (msac)."
+    assert expected in board.cautions
+
+
 def test_an_algorithm_of_which_every_run_failed_is_still_there(store, make_spec, finish):
     finish(make_spec(), [1.0, 2.0])
     failed = make_spec(algo="sac", label="sac")

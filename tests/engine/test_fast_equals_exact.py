@@ -5,7 +5,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import IdentityEnvBox
 from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_entropic import MDQN, MSAC, Engine, train_seeds
@@ -97,6 +100,20 @@ def test_several_environments_and_action_noise(double):
         model = MSAC("MlpPolicy", env, engine=engine, action_noise=noise, **common(seed=0))
         models.append(double(model).learn(STARTS + 90))
     assert models[0]._n_updates == models[1]._n_updates > 10
+    assert difference(*models) < 1e-10
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3,)])
+def test_actions_of_any_shape(shape, double):
+    models = []
+    for engine in ("sb3", FAST):
+        env = IdentityEnvBox(eps=0.5)
+        env.action_space = spaces.Box(-2.0, 1.0, shape, seed=0)
+        env.observation_space = spaces.Box(-1.0, 1.0, shape, seed=0)
+        env._get_reward = lambda action: float(-np.square(action).sum())
+        model = double(MSAC("MlpPolicy", TimeLimit(env, 10), engine=engine, **common(seed=0)))
+        models.append(model.learn(STARTS + 30))
+    assert models[1].replay_buffer.actions[STARTS : STARTS + 30].std() > 0.1
     assert difference(*models) < 1e-10
 
 

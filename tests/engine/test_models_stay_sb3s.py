@@ -224,6 +224,18 @@ def test_a_seed_that_diverges_leaves():
     assert [model.num_timesteps for model in models] == [450, 200]
 
 
+def test_a_divergence_found_at_the_end_is_that_seeds_alone():
+    options = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": STARTS, "train_freq": 1, "device": "cpu", "engine": FAST}
+    rates = [1e-3, 1e30, 1e-3]
+    with pytest.raises(SeedsFailedError) as raised:
+        train_seeds(
+            *(MDQN, "MlpPolicy", "CartPole-v1"), seeds=[1, 2, 3], total_timesteps=STARTS + 40, log_interval=None,
+            learning_rate=rates, **options,
+        )  # fmt: skip
+    assert list(raised.value.errors) == [2]
+    assert isinstance(raised.value.errors[2], FloatingPointError)
+
+
 def test_an_interruption_leaves_models_as_they_were_then():
     def interrupt(model):
         raise KeyboardInterrupt
