@@ -189,11 +189,12 @@ class TestMatrixLibrary:
         assert said.startswith("torch's own matrix library")
 
     @pytest.mark.parametrize(
-        ("vendor", "family", "gains"), [("AuthenticAMD", 26, True), ("AuthenticAMD", 25, False), ("GenuineIntel", 26, False)]
+        ("vendor", "flag", "gains"),
+        [("AuthenticAMD", "avx512f", True), ("AuthenticAMD", "avx2", False), ("GenuineIntel", "avx512f", False)],
     )
-    def test_the_processors_family_says_whether_it_gains(self, vendor, family, gains, monkeypatch):
+    def test_the_processor_says_whether_it_gains(self, vendor, flag, gains, monkeypatch):
         monkeypatch.undo()
-        text = f"vendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\n"
+        text = f"vendor_id\t: {vendor}\nflags\t\t: fpu {flag} bmi2\n"
         monkeypatch.setattr(gemm.Path, "read_text", lambda *_, **__: text)
         gemm._gains.cache_clear()
         try:
