@@ -13,7 +13,11 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import nn
 
 KNOWN_PACKAGES = ("stable_baselines3", "sb3_contrib", "sb3_entropic", "torch")
-METHODS = ("learn", "collect_rollouts", "train", "predict", "_sample_action", "_store_transition", "_setup_learn", "_on_step")
+METHODS = (
+    *("learn", "_setup_learn", "collect_rollouts", "_sample_action", "predict", "_store_transition", "_on_step"),
+    *("train", "after_gradient_step"),
+)
+"""What the engine does in its own way, so that a user's own would not be called."""
 COUNTS = (
     *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
     *("num_timesteps", "n_envs", "buffer_size"),
@@ -68,7 +72,7 @@ def _structure(model: Any) -> dict[str, Any]:
 def _why_not_class(model: Any) -> str | None:
     for name in METHODS:
         if not _is_known(getattr(type(model), name)):
-            return f"{type(model).__name__} has a {name} of its own"
+            return f"{type(model).__name__} has its own {name}"
     return "exploration is state-dependent (gSDE)" if model.use_sde else None
 
 

@@ -22,6 +22,11 @@ class OwnTrain(MSAC):
         super().train(gradient_steps, batch_size)
 
 
+class OwnTargets(MSAC):
+    def after_gradient_step(self, gradient_step):
+        """Nothing."""
+
+
 class Branches(MSAC):
     def actor_loss(self, networks, batch, noise):
         loss, metrics = super().actor_loss(networks, batch, noise)
@@ -29,8 +34,9 @@ class Branches(MSAC):
 
 
 REFUSED = {
+    "OwnTargets has its own after_gradient_step": lambda: OwnTargets("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the losses of Branches cannot be recorded": lambda: Branches("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
-    "OwnTrain has a train of its own": lambda: OwnTrain("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
+    "OwnTrain has its own train": lambda: OwnTrain("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the policy holds a BatchNorm": lambda: make("MSAC", policy_kwargs={"features_extractor_class": BatchNormExtractor}),
     "the policy holds a Dropout": lambda: make("MSAC", policy_kwargs={"features_extractor_class": DropoutExtractor}),
     "exploration is state-dependent": lambda: make("MSAC", use_sde=True),
