@@ -166,13 +166,17 @@ def _train(
     """
     makers = [partial(_make, job, run, folders and folders[run]) for run in range(len(job.specs))]
     steps, ours = job.specs[0].steps, issubclass(ALGORITHMS[job.specs[0].algo].constructor, OffPolicyLoop)
-    # Around SB3's own algorithms too: otherwise a comparison would be one of matrix libraries.
-    with fast_matrix_products(job.matrix_library == AUTO) as library:
-        if ours and len(makers) > 1:
-            return *train_together(makers, steps, lambda run, _: callbacks[run]), library
-        models, errors = [], []
-        for make, callback in zip(makers, callbacks, strict=True):
-            models.append(make())
+    wanted = job.matrix_library == AUTO
+    if ours and len(makers) > 1:
+        models, errors = train_together(makers, steps, lambda run, _: callbacks[run])
+        # The stack has chosen for itself, in the same way.
+        with fast_matrix_products(models[0].policy, wanted) as library:
+            return models, errors, library
+    models, errors, library = [], [], ""
+    for make, callback in zip(makers, callbacks, strict=True):
+        models.append(make())
+        # Around SB3's own algorithms too: otherwise a comparison would be one of matrix libraries.
+        with fast_matrix_products(models[-1].policy, wanted) as library:
             errors.append(_error_of(partial(models[-1].learn, steps, callback=callback)))
     return models, errors, library
 
