@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -50,6 +50,19 @@ def check_at_least_zero(name: str, value: Any) -> None:
     _check_number(name, value, "give one that is at least 0")
     if not value >= 0:
         raise ValueError(f"{name}={value} is below 0: the nearest choice is 0.")
+
+
+def check_ends(name: str, value: Any, check: Callable[[str, Any], None]) -> None:
+    """Check a number, or what a schedule gives at the start and at the end of training.
+
+    :param check: one of the checks of this module
+    :raises ValueError: if one of them fails it
+    """
+    if callable(value):
+        check(f"{name}(1.0)", value(1.0))
+        check(f"{name}(0.0)", value(0.0))
+    else:
+        check(name, value)
 
 
 def check_flag(name: str, value: Any) -> None:

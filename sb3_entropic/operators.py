@@ -11,16 +11,14 @@ temperature, so ``temperature -> 0`` loses no digits.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch as th
 
-Bound = Callable[[th.Tensor], th.Tensor]
-"""An elementwise function that limits a term of the critic target, in reward units."""
-
-BoundLike = Sequence[float] | Bound | None
-"""What a user may write for a :data:`Bound`: ``None``, ``(low, high)`` or a callable."""
+BoundLike = Sequence[float] | str | Callable[[th.Tensor], th.Tensor] | None
+"""What a user may write for a :class:`Bound`: see :func:`as_bound`."""
 
 SoftValue = Literal["lse", "mellowmax", "boltzmann", "max"]
 """The value ``m q`` of a state in the gap-increasing family: see :func:`soft_value`."""
@@ -218,22 +216,53 @@ def is_off(weight: th.Tensor | float) -> bool:
     return not isinstance(weight, th.Tensor) and weight == 0
 
 
+class Bound(NamedTuple):
+    """An elementwise function that limits a term of the critic target, in reward units, and where it does."""
+
+    limit: Callable[[th.Tensor], th.Tensor]
+    is_reached: Callable[[th.Tensor], th.Tensor]
+
+
 def as_bound(bound: BoundLike, name: str = "bound") -> Bound:
     """Turn what a user writes for a bound into a function.
 
-    :param bound: ``None`` (identity), ``(low, high)`` with ``low <= high`` (clip), or a callable ``Tensor -> Tensor``
-        such as ``torch.tanh``
+    ===================  ================================================================================================
+    ``None``             no limit
+    ``(low, high)``      a clip, ``low <= high``; ``(0, 0)`` takes the term away
+    ``"clip(x/10)"``     ``x / 10`` clipped to [-1, 1]; any positive number in the place of 10, ``"clip(x)"`` without it
+    ``"tanh(x/10)"``     the smooth form of it; reached where it is within a hundredth of its limit
+    a function           of a tensor, such as ``torch.tanh``; reached wherever it is not the identity
+    ===================  ================================================================================================
+
+    The words are functions that Mirror Descent Actor Critic compares (arXiv 2502.03854).
+
+    :param bound: one of these
     :param name: the argument's name, for the message
     :raises ValueError: if it is none of these, or ``low > high``
     """
     if bound is None:
-        return lambda x: x
+        return Bound(lambda x: x, th.zeros_like)
     if callable(bound):
-        return bound
+        return Bound(bound, lambda x: bound(x) != x)
+    if isinstance(bound, str):
+        return _named_bound(bound, name)
     try:
         low, high = (float(limit) for limit in bound)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}={bound!r} is not a bound: give None, a pair (low, high) or a tensor function.") from None
+        raise ValueError(f"{name}={bound!r} is not a bound: give None, {_BOUNDS}.") from None
     if not low <= high:
         raise ValueError(f"{name}=({low:g}, {high:g}) has low > high: did you mean ({high:g}, {low:g})?")
-    return lambda x: x.clamp(low, high)
+    return Bound(lambda x: x.clamp(low, high), lambda x: (x < low) | (x > high))
+
+
+_BOUNDS = 'a pair (low, high), "clip(x/10)" or "tanh(x/10)", or a tensor function'
+
+
+def _named_bound(text: str, name: str) -> Bound:
+    found = re.fullmatch(r"(clip|tanh)\(x(?:/(\d+\.?\d*|\.\d+))?\)", text.replace(" ", ""))
+    scale = float(found[2] or 1) if found else 0.0
+    if not found or scale == 0:
+        raise ValueError(f"{name}={text!r} is not a bound: give None, {_BOUNDS}.")
+    if found[1] == "clip":
+        return Bound(lambda x: (x / scale).clamp(-1.0, 1.0), lambda x: x.abs() > scale)
+    return Bound(lambda x: th.tanh(x / scale), lambda x: x.abs() > scale * math.atanh(0.99))

@@ -1,4 +1,4 @@
-"""A temperature under SB3's own names: fixed (``ent_coef_tensor``) or learned (``log_ent_coef``).
+"""A temperature under SB3's own names: fixed (``ent_coef_tensor``), scheduled (``ent_coef``) or learned (``log_ent_coef``).
 
 SB3 calls the temperature ``ent_coef``; its ``tau`` is Polyak averaging.
 """
@@ -8,14 +8,38 @@ from __future__ import annotations
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.type_aliases import Schedule
+
+Scheduled = float | Schedule
+"""A number, or a function of the remaining progress (1 at the start, 0 at the end)."""
+
+
+def at_progress(value: Any, remaining: float) -> Any:
+    """What a schedule gives at this point of training; anything else as it is.
+
+    :param value: see :data:`Scheduled`
+    :param remaining: 1 to 0; several environments may step past the end
+    """
+    return float(value(max(remaining, 0.0))) if callable(value) else value
+
+
+def largest(value: Scheduled) -> float:
+    """The larger of a schedule's two ends; a number as it is."""
+    return max(at_progress(value, 1.0), at_progress(value, 0.0))
 
 
 def current_temperature(model: Any) -> th.Tensor:
-    """The temperature a gradient step uses, detached: of shape ``(1,)`` if learned, ``()`` if fixed.
+    """The temperature a gradient step uses, detached: of shape ``(1,)`` if learned, ``()`` if fixed or scheduled.
 
-    :param model: an algorithm with SB3's ``ent_coef_optimizer``, ``log_ent_coef`` and ``ent_coef_tensor``
+    :param model: an algorithm with SB3's ``ent_coef``, ``ent_coef_optimizer``, ``log_ent_coef`` and ``ent_coef_tensor``
     """
-    return model.ent_coef_tensor if model.ent_coef_optimizer is None else th.exp(model.log_ent_coef.detach())
+    if model.ent_coef_optimizer is not None:
+        return th.exp(model.log_ent_coef.detach())
+    scheduled = model.ent_coef
+    if callable(scheduled):
+        return th.tensor(at_progress(scheduled, model._current_progress_remaining), device=model.device)
+    # While the fast engine records, a schedule's value is an input.
+    return scheduled if isinstance(scheduled, th.Tensor) else model.ent_coef_tensor
 
 
 def temperature_loss(log_temperature: th.Tensor, log_prob: th.Tensor, target_entropy: float) -> th.Tensor:

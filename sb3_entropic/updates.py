@@ -82,13 +82,13 @@ def move_towards(targets: list[th.Tensor], sources: list[th.Tensor], tau: float)
         th._foreach_add_(targets, sources, alpha=tau)
 
 
-def bonus_metrics(bonus: th.Tensor, unbounded: th.Tensor) -> Metrics:
-    """The mean of a Munchausen bonus (reward units) and the share of the batch that its bound changes.
+def bonus_metrics(bonus: th.Tensor, is_bounded: th.Tensor) -> Metrics:
+    """The mean of a Munchausen bonus (reward units) and the share of the batch for which its bound is reached.
 
     :param bonus: after the bound, before its weight
-    :param unbounded: before the bound
+    :param is_bounded: where the bound is reached
     """
-    return {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": (bonus != unbounded).float().mean()}
+    return {"munchausen_bonus": bonus.mean(), "munchausen_clip_fraction": is_bounded.float().mean()}
 
 
 class MetricsMean:

@@ -1,6 +1,16 @@
 """What the tests of several commands share."""
 
+import signal
+
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """A shell's background jobs ignore Ctrl-C, and so would the commands that are interrupted in tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -290,21 +290,47 @@ def test_soft_td_target_by_hand():
 def test_a_pair_clips_and_changes_nothing_inside(one, other, values):
     low, high = sorted((one, other))
     tensor = th.tensor(values, dtype=th.float64)
-    bounded = as_bound((low, high))(tensor)
+    bound = as_bound((low, high))
+    bounded = bound.limit(tensor)
     assert bounded.min() >= low
     assert bounded.max() <= high
     inside = (tensor >= low) & (tensor <= high)
     assert th.equal(bounded[inside], tensor[inside])
+    assert th.equal(bound.is_reached(tensor), ~inside)
 
 
 @given(st.lists(finite, min_size=1, max_size=20))
 def test_no_bound_is_the_identity_and_a_function_is_itself(values):
     tensor = th.tensor(values, dtype=th.float64)
-    assert th.equal(as_bound(None)(tensor), tensor)
-    assert th.equal(as_bound(th.tanh)(tensor), th.tanh(tensor))
+    assert th.equal(as_bound(None).limit(tensor), tensor)
+    assert not as_bound(None).is_reached(tensor).any()
+    assert th.equal(as_bound(th.tanh).limit(tensor), th.tanh(tensor))
 
 
-@pytest.mark.parametrize("bound", [(1.0, -1.0), (0.0,), (0, 1, 2), 3.0, "tanh", ("low", "high"), (float("nan"), 1.0)])
+@pytest.mark.parametrize(
+    ("text", "expected", "reached"),
+    [
+        ("clip(x)", [-1.0, -0.5, 1.0, 1.0, 1.0], [False, False, True, True, True]),
+        ("clip(x/10)", [-0.1, -0.05, 0.2, 1.0, 1.0], [False, False, False, True, True]),
+        ("clip(x / 0.5)", [-1.0, -1.0, 1.0, 1.0, 1.0], [True, False, True, True, True]),
+        ("tanh(x)", [-0.761594, -0.462117, 0.964028, 1.0, 1.0], [False, False, False, True, True]),
+        ("tanh(x/10)", [-0.099668, -0.0499584, 0.197375, 0.964028, 0.995055], [False, False, False, False, True]),
+    ],
+)
+def test_a_bound_in_words(text, expected, reached):
+    x = th.tensor([-1.0, -0.5, 2.0, 20.0, 30.0])
+    bound = as_bound(text)
+    th.testing.assert_close(bound.limit(x), th.tensor(expected))
+    assert bound.is_reached(x).tolist() == reached
+
+
+WORDS_THAT_ARE_NO_BOUND = ["tanh", "tanh(x/0)", "clip(x/-1)", "clip(x/1e3)", "sinh(x)", "clip(x/10", ""]
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [(1.0, -1.0), (0.0,), (0, 1, 2), 3.0, ("low", "high"), (float("nan"), 1.0), *WORDS_THAT_ARE_NO_BOUND],
+)
 def test_what_is_no_bound_is_named(bound):
     with pytest.raises(ValueError, match="munchausen_bound="):
         as_bound(bound, "munchausen_bound")

@@ -39,7 +39,7 @@ def env_id(algorithm):
 
 def small(algorithm, policy_kwargs=None, **arguments):
     """Constructor arguments for a network and a buffer that cost nothing."""
-    few = {"n_quantiles": 5} if ALGORITHMS[algorithm.parent].name == "qrdqn" else {}
+    few = {"n_quantiles": 5} if algorithm.parent in ("qrdqn", "tqc") else {}
     sizes = {"n_samples": 4, "n_target_samples": 3} if algorithm.name == "miqn" else {}
     common = {"buffer_size": 300, "batch_size": 16, "learning_starts": 20, "device": "cpu"}
     return {**common, **sizes, "policy_kwargs": {"net_arch": [16], **few, **(policy_kwargs or {})}, **arguments}
@@ -70,7 +70,12 @@ COMMON = {
     "AdamW": {"policy_kwargs": {"optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}},
 }
 FIXED_TEMPERATURE = {"fixed temperature": {"ent_coef": 0.1}}
-CONTINUOUS = {"learned temperature": {"ent_coef": "auto_0.5", "target_entropy": -0.5}, "gSDE": {"use_sde": True}}
+CONTINUOUS = {
+    "learned temperature": {"ent_coef": "auto_0.5", "target_entropy": -0.5},
+    "schedules": {"ent_coef": lambda progress: 0.1 + progress, "target_entropy": lambda progress: -1 - progress},
+    "gSDE": {"use_sde": True},
+    "before the squash": {"munchausen_density": "pretanh", "munchausen_bound": "tanh(x/10)"},
+}
 VALUE_BASED = {
     "Boltzmann exploration": {"exploration": "boltzmann"},
     "dueling": {"policy_kwargs": {"dueling": True}},
@@ -173,7 +178,10 @@ def test_predictions_of_one_observation_and_of_many(algorithm):
 
 @every_algorithm
 def test_a_saved_policy_can_be_loaded_alone(algorithm, tmp_path):
-    unusual = {"msac": {"n_critics": 3}, "discretesac": {"share_features_extractor": True}}
+    unusual = {
+        **{name: {"n_critics": 3} for name in ("msac", "mdac", "mtqc")},
+        "discretesac": {"share_features_extractor": True},
+    }
     model = build(algorithm, seed=0, policy_kwargs=unusual.get(algorithm.name, {"dueling": True}))
     model.policy.save(tmp_path / "policy")
     loaded = type(model.policy).load(tmp_path / "policy", device="cpu")
@@ -197,8 +205,14 @@ def test_a_saved_model_goes_on_as_if_it_had_never_stopped(algorithm, tmp_path):
         assert th.equal(value, loaded.policy.state_dict()[key]), key
 
 
+MUNCHAUSEN = {
+    **{"munchausen_alpha": 0.25, "munchausen_bound": (-0.5, 0.25), "entropy_bound": th.tanh},
+    **{"munchausen_shift": False, "munchausen_density": "pretanh"},
+}
 OWN = {
-    "msac": {"munchausen_alpha": 0.25, "munchausen_bound": (-0.5, 0.25), "entropy_bound": th.tanh},
+    "msac": MUNCHAUSEN,
+    "mdac": {**MUNCHAUSEN, "munchausen_shift": True},
+    "mtqc": MUNCHAUSEN,
     "modqn": {"momentum": 0.25, "temperature": 0.5, "exploration": "boltzmann"},
     "discretesac": {
         **{"munchausen_alpha": 0.25, "munchausen_clip": -30.0, "critic_reduction": "mean"},

@@ -3,7 +3,7 @@
 import pytest
 import torch as th
 
-from sb3_entropic import MSAC
+from sb3_entropic import MSAC, MTQC, DiscreteSAC
 from sb3_entropic.temperature import current_temperature, temperature_loss
 
 
@@ -34,3 +34,49 @@ def test_current_temperature_is_sb3s(ent_coef, expected):
     temperature = current_temperature(MSAC("MlpPolicy", "Pendulum-v1", ent_coef=ent_coef, buffer_size=10, device="cpu"))
     assert temperature.item() == pytest.approx(expected)
     assert not temperature.requires_grad
+
+
+def halving(progress):
+    return 0.1 + 0.1 * progress
+
+
+@pytest.mark.parametrize("constructor", [MSAC, MTQC])
+def test_a_scheduled_temperature_is_followed_logged_and_saved(constructor, tmp_path):
+    arguments = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 500, "device": "cpu"}
+    model = constructor("MlpPolicy", "Pendulum-v1", ent_coef=halving, **arguments)
+    assert current_temperature(model).item() == pytest.approx(0.2)
+    model.learn(400)
+    assert model.logger.name_to_value["train/ent_coef"] == pytest.approx(0.1, abs=1e-3)
+    model.save(tmp_path / "model")
+    loaded = constructor.load(tmp_path / "model", env=model.env)
+    assert loaded.ent_coef(0.5) == pytest.approx(0.15)
+    assert loaded.learn(200).logger.name_to_value["train/ent_coef"] == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize("constructor", [MSAC, MTQC])
+def test_a_scheduled_target_entropy_is_followed(constructor):
+    arguments = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 500, "device": "cpu"}
+    model = constructor("MlpPolicy", "Pendulum-v1", target_entropy=lambda progress: -1 - progress, **arguments)
+    for progress, entropy in ((1.0, -2.0), (0.5, -1.5), (-0.1, -1.0)):
+        model._current_progress_remaining = progress
+        assert model.current_target_entropy() == entropy
+        assert model.coefficients()["target_entropy"] == entropy
+
+
+def test_a_constant_schedule_is_the_constant():
+    def learned(**arguments):
+        model = MSAC(
+            "MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, seed=0, buffer_size=500, device="cpu", **arguments
+        )
+        return model.learn(200).get_parameters()["policy"]
+
+    numbers = learned(ent_coef=0.2, target_entropy=-0.5)
+    schedules = learned(ent_coef=lambda _: 0.2, target_entropy=lambda _: -0.5)
+    assert all(th.equal(value, schedules[name]) for name, value in numbers.items())
+
+
+def test_an_unreachable_end_of_a_discrete_schedule_is_named():
+    with pytest.raises(ValueError, match=r"target_entropy=1\.0 cannot be reached: 2 actions have at most 0\.693"):
+        DiscreteSAC("MlpPolicy", "CartPole-v1", target_entropy=lambda progress: progress, buffer_size=10)
+    model = DiscreteSAC("MlpPolicy", "CartPole-v1", target_entropy=lambda progress: 0.6 * progress, buffer_size=10)
+    assert model.current_target_entropy() == 0.6

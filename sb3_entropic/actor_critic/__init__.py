@@ -1,6 +1,7 @@
 """Actor-critic algorithms."""
 
 from sb3_entropic.actor_critic.discrete_sac import DiscreteSAC
-from sb3_entropic.actor_critic.msac import MSAC
+from sb3_entropic.actor_critic.msac import MDAC, MSAC
+from sb3_entropic.actor_critic.mtqc import MTQC
 
-__all__ = ["MSAC", "DiscreteSAC"]
+__all__ = ["MDAC", "MSAC", "MTQC", "DiscreteSAC"]

@@ -21,6 +21,7 @@ from sb3_entropic.checks import (
     check_at_least_zero,
     check_choice,
     check_clip,
+    check_ends,
     check_flag,
     check_fraction,
     check_network,
@@ -28,7 +29,7 @@ from sb3_entropic.checks import (
 )
 from sb3_entropic.operators import action_gap, is_off, sample_boltzmann, soft_td_target
 from sb3_entropic.signature import extends
-from sb3_entropic.temperature import current_temperature, temperature_loss
+from sb3_entropic.temperature import current_temperature, largest, temperature_loss
 from sb3_entropic.updates import Metrics, bonus_metrics
 
 
@@ -99,7 +100,8 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         super()._setup_model()
         check_actions(self.action_space)
         if self.munchausen_alpha > 0:
-            warn_of_narrow_clip(self.munchausen_clip, current_temperature(self).item())
+            temperature = largest(self.ent_coef) if callable(self.ent_coef) else current_temperature(self).item()
+            warn_of_narrow_clip(self.munchausen_clip, temperature)
 
     def _create_aliases(self) -> None:
         check_network(self, "actor", CategoricalActor)
@@ -116,10 +118,10 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         n_actions = int(self.action_space.n)
         if self.target_entropy == "auto":
             self.target_entropy = epsilon_greedy_entropy(0.1, n_actions)
-        check_at_least_zero("target_entropy", self.target_entropy)
-        if n_actions > 1 and not self.target_entropy < math.log(n_actions):
+        check_ends("target_entropy", self.target_entropy, check_at_least_zero)
+        if n_actions > 1 and not largest(self.target_entropy) < math.log(n_actions):
             raise ValueError(
-                f"target_entropy={self.target_entropy} cannot be reached: {n_actions} actions have at most "
+                f"target_entropy={largest(self.target_entropy)} cannot be reached: {n_actions} actions have at most "
                 f"{math.log(n_actions):.3f} nats."
             )
 
@@ -156,7 +158,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
     def temperature_loss(self, networks: DiscreteNetworks, batch: Any, noise: None) -> tuple[th.Tensor, Metrics]:
         """See :func:`sb3_entropic.temperature.temperature_loss`, with the exact entropy."""
         entropy = _entropy(networks.log_policy(batch.observations))
-        return temperature_loss(networks.log_temperature, -entropy, self.target_entropy), {}
+        return temperature_loss(networks.log_temperature, -entropy, self.current_target_entropy()), {}
 
     def actor_loss(self, networks: DiscreteNetworks, batch: Any, noise: None) -> tuple[th.Tensor, Metrics]:
         """``sum_a pi(a|s) (ent_coef log pi(a|s) - Q(s, a))`` (arXiv 1910.07207, eq. 12), and the entropy penalty."""
@@ -185,7 +187,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
             return batch.rewards, {}
         unclipped = networks.temperature * networks.log_policy(batch.observations).gather(1, batch.actions.long())
         bonus = unclipped if self.munchausen_clip is None else unclipped.clamp(min=self.munchausen_clip)
-        return batch.rewards + self.munchausen_alpha * bonus.detach(), bonus_metrics(bonus, unclipped)
+        return batch.rewards + self.munchausen_alpha * bonus.detach(), bonus_metrics(bonus, bonus != unclipped)
 
     def target_networks(self) -> list[tuple[th.nn.Module, th.nn.Module]]:
         """The target critics follow the critics, and the old policy the actor."""

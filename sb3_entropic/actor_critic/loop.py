@@ -10,9 +10,10 @@ from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
+from sb3_entropic.checks import check_at_least_zero, check_ends
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
-from sb3_entropic.temperature import temperature_loss
+from sb3_entropic.temperature import at_progress, temperature_loss
 from sb3_entropic.updates import Metrics, Update
 
 
@@ -22,7 +23,24 @@ class ActorCriticLoop(OffPolicyLoop):
     ``class MSAC(ActorCriticLoop, SAC)`` keeps everything of SAC but ``train``, and, with the losses below unchanged,
     *is* SAC: same operations, same random draws, same parameters to the bit. An algorithm overrides a loss, or only a
     term of the target inside it, or appends to :meth:`updates`.
+
+    ``ent_coef`` and ``target_entropy`` may also be functions of the remaining progress (1 at the start, 0 at the end).
     """
+
+    def _setup_model(self) -> None:
+        ent_coef, target_entropy = self.ent_coef, self.target_entropy
+        if callable(ent_coef):
+            check_ends("ent_coef", ent_coef, check_at_least_zero)
+        # SB3 makes numbers of both: a schedule's first value stands in for it meanwhile.
+        self.ent_coef, self.target_entropy = at_progress(ent_coef, 1.0), at_progress(target_entropy, 1.0)
+        super()._setup_model()
+        self.ent_coef = ent_coef
+        if callable(target_entropy):
+            self.target_entropy = target_entropy
+
+    def current_target_entropy(self) -> float:
+        """The target entropy at this point of training, in nats."""
+        return at_progress(self.target_entropy, self._current_progress_remaining)
 
     def updates(self) -> list[Update]:
         """The algorithm as an ordered list; every loss reads the temperature from before this step's update of it."""
@@ -37,7 +55,7 @@ class ActorCriticLoop(OffPolicyLoop):
     def temperature_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
         """See :func:`sb3_entropic.temperature.temperature_loss`."""
         _, log_prob = networks.act(batch.observations, noise.current)
-        return temperature_loss(networks.log_temperature, log_prob, self.target_entropy), {}
+        return temperature_loss(networks.log_temperature, log_prob, self.current_target_entropy()), {}
 
     def critic_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
         """Half the squared error of every critic, summed over critics (arXiv 1812.05905, eq. 5)."""
@@ -47,9 +65,13 @@ class ActorCriticLoop(OffPolicyLoop):
         return 0.5 * sum(F.mse_loss(value, target) for value in values), metrics
 
     def actor_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
-        """``temperature * log pi(a|s) - min_i Q_i(s, a)`` for ``a`` sampled from the policy (arXiv 1812.05905, eq. 7)."""
+        """``temperature * log pi(a|s) - Q(s, a)`` for ``a`` sampled from the policy (arXiv 1812.05905, eq. 7)."""
         actions, log_prob = networks.act(batch.observations, noise.current)
-        return (networks.temperature * log_prob - _smallest(networks.values(batch.observations, actions))).mean(), {}
+        return (networks.temperature * log_prob - self.actor_values(networks, batch.observations, actions)).mean(), {}
+
+    def actor_values(self, networks: ModuleNetworks, observations: Any, actions: th.Tensor) -> th.Tensor:
+        """What the actor ascends, ``(batch, 1)``: the smallest of its critics' values."""
+        return _smallest(networks.values(observations, actions))
 
     def next_values(self, networks: ModuleNetworks, observations: Any, actions: th.Tensor) -> th.Tensor:
         """What the target critics say of a sampled next action, ``(batch, 1)``: their minimum."""
@@ -92,8 +114,11 @@ class ActorCriticLoop(OffPolicyLoop):
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def coefficients(self) -> dict[str, float]:
-        """The discount and the target entropy."""
-        return {**super().coefficients(), "target_entropy": self.target_entropy}
+        """The discount, the target entropy, and the temperature if it is scheduled."""
+        numbers = {**super().coefficients(), "target_entropy": self.current_target_entropy()}
+        if callable(self.ent_coef):
+            numbers["ent_coef"] = at_progress(self.ent_coef, self._current_progress_remaining)
+        return numbers
 
     def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
         """Standard-normal draws, ``(n_envs, action_dim)``."""

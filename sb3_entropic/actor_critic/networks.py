@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch as th
+from sb3_contrib import tqc
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution, StateDependentNoiseDistribution
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import Actor
@@ -116,7 +117,7 @@ class DiscreteNetworks:
 
 def overrides_sampling(actor: th.nn.Module) -> bool:
     """Whether a custom actor brings its own ``action_log_prob``, which must then be used as it is."""
-    return getattr(type(actor), "action_log_prob", None) is not Actor.action_log_prob
+    return getattr(type(actor), "action_log_prob", None) not in (Actor.action_log_prob, tqc.policies.Actor.action_log_prob)
 
 
 def takes_noise(actor: th.nn.Module) -> bool:

@@ -39,8 +39,8 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def compile_graph(graph: fx.GraphModule, examples: list[th.Tensor]) -> Callable[..., Any]:
-    """The graph compiled for inputs of these shapes; the graph itself, and a warning, if that fails.
+def compile_graph(graph: fx.GraphModule, examples: list[th.Tensor]) -> Callable[..., Any] | None:
+    """The graph compiled for inputs of these shapes; ``None``, and a warning, if that fails.
 
     :param graph: without mutation
     :param examples: inputs
@@ -53,5 +53,5 @@ def compile_graph(graph: fx.GraphModule, examples: list[th.Tensor]) -> Callable[
         compiled(*examples)
     except Exception as error:
         warnings.warn(f"compiling failed, so the run goes on without ({type(error).__name__}: {error})", stacklevel=2)
-        return graph.forward
+        return None
     return compiled

@@ -30,7 +30,8 @@ class Lockstep:
         self._models = models
         self._template = models[0]
         self._generators = [stream.generator for stream in streams]
-        self._compiled = compiled
+        self.compiled = compiled
+        """Whether it is compiled; no longer once compiling has failed."""
         self._isolate = len(models) > 1
         self._runners: list[Runner] = []
         self._replay = PackedReplay([model.replay_buffer for model in models])
@@ -46,6 +47,7 @@ class Lockstep:
         self._runners = runners
         model, before = self._template, np.random.get_bit_generator()
         taken = model.num_timesteps
+        self._say_what_runs()
         try:
             while taken < total_timesteps and self._live():
                 self._each(lambda index, runner: runner.callback.on_rollout_start())
@@ -60,9 +62,15 @@ class Lockstep:
             np.random.set_bit_generator(before)
             for index in self._live():
                 self._leave(index)
+            self._say_what_runs()
+
+    def _say_what_runs(self) -> None:
+        self.compiled = self._step.compiled
+        for model in self._models:
+            model.engine_used = f"fast, {'compiled' if self.compiled else 'not compiled'}"
 
     def _stack(self) -> StackedStep:
-        return StackedStep(self._models, self._compiled, self._generators, self._batch)
+        return StackedStep(self._models, self.compiled, self._generators, self._batch)
 
     def _live(self) -> list[int]:
         return [index for index, runner in enumerate(self._runners) if not runner.stopped]
@@ -117,6 +125,7 @@ class Lockstep:
         if not self._step.is_current():
             for index in self._live():
                 self._step.stack.unbind(index)
+            self.compiled = self._step.compiled
             self._step = self._stack()
 
     def _leave(self, index: int) -> None:
@@ -176,8 +185,6 @@ def learn(
         target, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
         runners.append(Runner(model, callback, stream, log_interval))
         callback.on_training_start({"self": model, "total_timesteps": target, "log_interval": log_interval}, globals())
-    for model in models:
-        model.engine_used = f"fast, {'compiled' if compiled else 'not compiled'}"
     with fast_matrix_products(models[0].policy, options.onednn) as library:
         say(models[0], f"Fast engine, {why}; {library}")
         lockstep.learn(runners, target)

@@ -79,7 +79,8 @@ class StackedStep:
 
     def __init__(self, models: list[Any], compiled: bool, generators: list[th.Generator | None], batch: Tensors):
         self._models = models
-        self._compiled = compiled
+        self.compiled = compiled
+        """Whether it is; no longer once compiling has failed."""
         self._generators = generators
         self.stack = Stack(models)
         self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())).dtype)
@@ -165,7 +166,13 @@ class StackedStep:
         self._move_targets(gradient_step)
 
     def _finished(self, graph: Any, examples: list[th.Tensor]) -> Callable[..., Any]:
-        return compile_graph(graph, examples) if self._compiled else graph.forward
+        if self.compiled:
+            compiled = compile_graph(graph, examples)
+            if compiled is not None:
+                return compiled
+            # What has failed once is not tried again for the next graph.
+            self.compiled = False
+        return graph.forward
 
     def _move_targets(self, gradient_step: int) -> None:
         if not self._targets or gradient_step % self._models[0].target_update_interval != 0:

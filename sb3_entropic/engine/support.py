@@ -20,7 +20,7 @@ METHODS = (
 """What the engine does in its own way, so that a user's own would not be called."""
 COUNTS = (
     *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
-    *("num_timesteps", "n_envs", "buffer_size"),
+    *("num_timesteps", "n_envs", "buffer_size", "top_quantiles_to_drop_per_net"),
 )
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
 
@@ -61,7 +61,7 @@ def _structure(model: Any) -> dict[str, Any]:
     groups = [update.optimizer.param_groups[0] for update in model.updates()]
     return {
         "class": type(model),
-        **{name: getattr(model, name) for name in COUNTS},
+        **{name: getattr(model, name, None) for name in COUNTS},
         **options_of(model),
         "policy": repr(model.policy),
         "dtypes": [parameter.dtype for parameter in model.policy.parameters()],

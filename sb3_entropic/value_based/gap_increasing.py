@@ -32,11 +32,11 @@ from typing import Any, ClassVar, get_args
 import torch as th
 from stable_baselines3 import DQN
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_entropic.checks import check_choice, check_clip, check_flag, check_fraction, warn_of_narrow_clip
 from sb3_entropic.operators import SoftValue, is_off, policy_value, regularised_advantage
 from sb3_entropic.signature import extends, preset
+from sb3_entropic.temperature import Scheduled, largest
 from sb3_entropic.updates import Metrics, bonus_metrics
 from sb3_entropic.value_based.loop import ValueBasedLoop
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
@@ -59,7 +59,7 @@ class GapIncreasing(ValueBasedLoop):
     def __init__(
         self,
         *args: Any,
-        temperature: float | Schedule = 0.03,
+        temperature: Scheduled = 0.03,
         munchausen_alpha: float = 0.9,
         munchausen_clip: float | None = -1.0,
         soft_value: SoftValue = "lse",
@@ -84,8 +84,7 @@ class GapIncreasing(ValueBasedLoop):
     def _setup_model(self) -> None:
         super()._setup_model()
         if self.munchausen_alpha > 0 and self.soft_value != "max":
-            ends = [self.temperature(end) for end in (0.0, 1.0)] if callable(self.temperature) else [self.temperature]
-            warn_of_narrow_clip(self.munchausen_clip, float(max(ends)))
+            warn_of_narrow_clip(self.munchausen_clip, largest(self.temperature))
 
     def coefficients(self) -> dict[str, float]:
         """The family's, and the weight of the gap-increasing term."""
@@ -108,7 +107,7 @@ class GapIncreasing(ValueBasedLoop):
         values = networks.target_values(batch.observations, noise.policy)
         advantages = regularised_advantage(values, networks.temperature, self.soft_value).gather(1, batch.actions.long())
         bonus = advantages if self.munchausen_clip is None else advantages.clamp(min=self.munchausen_clip)
-        return batch.rewards + self.munchausen_alpha * bonus, bonus_metrics(bonus, advantages)
+        return batch.rewards + self.munchausen_alpha * bonus, bonus_metrics(bonus, bonus != advantages)
 
 
 @extends(DQN)

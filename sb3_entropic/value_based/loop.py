@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.nn import functional as F
 
-from sb3_entropic.checks import check_actions, check_choice, check_network, check_positive
+from sb3_entropic.checks import check_actions, check_choice, check_ends, check_network, check_positive
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import action_gap, policy_entropy, sample_boltzmann
+from sb3_entropic.temperature import Scheduled, at_progress
 from sb3_entropic.updates import Metrics, Update
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 
@@ -30,7 +31,7 @@ class ValueBasedLoop(OffPolicyLoop):
         ``deterministic=True`` is greedy either way.
     """
 
-    def __init__(self, *args: Any, temperature: float | Schedule, exploration: str, **kwargs: Any):
+    def __init__(self, *args: Any, temperature: Scheduled, exploration: str, **kwargs: Any):
         self.temperature = temperature
         self.exploration = exploration
         self.check_arguments()
@@ -52,11 +53,7 @@ class ValueBasedLoop(OffPolicyLoop):
         :raises ValueError: for a value that is not allowed
         """
         check_choice("exploration", self.exploration, EXPLORATIONS)
-        if callable(self.temperature):
-            check_positive("The temperature's schedule begins with a temperature", self.temperature(1.0))
-            check_positive("The temperature's schedule ends with a temperature", self.temperature(0.0))
-        else:
-            check_positive("temperature", self.temperature)
+        check_ends("temperature", self.temperature, check_positive)
 
     def updates(self) -> list[Update]:
         """One loss; the gradient's norm is clipped as in the SB3 parent."""
@@ -72,10 +69,7 @@ class ValueBasedLoop(OffPolicyLoop):
 
     def current_temperature(self) -> float:
         """The temperature at this point of training, in reward units."""
-        if not callable(self.temperature):
-            return self.temperature
-        # Several environments may step past the end.
-        return float(self.temperature(max(self._current_progress_remaining, 0.0)))
+        return at_progress(self.temperature, self._current_progress_remaining)
 
     def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> Fractions:
         """Nothing to draw."""

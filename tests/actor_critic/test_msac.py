@@ -9,16 +9,17 @@ import pytest
 import torch as th
 from stable_baselines3 import SAC
 
-from sb3_entropic import MSAC
+from sb3_entropic import MDAC, MSAC
 from sb3_entropic.actor_critic.networks import ModuleNetworks
 from tests.actor_critic.test_sac_equality import ShiftedPolicy
 
 GAMMA, ALPHA = 0.9, 0.5
+OPTIONS = ["munchausen_bound", "entropy_bound", "munchausen_shift", "munchausen_density"]
 
 
-def trained(**arguments):
+def trained(constructor=MSAC, **arguments):
     arguments = {"policy_kwargs": {"net_arch": [16, 16]}, "buffer_size": 500, "gamma": GAMMA, **arguments}
-    return MSAC("MlpPolicy", "Pendulum-v1", seed=0, device="cpu", batch_size=16, **arguments).learn(200)
+    return constructor("MlpPolicy", "Pendulum-v1", seed=0, device="cpu", batch_size=16, **arguments).learn(200)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,43 @@ def test_a_function_bounds_too(batch):
     for i in range(64):
         scaled = 5.0 * (log_density(tanh, batch.observations[i], batch.actions[i].item()) - 1.0)
         assert rewards[i].item() == pytest.approx(batch.rewards[i].item() + math.tanh(scaled / 10), abs=2e-3)
+
+
+def test_the_shift_can_be_left_out(batch):
+    model = trained(munchausen_alpha=1.0, munchausen_bound=(-0.3, 0.2), munchausen_shift=False, ent_coef=0.05)
+    rewards, metrics = rewards_of(model, batch)
+    for i in range(64):
+        scaled = 0.05 * log_density(model, batch.observations[i], batch.actions[i].item())
+        assert rewards[i].item() == pytest.approx(batch.rewards[i].item() + min(max(scaled, -0.3), 0.2), abs=2e-3)
+    assert metrics["munchausen_clip_fraction"] < 1
+
+
+def test_the_density_before_the_squash_leaves_its_determinant_out(batch):
+    arguments = {"munchausen_alpha": 1.0, "munchausen_bound": None, "ent_coef": 0.05}
+    squashed, before = (trained(munchausen_density=density, **arguments) for density in ("squashed", "pretanh"))
+    before.set_parameters(squashed.get_parameters())
+    actions = batch.actions.clamp(-0.999, 0.999)
+    difference = (
+        rewards_of(squashed, batch._replace(actions=actions))[0] - rewards_of(before, batch._replace(actions=actions))[0]
+    )
+    th.testing.assert_close(difference, -0.05 * th.log(1 - actions**2), atol=1e-4, rtol=1e-3)
+
+
+def test_mirror_descent_bounds_both_terms_and_shifts_nothing(batch):
+    model = trained(MDAC, ent_coef=5.0)
+    batch = batch._replace(dones=th.zeros(64, 1))
+    noise = model.draw_noise(batch)
+    with th.no_grad():
+        target, _ = model.td_target(ModuleNetworks(model), batch, noise)
+        mean, log_std, _ = model.actor.get_action_dist_params(batch.next_observations)
+        next_actions = th.tanh(mean + log_std.exp() * noise.next)
+        values = th.cat(model.critic_target(batch.next_observations, next_actions), dim=1).amin(dim=1)
+    limit = lambda x: min(max(x / 10, -1.0), 1.0)  # noqa: E731
+    for i in range(64):
+        bonus = limit(5.0 * log_density(model, batch.observations[i], batch.actions[i].item()))
+        entropy_term = limit(5.0 * log_density(model, batch.next_observations[i], next_actions[i].item()))
+        expected = batch.rewards[i].item() + 0.9 * bonus + GAMMA * (values[i].item() - entropy_term)
+        assert target[i].item() == pytest.approx(expected, abs=5e-3)
 
 
 def test_the_target_is_the_equation(batch):
@@ -190,6 +228,20 @@ def test_a_bound_the_wrong_way_round_is_named(name):
         MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, **{name: (1, -1)})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"munchausen_density": "gaussian"}, "munchausen_density='gaussian' is none of 'squashed', 'pretanh'"),
+        ({"munchausen_shift": -1.0}, "munchausen_shift=-1.0 is neither True nor False"),
+        ({"munchausen_bound": "tahn(x)"}, r"munchausen_bound='tahn\(x\)' is not a bound: give None, a pair"),
+        ({"ent_coef": lambda progress: progress - 0.5}, r"ent_coef\(0.0\)=-0.5 is below 0"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, **arguments)
+
+
 def test_a_misspelt_argument_is_answered_by_the_nearest():
     with pytest.raises(TypeError, match="no argument 'munchausen_alfa': did you mean 'munchausen_alpha'"):
         MSAC("MlpPolicy", "Pendulum-v1", munchausen_alfa=0.5)
@@ -243,5 +295,5 @@ def test_a_forward_without_gradient_is_made_again_where_one_is_wanted(model, bat
 def test_the_signature_is_sacs_and_then_ours():
     ours, theirs = inspect.signature(MSAC).parameters, inspect.signature(SAC).parameters
     assert list(ours)[: len(theirs)] == list(theirs)
-    assert list(ours)[len(theirs) :] == ["munchausen_alpha", "munchausen_bound", "entropy_bound", "engine"]
+    assert list(ours)[len(theirs) :] == ["munchausen_alpha", *OPTIONS, "engine"]
     assert all(ours[name].default == theirs[name].default for name in theirs)

@@ -1,25 +1,27 @@
-"""With its entropic term off MSAC *is* SAC: the same parameters, to the bit."""
+"""With its entropic term off MSAC *is* SAC, and MTQC TQC: the same parameters, to the bit."""
 
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib import TQC
 from stable_baselines3 import SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.sac.policies import Actor, SACPolicy
 
-from sb3_entropic import MSAC
+from sb3_entropic import MSAC, MTQC
 from tests.extractors import BatchNormExtractor, DropoutExtractor
 from tests.same_bits import same_bits
 
 SMALL = {"net_arch": [24, 24]}
+SACS, TQCS = (MSAC, SAC), (MTQC, TQC)
 
 
-def train_both(steps, env="Pendulum-v1", policy="MlpPolicy", n_envs=1, **arguments):
+def train_both(classes, steps, env="Pendulum-v1", policy="MlpPolicy", n_envs=1, **arguments):
     arguments = {"policy_kwargs": SMALL, "batch_size": 32, "buffer_size": 3000, "device": "cpu", "seed": 3, **arguments}
     models = []
-    for constructor, ours in ((MSAC, {"munchausen_alpha": 0}), (SAC, {})):
+    for constructor, ours in zip(classes, ({"munchausen_alpha": 0}, {}), strict=True):
         model = constructor(policy, make_vec_env(env, n_envs=n_envs, seed=3), **arguments, **ours)
         models.append(model.learn(steps))
     return models
@@ -35,10 +37,11 @@ CONFIGURATIONS = {
 }
 
 
+@pytest.mark.parametrize(("classes", "steps"), [(SACS, 1000), (TQCS, 500)], ids=["SAC", "TQC"])
 @pytest.mark.parametrize("arguments", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
-def test_same_parameters_after_2000_steps(arguments):
-    ours, theirs = train_both(2000, **arguments)
-    assert ours._n_updates == theirs._n_updates > 500
+def test_same_parameters_after_hundreds_of_steps(classes, steps, arguments):
+    ours, theirs = train_both(classes, steps, **arguments)
+    assert ours._n_updates == theirs._n_updates > 150
     same_bits(ours.get_parameters(), theirs.get_parameters())
     if theirs.log_ent_coef is not None:
         assert th.equal(ours.log_ent_coef, theirs.log_ent_coef)
@@ -100,7 +103,22 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("arguments", UNUSUAL.values(), ids=UNUSUAL.keys())
 def test_same_parameters_in_unusual_settings(arguments):
-    same_bits(*(model.get_parameters() for model in train_both(400, **arguments)))
+    same_bits(*(model.get_parameters() for model in train_both(SACS, 400, **arguments)))
+
+
+TRUNCATED = {
+    "four truncated critics": {
+        "top_quantiles_to_drop_per_net": 3,
+        "policy_kwargs": {**SMALL, "n_critics": 4, "n_quantiles": 7},
+    },
+    "nothing truncated": {"top_quantiles_to_drop_per_net": 0},
+    **{name: UNUSUAL[name] for name in ("batch norm", "shared features", "dropout", "rare target updates")},
+}
+
+
+@pytest.mark.parametrize("arguments", TRUNCATED.values(), ids=TRUNCATED.keys())
+def test_same_parameters_of_truncated_critics(arguments):
+    same_bits(*(model.get_parameters() for model in train_both(TQCS, 400, **arguments)))
 
 
 def test_same_parameters_from_images():
@@ -129,7 +147,7 @@ def test_same_parameters_from_images():
 
 
 def test_same_numbers_are_logged():
-    ours, theirs = train_both(300, gradient_steps=2)
+    ours, theirs = train_both(SACS, 300, gradient_steps=2)
     for key in ("train/ent_coef", "train/actor_loss", "train/critic_loss", "train/ent_coef_loss", "train/n_updates"):
         assert ours.logger.name_to_value[key] == pytest.approx(theirs.logger.name_to_value[key], rel=1e-12), key
 

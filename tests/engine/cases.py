@@ -20,7 +20,14 @@ DISCRETE = {
     "MIQN": {"policy_kwargs": {"net_arch": [8], "n_quantiles": 5}, "n_samples": 4, "n_target_samples": 3},
     "DiscreteSAC": {"munchausen_alpha": 0.5, "entropy_penalty": 0.5},
 }
-CONTINUOUS = {"MSAC": {"entropy_bound": th.tanh}}
+CONTINUOUS = {
+    "MSAC": {"entropy_bound": th.tanh, "munchausen_density": "pretanh"},
+    "MDAC": {"ent_coef": lambda progress: 0.1 + 0.2 * progress, "munchausen_bound": "tanh(x/10)"},
+    "MTQC": {
+        **{"target_entropy": lambda progress: -1 - progress, "munchausen_shift": True},
+        **{"policy_kwargs": {"net_arch": [8], "n_quantiles": 5}},
+    },
+}
 CASES = {**DISCRETE, **CONTINUOUS}
 STARTS = 40
 

@@ -154,6 +154,7 @@ class TestCompiler:
         monkeypatch.setattr("torch._inductor.compile", fail)
         with pytest.warns(UserWarning, match=r"compiling failed, so the run goes on without \(OSError: no space left\)"):
             model = make("MSAC", engine=Engine("fast", compile=True)).learn(STARTS + 5)
+        assert model.engine_used == "fast, not compiled"
         assert difference(model, make("MSAC").learn(STARTS + 5)) == 0
 
     @pytest.mark.skipif(not compiler.has_compiler(), reason="needs a C++ compiler")
@@ -161,6 +162,7 @@ class TestCompiler:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="compiling failed")
             compiled = make("MDQN", engine=Engine("fast", compile=True)).learn(STARTS + 20)
+        assert compiled.engine_used == "fast, compiled"
         assert difference(compiled, make("MDQN").learn(STARTS + 20)) < 1e-5
 
 

@@ -285,12 +285,12 @@ def test_a_wrong_argument_is_named(constructor, name, value, message):
         (
             MoDQN,
             {"temperature": lambda progress: 0.1 * progress},
-            "schedule ends with a temperature=0.0 is not a finite",
+            r"temperature\(0.0\)=0.0 is not a finite",
         ),
         (
             MDQN,
             {"temperature": lambda progress: progress - 2},
-            "begins with a temperature=-1.0 is not a finite",
+            r"temperature\(1.0\)=-1.0 is not a finite",
         ),
         (SoftDQN, {"temperature": True}, "temperature=True is not a number"),
     ],
