@@ -67,7 +67,8 @@ def test_a_packed_buffer_is_saved_alone():
         fill(buffer, 3, 0)
     PackedReplay(buffers)
     saved = pickle.dumps(buffers[2])
-    assert len(saved) == pytest.approx(alone, rel=0.01)
+    # Not four times as many; a space that has been sampled from brings its generator along.
+    assert len(saved) == pytest.approx(alone, rel=0.05)
     assert np.array_equal(pickle.loads(saved).rewards, buffers[2].rewards)
 
 
