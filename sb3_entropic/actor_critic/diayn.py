@@ -53,14 +53,14 @@ class DIAYN(ActorCriticLoop, SAC):
 
     (DIAYN, arXiv 1802.06070, eq. 3 and algorithm 1). The reward is computed at every update from the discriminator as it
     then is, never stored. It is that of the state an action has led to, as in the paper's listing; the paper's code reads
-    the state before, to which the last state of an episode says nothing. ``-log p(z) = log n_skills`` lets a life of
-    distinct states be worth living: the reward is 0 where nothing can be told, ``log n_skills`` at most.
+    the state before, and so never the last one of an episode. ``-log p(z) = log n_skills`` makes it 0 where nothing can be
+    told and ``log n_skills`` at most, so that an episode of distinct states is not better cut short.
 
     The environment is a plain one, here and in ``load`` and ``set_env``: the model appends the one-hot of the skill to its
     observations (:class:`sb3_entropic.actor_critic.skills.VecSkills`), which are vectors. ``predict`` takes its plain
-    observations, too, and acts by the skill of :meth:`set_skill`, so that SB3's ``evaluate_policy`` and ``EvalCallback``
-    serve: what they return is the environment's own reward, of one skill. Observations that end with a one-hot already
-    are acted on as they are.
+    observations, too, and acts by the skill of :meth:`set_skill`, 0 unless another is set: what SB3's ``evaluate_policy``
+    and this package's harness report is the environment's return of that one skill. Observations that end with a one-hot
+    already are acted on as they are.
 
     Every argument of :class:`stable_baselines3.SAC` is accepted, in the same order and with the same default; see
     https://stable-baselines3.readthedocs.io/en/master/modules/sac.html. The paper fixes ``ent_coef=0.1``; the default

@@ -353,6 +353,14 @@ class TestPredict:
         single, _ = model.predict(observations[0], None, np.ones(1, dtype=bool))
         assert single.shape == (1,)
 
+    def test_the_seed_decides_what_is_drawn(self, observations):
+        def drawn(seed):
+            model = make(seed=seed)
+            model.set_skill(None)
+            return model.predict(np.repeat(observations, 8, axis=0), None, np.ones(40, dtype=bool))[1][0].tolist()
+
+        assert drawn(1) == drawn(1) != drawn(2)
+
     def test_evaluation_is_on_the_plain_environment(self, model):
         env = gym.make("Pendulum-v1")
         returns = {}
