@@ -314,7 +314,8 @@ class _Recording:
 
     def stages(self) -> list[Stage]:
         """The step, cut."""
-        n_stages = max(self._stage_of_update) + 1
+        # The loss of a frozen network is logged, too, and may come after the last step.
+        n_stages = 1 + max([*self._stage_of_update, *(self._level[node] for node in self._metrics.values())])
         needs: list[list[fx.Node]] = [[] for _ in range(n_stages)]
         for node in self._nodes:
             stage = self._level[node]
