@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import sb3_entropic.envs  # noqa: F401 (registers MinAtar's ids)
-from sb3_entropic.actor_critic import MDAC, MSAC, MTQC, DiscreteSAC
+from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
@@ -61,6 +61,9 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("mqrdqn", MQRDQN, _DISCRETE, "Munchausen QR-DQN: fixed quantiles of the return", parent="qrdqn"),
         Algorithm("miqn", MIQN, _DISCRETE, "Munchausen IQN: sampled quantiles of the return", parent="qrdqn"),
         Algorithm("discretesac", DiscreteSAC, _DISCRETE, "SAC with a categorical policy and exact expectations", parent="sac"),
+        Algorithm(
+            "diayn", DIAYN, _BOX, "skills without reward: SAC rewarded for telling skills apart by states", parent="sac"
+        ),
         Algorithm("sac", stable_baselines3.SAC, _BOX, "Soft Actor-Critic"),
         Algorithm("tqc", sb3_contrib.TQC, _BOX, "SAC with truncated quantile critics"),
         Algorithm("dqn", stable_baselines3.DQN, _DISCRETE, "Deep Q-Network"),

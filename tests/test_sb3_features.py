@@ -20,11 +20,13 @@ from sb3_entropic.catalog import ALGORITHMS
 OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent]
 every_algorithm = pytest.mark.parametrize("algorithm", OURS, ids=lambda a: a.name)
 of_the_parents_network = pytest.mark.parametrize(
-    "algorithm", [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac")], ids=lambda a: a.name
+    "algorithm", [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "diayn")], ids=lambda a: a.name
 )
 of_another_network = pytest.mark.parametrize(
-    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn")], ids=lambda a: a.name
+    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "diayn")], ids=lambda a: a.name
 )
+# DIAYN takes vectors, as they are.
+of_any_observations = pytest.mark.parametrize("algorithm", [a for a in OURS if a.name != "diayn"], ids=lambda a: a.name)
 
 GAP_INCREASING = ("softdqn", "mdqn", "cvidqn", "aldqn", "dpp", "mqrdqn", "miqn")
 
@@ -90,9 +92,17 @@ DISCRETE_SAC = {
     },
     "shared features, three critics": {"policy_kwargs": {"share_features_extractor": True, "n_critics": 3}},
 }
+DIAYN = {
+    "the environment's reward": {"environment_reward_weight": 0.1},
+    "a discriminator of its own": {"policy_kwargs": {"discriminator_arch": [4], "discriminator_features": slice(0, 2)}},
+}
+DROPS_STATES = ("n-step", "memory optimisation")
 
 
 def variants(algorithm):
+    if algorithm.name == "diayn":
+        kept = {name: changes for name, changes in COMMON.items() if name not in DROPS_STATES}
+        return {**kept, **FIXED_TEMPERATURE, **CONTINUOUS, **DIAYN}
     if continuous(algorithm):
         return {**COMMON, **FIXED_TEMPERATURE, **CONTINUOUS}
     if algorithm.name == "discretesac":
@@ -111,24 +121,24 @@ def test_learns_with(algorithm, arguments):
     learns(build(algorithm, seed=0, **arguments), steps=250)
 
 
-@every_algorithm
+@of_any_observations
 def test_images(algorithm):
     env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=not continuous(algorithm))
     learns(build(algorithm, "CnnPolicy", env, policy_kwargs={"features_extractor_kwargs": {"features_dim": 16}}), steps=40)
 
 
-@every_algorithm
+@of_any_observations
 def test_dict_observations(algorithm):
     learns(build(algorithm, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=not continuous(algorithm))), steps=60)
 
 
-@every_algorithm
+@of_any_observations
 def test_hindsight_experience_replay(algorithm):
     env = BitFlippingEnv(n_bits=3, continuous=continuous(algorithm), max_steps=6)
     learns(build(algorithm, "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer))
 
 
-@every_algorithm
+@of_any_observations
 def test_normalised_vectorised_environments(algorithm):
     env = VecNormalize(make_vec_env(env_id(algorithm), n_envs=2, seed=0))
     learns(build(algorithm, env=env, gradient_steps=-1), steps=200)
@@ -181,6 +191,7 @@ def test_a_saved_policy_can_be_loaded_alone(algorithm, tmp_path):
     unusual = {
         **{name: {"n_critics": 3} for name in ("msac", "mdac", "mtqc")},
         "discretesac": {"share_features_extractor": True},
+        "diayn": {"discriminator_arch": [4], "discriminator_features": [0, -1]},
     }
     model = build(algorithm, seed=0, policy_kwargs=unusual.get(algorithm.name, {"dueling": True}))
     model.policy.save(tmp_path / "policy")
@@ -213,6 +224,7 @@ OWN = {
     "msac": MUNCHAUSEN,
     "mdac": {**MUNCHAUSEN, "munchausen_shift": True},
     "mtqc": MUNCHAUSEN,
+    "diayn": {"environment_reward_weight": 0.25, "n_skills": 4},
     "modqn": {"momentum": 0.25, "temperature": 0.5, "exploration": "boltzmann"},
     "discretesac": {
         **{"munchausen_alpha": 0.25, "munchausen_clip": -30.0, "critic_reduction": "mean"},
@@ -237,8 +249,8 @@ def test_its_own_arguments_are_saved_and_can_be_changed_on_loading(algorithm, tm
         assert getattr(loaded, name) == value or tuple(getattr(loaded, name)) == value, name
     fraction = next(iter(own))
     assert getattr(algorithm.constructor.load(tmp_path / "model", **{fraction: 0.75}), fraction) == 0.75
-    with pytest.raises(ValueError, match=f"{fraction}=7"):
-        algorithm.constructor.load(tmp_path / "model", **{fraction: 7})
+    with pytest.raises(ValueError, match=f"{fraction}=-7"):
+        algorithm.constructor.load(tmp_path / "model", **{fraction: -7})
 
 
 @of_the_parents_network

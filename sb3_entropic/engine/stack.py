@@ -69,6 +69,8 @@ class AdamStack:
         :param which: the parameters they belong to; the others receive none and stay
         :param learning_rates: of every model
         """
+        if not which:
+            return
         # The fused step walks through memory.
         gradients = [gradient.contiguous() for gradient in gradients]
         self._steps += 1

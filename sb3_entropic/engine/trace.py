@@ -314,7 +314,8 @@ class _Recording:
 
     def stages(self) -> list[Stage]:
         """The step, cut."""
-        n_stages = max(self._stage_of_update) + 1
+        # The loss of a frozen network is logged, too, and may come after the last step.
+        n_stages = 1 + max([*self._stage_of_update, *(self._level[node] for node in self._metrics.values())])
         needs: list[list[fx.Node]] = [[] for _ in range(n_stages)]
         for node in self._nodes:
             stage = self._level[node]
@@ -322,6 +323,9 @@ class _Recording:
                 earlier = source.op == "call_function" and self._level[source] < stage
                 if (earlier or self._is_overwritten_before(source, stage)) and source not in needs[stage]:
                     needs[stage].append(source)
+        for gradients, stage in zip(self._gradients, self._stage_of_update, strict=True):
+            # An update waits for its predecessors, though its gradients may not depend on them.
+            needs[stage] += [g for g in dict.fromkeys(gradients) if self._level[g] < stage and g not in needs[stage]]
         wanted = [node for nodes in needs for node in nodes]
         saves = [[n for n in dict.fromkeys(wanted) if self._level[n] == stage] for stage in range(n_stages)]
         order = [node for nodes in saves for node in nodes]

@@ -74,6 +74,17 @@ def test_a_seed_in_a_stack_is_the_seed_alone(name):
         np.testing.assert_array_equal(model.replay_buffer.actions, alone.replay_buffer.actions)
 
 
+@pytest.mark.parametrize("network", ["actor", "discriminator"])
+def test_a_frozen_network_stays_as_it_is(network, double):
+    models = []
+    for engine in ("sb3", FAST):
+        model = double(make("DIAYN", engine=engine))
+        before = [parameter.clone() for parameter in getattr(model, network).requires_grad_(False).parameters()]
+        models.append(model.learn(STARTS + 20))
+        assert all(map(th.equal, getattr(model, network).parameters(), before))
+    assert difference(*models) < 1e-10
+
+
 def test_the_gradients_norm_is_clipped(double):
     exact, fast = both("MDQN", STARTS + 30, double, max_grad_norm=0.05)
     unclipped = double(make("MDQN", max_grad_norm=1e9)).learn(STARTS + 30)

@@ -13,19 +13,17 @@ Batch = namedtuple("Batch", ["dones", "x"])
 
 
 class Toy:
-    """Two updates on two matrices, the losses given; ``kept`` is computed before the first update and read after it."""
+    """An update for each of the losses given, on a matrix; ``kept`` is computed before the first update and read after it."""
 
     def __init__(self, *losses):
         th.manual_seed(0)
-        self.policy = nn.Module()
-        self.policy.a = nn.Parameter(th.randn(3, 3))
-        self.policy.b = nn.Parameter(th.randn(3, 3))
-        self.optimizers = [th.optim.SGD([parameter], lr=0.1) for parameter in (self.policy.a, self.policy.b)]
+        self.policy = nn.ParameterDict({name: th.randn(3, 3) for name, _ in zip("abc", losses, strict=False)})
+        self.optimizers = [th.optim.SGD([parameter], lr=0.1) for parameter in self.policy.values()]
         self.losses = losses
         self.scale = 1.0
 
     def updates(self):
-        pairs = zip(("a", "b"), self.optimizers, self.losses, strict=True)
+        pairs = zip(self.policy, self.optimizers, self.losses, strict=True)
         return [
             Update(name, optimizer, lambda n, batch, noise, f=loss: (f(self, n, batch), {})) for name, optimizer, loss in pairs
         ]
@@ -89,6 +87,25 @@ def test_stages_give_the_gradients_of_one_update_after_the_other(second):
     for index in range(n):
         for update in (0, 1):
             th.testing.assert_close(found[update][index], expected[index][update])
+
+
+def test_an_update_waits_for_the_one_before_it_though_its_gradient_is_known_earlier():
+    toy = Toy(of_a, LOSSES["reads the new a"], lambda toy, n, batch: (batch.x @ toy.policy.c).square().mean())
+    inputs = StepInputs(
+        {name: p.detach()[None] for name, p in toy.policy.named_parameters()},
+        {},
+        {"x": th.randn(1, 5, 3), "dones": th.zeros(1, 5, 1), "timeouts": th.zeros(1, 5, 1)},
+        {},
+    )
+    first, second = trace_step(toy, [["a"], ["b"], ["c"]], inputs, Layout(Batch, None))
+    assert [index for index, _ in first.gradients] == [0]
+    assert [index for index, _ in second.gradients] == [1, 2]
+    values = th.utils._pytree.tree_leaves(inputs)
+    saved = first.function(*values)[1 + len(first.metrics) :]
+    (x,) = inputs.batch["x"]
+    loss = (x @ toy.policy.c).square().mean()
+    found = second.function(*values, *(saved[index] for index in second.saved))[1]
+    th.testing.assert_close(found[0], *th.autograd.grad(loss, [toy.policy.c]))
 
 
 def test_a_parameter_that_a_loss_does_not_reach_is_left_out():
