@@ -76,8 +76,8 @@ CONTINUOUS = {
     "learned temperature": {"ent_coef": "auto_0.5", "target_entropy": -0.5},
     "schedules": {"ent_coef": lambda progress: 0.1 + progress, "target_entropy": lambda progress: -1 - progress},
     "gSDE": {"use_sde": True},
-    "before the squash": {"munchausen_density": "pretanh", "munchausen_bound": "tanh(x/10)"},
 }
+BEFORE_THE_SQUASH = {"before the squash": {"munchausen_density": "pretanh", "munchausen_bound": "tanh(x/10)"}}
 VALUE_BASED = {
     "Boltzmann exploration": {"exploration": "boltzmann"},
     "dueling": {"policy_kwargs": {"dueling": True}},
@@ -104,7 +104,7 @@ def variants(algorithm):
         kept = {name: changes for name, changes in COMMON.items() if name not in DROPS_STATES}
         return {**kept, **FIXED_TEMPERATURE, **CONTINUOUS, **DIAYN}
     if continuous(algorithm):
-        return {**COMMON, **FIXED_TEMPERATURE, **CONTINUOUS}
+        return {**COMMON, **FIXED_TEMPERATURE, **CONTINUOUS, **BEFORE_THE_SQUASH}
     if algorithm.name == "discretesac":
         return {**COMMON, **FIXED_TEMPERATURE, **DISCRETE_SAC}
     if algorithm.name == "modqn":
