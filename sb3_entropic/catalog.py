@@ -13,7 +13,7 @@ import stable_baselines3
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-import sb3_entropic.envs  # noqa: F401 (registers MinAtar's ids)
+import sb3_entropic.envs  # noqa: F401 (registers their ids)
 from sb3_entropic.actor_critic import MSAC, DiscreteSAC
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
