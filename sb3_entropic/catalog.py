@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import sb3_entropic.envs  # noqa: F401 (registers their ids)
-from sb3_entropic.actor_critic import MSAC, DiscreteSAC
+from sb3_entropic.actor_critic import MSAC, DiscreteSAC, SoftQ
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
@@ -50,6 +50,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
         Algorithm("msac", MSAC, _BOX, "SAC with the bounded log-policy of the replayed action as a bonus", parent="sac"),
+        Algorithm("softq", SoftQ, _BOX, "soft Q-learning with a sampler that can have several modes", parent="sac"),
         Algorithm("softdqn", SoftDQN, _DISCRETE, "DQN with a soft maximum: soft Q-learning", parent="dqn"),
         Algorithm("mdqn", MDQN, _DISCRETE, "soft DQN with the log-policy of the replayed action as a bonus", parent="dqn"),
         Algorithm("cvidqn", CVIDQN, _DISCRETE, "Conservative Value Iteration: Munchausen DQN with mellowmax", parent="dqn"),

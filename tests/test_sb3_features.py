@@ -20,7 +20,7 @@ from sb3_entropic.catalog import ALGORITHMS
 OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent]
 every_algorithm = pytest.mark.parametrize("algorithm", OURS, ids=lambda a: a.name)
 of_the_parents_network = pytest.mark.parametrize(
-    "algorithm", [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac")], ids=lambda a: a.name
+    "algorithm", [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "softq")], ids=lambda a: a.name
 )
 of_another_network = pytest.mark.parametrize(
     "algorithm", [a for a in OURS if a.name in ("modqn", "miqn")], ids=lambda a: a.name
@@ -77,6 +77,10 @@ VALUE_BASED = {
     "temperature schedule": {"temperature": lambda progress: 0.01 + progress / 10},
 }
 DOUBLE_Q = {"double Q": {"double_q": True}, "mellowmax": {"soft_value": "mellowmax"}}
+SOFT_Q = {
+    "a proposal of the sampler's": {"proposal": "sampler", "squash_correction": False},
+    "shared features, three critics": {"policy_kwargs": {"share_features_extractor": True, "n_critics": 3}},
+}
 DISCRETE_SAC = {
     "learned temperature": {"ent_coef": "auto_0.5", "target_entropy": 0.5},
     "every option": {
@@ -88,6 +92,8 @@ DISCRETE_SAC = {
 
 
 def variants(algorithm):
+    if algorithm.name == "softq":
+        return {**COMMON, **FIXED_TEMPERATURE, **SOFT_Q}
     if continuous(algorithm):
         return {**COMMON, **FIXED_TEMPERATURE, **CONTINUOUS}
     if algorithm.name == "discretesac":
@@ -173,7 +179,8 @@ def test_predictions_of_one_observation_and_of_many(algorithm):
 
 @every_algorithm
 def test_a_saved_policy_can_be_loaded_alone(algorithm, tmp_path):
-    unusual = {"msac": {"n_critics": 3}, "discretesac": {"share_features_extractor": True}}
+    shared = {"share_features_extractor": True}
+    unusual = {"msac": {"n_critics": 3}, "discretesac": shared, "softq": shared}
     model = build(algorithm, seed=0, policy_kwargs=unusual.get(algorithm.name, {"dueling": True}))
     model.policy.save(tmp_path / "policy")
     loaded = type(model.policy).load(tmp_path / "policy", device="cpu")
@@ -199,6 +206,7 @@ def test_a_saved_model_goes_on_as_if_it_had_never_stopped(algorithm, tmp_path):
 
 OWN = {
     "msac": {"munchausen_alpha": 0.25, "munchausen_bound": (-0.5, 0.25), "entropy_bound": th.tanh},
+    "softq": {"n_particles": 6, "n_value_samples": 10, "proposal": "sampler", "squash_correction": False},
     "modqn": {"momentum": 0.25, "temperature": 0.5, "exploration": "boltzmann"},
     "discretesac": {
         **{"munchausen_alpha": 0.25, "munchausen_clip": -30.0, "critic_reduction": "mean"},
@@ -221,10 +229,10 @@ def test_its_own_arguments_are_saved_and_can_be_changed_on_loading(algorithm, tm
     loaded = algorithm.constructor.load(tmp_path / "model")
     for name, value in own.items():
         assert getattr(loaded, name) == value or tuple(getattr(loaded, name)) == value, name
-    fraction = next(iter(own))
-    assert getattr(algorithm.constructor.load(tmp_path / "model", **{fraction: 0.75}), fraction) == 0.75
-    with pytest.raises(ValueError, match=f"{fraction}=7"):
-        algorithm.constructor.load(tmp_path / "model", **{fraction: 7})
+    first, allowed = next(iter(own)), 8 if algorithm.name == "softq" else 0.75
+    assert getattr(algorithm.constructor.load(tmp_path / "model", **{first: allowed}), first) == allowed
+    with pytest.raises(ValueError, match=f"{first}=7"):
+        algorithm.constructor.load(tmp_path / "model", **{first: 7})
 
 
 @of_the_parents_network

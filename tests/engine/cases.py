@@ -20,7 +20,10 @@ DISCRETE = {
     "MIQN": {"policy_kwargs": {"net_arch": [8], "n_quantiles": 5}, "n_samples": 4, "n_target_samples": 3},
     "DiscreteSAC": {"munchausen_alpha": 0.5, "entropy_penalty": 0.5},
 }
-CONTINUOUS = {"MSAC": {"entropy_bound": th.tanh}}
+CONTINUOUS = {
+    "MSAC": {"entropy_bound": th.tanh},
+    "SoftQ": {"n_value_samples": 4, "n_particles": 6, "proposal": "sampler"},
+}
 CASES = {**DISCRETE, **CONTINUOUS}
 STARTS = 40
 
