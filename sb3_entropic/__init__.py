@@ -6,7 +6,7 @@ environments, saving and logging stay as they are.
 
 from importlib.metadata import version
 
-from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC
+from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.train_seeds import SeedsFailedError, train_seeds
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
@@ -29,6 +29,7 @@ __all__ = [
     "MoDQN",
     "SeedsFailedError",
     "SoftDQN",
+    "SoftQ",
     "__version__",
     "train_seeds",
 ]

@@ -13,8 +13,8 @@ import stable_baselines3
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-import sb3_entropic.envs  # noqa: F401 (registers MinAtar's ids)
-from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC
+import sb3_entropic.envs  # noqa: F401 (registers their ids)
+from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
@@ -52,6 +52,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("msac", MSAC, _BOX, "SAC with the bounded log-policy of the replayed action as a bonus", parent="sac"),
         Algorithm("mdac", MDAC, _BOX, "Mirror Descent Actor-Critic: both log-policy terms slowly saturate", parent="sac"),
         Algorithm("mtqc", MTQC, _BOX, "TQC with the bounded log-policy of the replayed action as a bonus", parent="tqc"),
+        Algorithm("softq", SoftQ, _BOX, "soft Q-learning with a sampler that can have several modes", parent="sac"),
         Algorithm("softdqn", SoftDQN, _DISCRETE, "DQN with a soft maximum: soft Q-learning", parent="dqn"),
         Algorithm("mdqn", MDQN, _DISCRETE, "soft DQN with the log-policy of the replayed action as a bonus", parent="dqn"),
         Algorithm("cvidqn", CVIDQN, _DISCRETE, "Conservative Value Iteration: Munchausen DQN with mellowmax", parent="dqn"),

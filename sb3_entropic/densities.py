@@ -1,7 +1,8 @@
 """Log-densities of squashed Gaussian policies: pure tensor functions of a few lines.
 
 Notation: ``u`` is the Gaussian action before the squash, ``a = tanh(u)`` the action SB3 stores, both of shape
-``(batch, action_dim)``; log-densities have shape ``(batch,)`` and are in nats.
+``(batch, action_dim)``; log-densities have shape ``(batch,)`` and are in nats. Those of a given action take any number of
+leading dimensions.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def gaussian_log_prob(u: th.Tensor, mean: th.Tensor, std: th.Tensor) -> th.Tenso
     :return: ``(batch,)``
     """
     # The order of operations is that of torch.distributions.Normal, so that a loss built on this has SAC's bits.
-    return (-((u - mean) ** 2) / (2 * std**2) - std.log() - LOG_SQRT_2PI).sum(dim=1)
+    return (-((u - mean) ** 2) / (2 * std**2) - std.log() - LOG_SQRT_2PI).sum(dim=-1)
 
 
 def tanh_log_det(u: th.Tensor) -> th.Tensor:
@@ -58,7 +59,7 @@ def squashed_gaussian_log_prob(u: th.Tensor, mean: th.Tensor, std: th.Tensor) ->
     :param std: standard deviation > 0, ``(batch, action_dim)``
     :return: ``(batch,)``
     """
-    return gaussian_log_prob(u, mean, std) - tanh_log_det(u).sum(dim=1)
+    return gaussian_log_prob(u, mean, std) - tanh_log_det(u).sum(dim=-1)
 
 
 def sample_squashed_gaussian(

@@ -49,7 +49,7 @@ def extends(parent: type) -> Callable[[Class], Class]:
 def preset(**defaults: Any) -> Callable[[Class], Class]:
     """Give a subclass's constructor other defaults than its parent's, and show them in its signature.
 
-    :param defaults: keyword-only arguments of the parent and their values
+    :param defaults: arguments of the parent and their values
     """
 
     def decorate(cls: Class) -> Class:
@@ -59,7 +59,8 @@ def preset(**defaults: Any) -> Callable[[Class], Class]:
 
         @functools.wraps(construct)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            construct(self, *args, **{**defaults, **kwargs})
+            given = signature.bind_partial(self, *args).arguments
+            construct(self, *args, **{name: value for name, value in defaults.items() if name not in given} | kwargs)
 
         __init__.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
         cls.__init__ = __init__  # type: ignore[misc]

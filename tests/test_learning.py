@@ -1,16 +1,21 @@
 """Algorithms learn what they should. Minutes long: `make test-learning`."""
 
 import importlib.util
+from collections import Counter
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
+from stable_baselines3 import TD3
 from stable_baselines3.common.callbacks import ConvertCallback, EveryNTimesteps
+from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.evaluation import Evaluator
-from sb3_entropic.zoo import load_hyperparameters, make_model
+from sb3_entropic.zoo import constructor_arguments, load_hyperparameters, make_model
 
 # DIAYN does not follow the environment's reward: what it learns is tested beside it.
 OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent and algorithm.name != "diayn"]
@@ -40,6 +45,32 @@ def test_solves_pendulum(algorithm):
     """Median of three seeds after 6,000 steps; the published protocol is 20,000 steps."""
     scores = [curve(algorithm, "Pendulum-v1", 6_000, seed)[-1] for seed in range(3)]
     assert np.median(scores) > -250, scores
+
+
+def goals_reached(model, episodes=100):
+    """How many episodes from the same start end at each goal, when actions are sampled."""
+    th.manual_seed(0)
+    env, counts = gym.make("MultiGoal-v0", start_std=0.0), Counter()
+    for _ in range(episodes):
+        (position, info), over = env.reset(seed=0), False
+        while not over:
+            position, _, terminated, truncated, info = env.step(model.predict(position, deterministic=False)[0])
+            over = terminated or truncated
+        counts[info["goal"]] += 1
+    return [counts[goal] for goal in range(4)]
+
+
+@pytest.mark.learning
+def test_soft_q_learning_keeps_every_goal_and_td3_one():
+    """The zoo's entry, one seed; each goal in at least a tenth of the episodes."""
+    softq, sac = ALGORITHMS["softq"], ALGORITHMS["sac"]
+    hyperparameters = load_hyperparameters(softq, "MultiGoal-v0")
+    model = make_model(softq, "MultiGoal-v0", hyperparameters, seed=0, device="cpu").learn(hyperparameters["n_timesteps"])
+    assert min(goals_reached(model)) >= 10, goals_reached(model)
+    arguments = constructor_arguments(sac, load_hyperparameters(sac, "MultiGoal-v0"))
+    noise = NormalActionNoise(np.zeros(2), 0.1 * np.ones(2))
+    td3 = TD3("MlpPolicy", "MultiGoal-v0", action_noise=noise, seed=0, device="cpu", **arguments).learn(20_000)
+    assert sorted(goals_reached(td3)) == [0, 0, 0, 100]
 
 
 @pytest.mark.learning

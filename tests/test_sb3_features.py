@@ -20,7 +20,9 @@ from sb3_entropic.catalog import ALGORITHMS
 OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent]
 every_algorithm = pytest.mark.parametrize("algorithm", OURS, ids=lambda a: a.name)
 of_the_parents_network = pytest.mark.parametrize(
-    "algorithm", [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "diayn")], ids=lambda a: a.name
+    "algorithm",
+    [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "softq", "diayn")],
+    ids=lambda a: a.name,
 )
 of_another_network = pytest.mark.parametrize(
     "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "diayn")], ids=lambda a: a.name
@@ -84,6 +86,11 @@ VALUE_BASED = {
     "temperature schedule": {"temperature": lambda progress: 0.01 + progress / 10},
 }
 DOUBLE_Q = {"double Q": {"double_q": True}, "mellowmax": {"soft_value": "mellowmax"}}
+SOFT_Q = {
+    "temperature schedule": {"ent_coef": lambda progress: 0.1 + progress},
+    "a proposal of the sampler's": {"proposal": "sampler", "squash_correction": False},
+    "shared features, three critics": {"policy_kwargs": {"share_features_extractor": True, "n_critics": 3}},
+}
 DISCRETE_SAC = {
     "learned temperature": {"ent_coef": "auto_0.5", "target_entropy": 0.5},
     "every option": {
@@ -103,6 +110,8 @@ def variants(algorithm):
     if algorithm.name == "diayn":
         kept = {name: changes for name, changes in COMMON.items() if name not in DROPS_STATES}
         return {**kept, **FIXED_TEMPERATURE, **CONTINUOUS, **DIAYN}
+    if algorithm.name == "softq":
+        return {**COMMON, **FIXED_TEMPERATURE, **SOFT_Q}
     if continuous(algorithm):
         return {**COMMON, **FIXED_TEMPERATURE, **CONTINUOUS, **BEFORE_THE_SQUASH}
     if algorithm.name == "discretesac":
@@ -188,9 +197,10 @@ def test_predictions_of_one_observation_and_of_many(algorithm):
 
 @every_algorithm
 def test_a_saved_policy_can_be_loaded_alone(algorithm, tmp_path):
+    shared = {"share_features_extractor": True}
     unusual = {
         **{name: {"n_critics": 3} for name in ("msac", "mdac", "mtqc")},
-        "discretesac": {"share_features_extractor": True},
+        **{name: shared for name in ("discretesac", "softq")},
         "diayn": {"discriminator_arch": [4], "discriminator_features": [0, -1]},
     }
     model = build(algorithm, seed=0, policy_kwargs=unusual.get(algorithm.name, {"dueling": True}))
@@ -224,6 +234,7 @@ OWN = {
     "msac": MUNCHAUSEN,
     "mdac": {**MUNCHAUSEN, "munchausen_shift": True},
     "mtqc": MUNCHAUSEN,
+    "softq": {"n_particles": 6, "n_value_samples": 10, "proposal": "sampler", "squash_correction": False},
     "diayn": {"environment_reward_weight": 0.25, "n_skills": 4},
     "modqn": {"momentum": 0.25, "temperature": 0.5, "exploration": "boltzmann"},
     "discretesac": {
@@ -247,10 +258,10 @@ def test_its_own_arguments_are_saved_and_can_be_changed_on_loading(algorithm, tm
     loaded = algorithm.constructor.load(tmp_path / "model")
     for name, value in own.items():
         assert getattr(loaded, name) == value or tuple(getattr(loaded, name)) == value, name
-    fraction = next(iter(own))
-    assert getattr(algorithm.constructor.load(tmp_path / "model", **{fraction: 0.75}), fraction) == 0.75
-    with pytest.raises(ValueError, match=f"{fraction}=-7"):
-        algorithm.constructor.load(tmp_path / "model", **{fraction: -7})
+    first, allowed = next(iter(own)), 8 if algorithm.name == "softq" else 0.75
+    assert getattr(algorithm.constructor.load(tmp_path / "model", **{first: allowed}), first) == allowed
+    with pytest.raises(ValueError, match=f"{first}=-7"):
+        algorithm.constructor.load(tmp_path / "model", **{first: -7})
 
 
 @of_the_parents_network

@@ -25,7 +25,7 @@ class Child(Middle):
         super().__init__(*args, size=size, **kwargs)
 
 
-@preset(colour="blue")
+@preset(colour="blue", second=4)
 class Blue(Child):
     pass
 
@@ -40,10 +40,10 @@ def test_the_parents_arguments_come_first_and_then_those_of_every_class_between(
 
 
 def test_a_preset_changes_a_default_and_yields_to_what_is_given():
-    assert defaults(Blue) == {"second": 2, "colour": "blue", "size": 3, "shape": "round"}
+    assert defaults(Blue) == {"second": 4, "colour": "blue", "size": 3, "shape": "round"}
     assert Blue(1).colour == "blue"
     assert Blue(1, colour="green").colour == "green"
-    assert (Blue(1, 5, size=7).given, Blue(1, size=7).size) == ((1, 5), 7)
+    assert (Blue(1, 5, size=7).given, Blue(1, size=7).given, Blue(1, size=7).size) == ((1, 5), (1, 4), 7)
     assert Child(1).colour == "red"
 
 

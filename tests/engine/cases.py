@@ -27,6 +27,7 @@ CONTINUOUS = {
         **{"target_entropy": lambda progress: -1 - progress, "munchausen_shift": True},
         **{"policy_kwargs": {"net_arch": [8], "n_quantiles": 5}},
     },
+    "SoftQ": {"n_value_samples": 4, "n_particles": 6, "proposal": "sampler"},
     "DIAYN": {"n_skills": 3, "environment_reward_weight": 0.1},
 }
 CASES = {**DISCRETE, **CONTINUOUS}
