@@ -92,6 +92,17 @@ def test_the_gradients_norm_is_clipped(double):
     assert difference(unclipped, exact) > 1e-6
 
 
+def test_weights_decay_as_adamw_lets_them(double):
+    def policy_kwargs():
+        return {"net_arch": [8], "optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
+
+    # Made anew: SB3 writes into policy_kwargs.
+    exact, fast = (
+        double(make("MSAC", engine=engine, policy_kwargs=policy_kwargs())).learn(STARTS + 30) for engine in ("sb3", FAST)
+    )
+    assert difference(fast, exact) < 1e-10
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{"train_freq": 4, "gradient_steps": 2}, {"train_freq": 3, "gradient_steps": -1}, {"target_update_interval": 3}],

@@ -144,6 +144,12 @@ def test_equal_things_are_computed_once_and_what_nobody_reads_not_at_all():
     assert th.ops.aten.sin.default not in targets
 
 
+def test_things_that_differ_in_a_keyword_are_not_equal():
+    x, y = th.randn(3), th.randn(3)
+    graph = trace_function(lambda x, y: th.add(x, y, alpha=2) * th.add(x, y, alpha=3), x, y)
+    th.testing.assert_close(graph(x, y)[0], (x + 2 * y) * (x + 3 * y))
+
+
 def test_norms_are_clipped_one_model_at_a_time():
     gradients = [th.randn(3, 4, 2), th.randn(3, 5)]
     gradients[0][1] *= 0.01
