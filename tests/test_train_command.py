@@ -64,10 +64,13 @@ def test_ctrl_c_saves_what_there_is(tmp_path):
     path = tmp_path / "model.zip"
     command = [sys.executable, "-m", "sb3_entropic", "train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "1000000"]
     process = subprocess.Popen([*command, "--save", str(path), *FAST], stdout=subprocess.PIPE, text=True)
-    assert "msac on Pendulum-v1" in process.stdout.readline()
-    time.sleep(5)
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
+    try:
+        assert "msac on Pendulum-v1" in process.stdout.readline()
+        time.sleep(5)
+        process.send_signal(signal.SIGINT)
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Stopped by Ctrl-C" in printed
     assert MSAC.load(path).num_timesteps > 0
