@@ -14,10 +14,11 @@ from rich.console import Console
 
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.cli import ArgumentParser, positive
+from sb3_entropic.cli import ArgumentParser, amount, positive
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from benchmarks.executors import Executor
     from benchmarks.store import Store
 
 CHECKPOINT_SECONDS = 300
@@ -52,9 +53,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy"):
+        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy", "ray"):
             raise
-        print(f"error: {error.name} is missing, run `pip install -e '.[benchmark]'`", file=sys.stderr)
+        extra = "ray" if error.name == "ray" else "benchmark"
+        print(f"error: {error.name} is missing, run `pip install -e '.[{extra}]'`", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
@@ -117,6 +119,21 @@ def _parser() -> ArgumentParser:
         metavar="SECONDS",
         help="between checkpoints of a run, from which it goes on if it is interrupted (default: 300)",
     )
+    run.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        default="local",
+        help="local: processes on this machine; ray: a Ray cluster, the one of RAY_ADDRESS or a new one on this machine, "
+        "where --workers is by default what fits into it",
+    )
+    run.add_argument("--cpus-per-run", type=amount, default=1, metavar="N", help="cores a job reserves on Ray (default: 1)")
+    run.add_argument(
+        "--gpus-per-run",
+        type=amount,
+        default=0,
+        metavar="N",
+        help="GPUs a job reserves on Ray, 0.5 for half of one (default: 0)",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
     report.add_argument("--env", help="these environments only, separated by commas")
@@ -155,11 +172,12 @@ def _parser() -> ArgumentParser:
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.grid import run_grid
-    from benchmarks.plan import make_plan
+    from benchmarks.plan import cores, make_plan
     from benchmarks.preview import show_estimate, show_plan
     from benchmarks.store import Store
 
     store = Store(arguments.out)
+    executor = None if arguments.dry_run else _executor(arguments)
     plan = make_plan(
         envs=_names(arguments.env, "--env"),
         algos=None if arguments.algos is None else _names(arguments.algos, "--algos"),
@@ -167,7 +185,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         seeds=arguments.seeds,
         steps=arguments.steps,
         overrides=arguments.param,
-        workers=arguments.workers or _cores(),
+        workers=arguments.workers or getattr(executor, "room", cores()),
         stack=arguments.stack,
         matrix_library=arguments.matrix_library,
     )
@@ -188,6 +206,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         command,
         arguments.fresh,
         arguments.retry_failed,
+        executor=executor,
         checkpoint_seconds=arguments.checkpoint_every,
     )
     done = len(outcome.finished) + len(outcome.kept)
@@ -199,6 +218,20 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         option = "ARGS=--retry-failed" if "MAKELEVEL" in os.environ else "--retry-failed"
         console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; {option} runs them again.")
     return 1 if outcome.failed else 0
+
+
+def _executor(arguments: argparse.Namespace) -> Executor:
+    if arguments.executor == "local":
+        from benchmarks.executors.local import LocalExecutor
+
+        return LocalExecutor()
+    from benchmarks.executors.ray import RayExecutor
+
+    try:
+        return RayExecutor(arguments.cpus_per_run, arguments.gpus_per_run)
+    except ConnectionError as error:
+        address = os.environ.get("RAY_ADDRESS", "")
+        raise UserError(f"No Ray cluster answers at RAY_ADDRESS={address}: `ray start --head` starts one here.") from error
 
 
 def _without_folder(words: list[str]) -> list[str]:
@@ -307,10 +340,6 @@ def _names(text: str, option: str) -> list[str]:
     if not names:
         raise UserError(f"{option} is empty: name at least one, separated by commas.")
     return names
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

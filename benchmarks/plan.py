@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -254,6 +255,11 @@ def _split_overrides(texts: list[str], algorithms: list[Algorithm]) -> dict[str,
         for target in [prefix] if dot else names:
             split[target][rest if dot else name] = value
     return split
+
+
+def cores() -> int:
+    """Cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_file_name(text: str) -> str:

@@ -65,6 +65,7 @@ class Job:
     :param matrix_library: see :class:`benchmarks.plan.Plan`
     :param resume: environment steps after which the checkpoints were taken that the runs go on from; ``None`` to begin
     :param checkpoint_seconds: between checkpoints; by default there are none
+    :param device: torch's
     """
 
     specs: tuple[RunSpec, ...]
@@ -72,6 +73,7 @@ class Job:
     matrix_library: str = AUTO
     resume: int | None = None
     checkpoint_seconds: float = math.inf
+    device: str = "cpu"
 
     def to_json(self) -> str:
         """For the worker's standard input, a line."""
@@ -251,7 +253,7 @@ def _train(
 
 def _make(job: Job, spec: RunSpec, folder: Path | None = None) -> BaseAlgorithm:
     """A new model that logs to a folder; without one it is for a measurement."""
-    model = make_model(ALGORITHMS[spec.algo], spec.env, spec.hyperparameters, seed=spec.seed, device="cpu")
+    model = make_model(ALGORITHMS[spec.algo], spec.env, spec.hyperparameters, seed=spec.seed, device=job.device)
     if isinstance(model, OffPolicyLoop):
         compiled = False if folder is None else model.engine.compile
         model.engine = replace(model.engine, compile=compiled, onednn=job.matrix_library == AUTO)
