@@ -29,6 +29,8 @@ examples:
   python -m benchmarks run --env Hopper-v4
   python -m benchmarks run --env Hopper-v4,Walker2d-v4 --algos msac,sac,tqc --seeds 10 --steps 1000000
   python -m benchmarks run --env Pendulum-v1 --algos msac -p munchausen_alpha=0.9
+  python -m benchmarks run --env Pendulum-v1 --algos msac --grid munchausen_alpha=0,0.5,0.9
+  python -m benchmarks run --env MyEnv-v0 --import my_envs --algos sac,my_algos:MySAC --hyperparameters mine.yml
   python -m benchmarks report --out runs
   python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
   python -m benchmarks speed --cases msac-hopper,scaling
@@ -82,7 +84,10 @@ def _parser() -> ArgumentParser:
     run = command("run", _run, "run a seed grid and print its leaderboard")
     run.add_argument("--env", required=True, help="environment ids with their versions, separated by commas")
     algorithms = "; ".join(f"{a.name}: {a.summary}" for a in ALGORITHMS.values())
-    run.add_argument("--algos", help=f"algorithms, separated by commas (default: the protocol's); {algorithms}")
+    run.add_argument(
+        "--algos",
+        help=f"algorithms, separated by commas (default: the protocol's); module:Class is one of your own; {algorithms}",
+    )
     run.add_argument("--budget", default="short", help="smoke, short (about an hour on two cores, the default) or full")
     run.add_argument("--seeds", type=positive, help="number of seeds (default: the budget's)")
     run.add_argument("--steps", type=positive, help="environment steps of a run (default: the budget's)")
@@ -94,6 +99,23 @@ def _parser() -> ArgumentParser:
         default=[],
         metavar="[ALGO.]NAME=VALUE",
         help="a hyperparameter, over the zoo's, of one algorithm or of all; repeatable",
+    )
+    run.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="[ALGO.]NAME=VALUE,VALUE",
+        help="a sweep: an experiment for each value of a hyperparameter; given several times, for each combination",
+    )
+    run.add_argument(
+        "--hyperparameters",
+        type=Path,
+        metavar="FILE",
+        help="YAML of hyperparameters that go over the zoo's: algorithm, below it an environment id or default, below that "
+        "name: value",
+    )
+    run.add_argument(
+        "--import", dest="modules", metavar="MODULE", help="modules to import first, such as those that register environments"
     )
     run.add_argument(
         "--fresh", action="store_true", help="run again what is finished; each record is replaced when its run has finished"
@@ -188,6 +210,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         workers=arguments.workers or getattr(executor, "room", cores()),
         stack=arguments.stack,
         matrix_library=arguments.matrix_library,
+        sweeps=arguments.grid,
+        entries=arguments.hyperparameters,
+        modules=_names(arguments.modules, "--import") if arguments.modules else None,
     )
     plan = store.with_earlier_sizes(plan)
     todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
@@ -321,6 +346,9 @@ def _command(arguments: argparse.Namespace, budget: str) -> str:
     kept = {"algos": arguments.algos, "workers": arguments.workers, "out": arguments.out}
     kept = {name: str(value) for name, value in kept.items() if value is not None and value != DEFAULT_OUT}
     parameters = [word for text in arguments.param for word in ("-p", text)]
+    parameters += [word for text in arguments.grid for word in ("--grid", text)]
+    own = {"--hyperparameters": arguments.hyperparameters, "--import": arguments.modules}
+    parameters += [word for option, value in own.items() if value is not None for word in (option, str(value))]
     changed = {"--stack": arguments.stack, "--matrix-library": arguments.matrix_library}
     parameters += [word for option, value in changed.items() if value != "auto" for word in (option, str(value))]
     if "MAKELEVEL" in os.environ:
