@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +28,7 @@ SMALL = ["policy_kwargs={net_arch: [16]}", "buffer_size=2000", "batch_size=32", 
 def grid(out):
     """Twelve runs: stacks of the fast engine, and SB3's own loop."""
     plan = make_plan(["CartPole-v1"], ["mdqn", "dqn"], seeds=6, steps=3000, overrides=SMALL, workers=2, stack=3)
+    plan = replace(plan, runs=tuple(replace(spec, evaluations=5, episodes=3) for spec in plan.runs))
     return run_grid(plan, Store(out), Console(file=io.StringIO()), checkpoint_seconds=0.3)
 
 
