@@ -110,7 +110,14 @@ def _parser() -> ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
-    report.add_argument("--env", help="these environments only, separated by commas")
+    report.add_argument("--env", help="show these environments only, separated by commas")
+    report.add_argument(
+        "--pair",
+        nargs=2,
+        action="append",
+        metavar=("X", "Y"),
+        help="show the probability that X improves on Y; repeatable (default: every algorithm over its parent)",
+    )
     for sub in (run, report):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
     plot = command("plot", _plot, "draw the training diagnostics of a run, or of several together")
@@ -195,16 +202,25 @@ def _continue(arguments: argparse.Namespace) -> str:
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.report import show_problems
     from benchmarks.store import Store
 
     store = Store(arguments.out)
-    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in store.records()}
+    problems: list[str] = []
+    records = store.records(problems)
+    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in records}
     if not experiments:
-        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+        show_problems(problems, console)
+        usable = "usable " if problems else ""
+        raise UserError(
+            f"There are no {usable}runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some."
+        )
     if arguments.env is not None:
         wanted = _environments_with_runs(_names(arguments.env, "--env"), {env for env, _ in experiments}, arguments.out)
         experiments = {(env, steps) for env, steps in experiments if env in wanted}
-    _write_and_show(store, experiments, console)
+    pairs = [tuple(pair) for pair in arguments.pair or ()]
+    _check_labels([label for pair in pairs for label in pair], {record["spec"]["label"] for record in records})
+    _write_and_show(store, experiments, console, pairs or None)
     return 0
 
 
@@ -246,14 +262,28 @@ def _speed(arguments: argparse.Namespace, console: Console) -> int:
     return run_speed(cases, peers, arguments.rounds, arguments.steps, arguments.out, command, console)
 
 
-def _write_and_show(store: Store, experiments: set[tuple[str, int]], console: Console) -> None:
-    from benchmarks.report import build_leaderboards, show, write_report
+def _check_labels(labels: list[str], there: set[str]) -> None:
+    for label in labels:
+        # A label that several versions share is shown with the version in brackets behind it.
+        if label.partition(" (")[0] not in there:
+            raise UserError(f"There are no runs of {label!r}, only of {', '.join(sorted(there))}{nearest(label, there)}")
 
-    boards = build_leaderboards(store)
+
+def _write_and_show(
+    store: Store, experiments: set[tuple[str, int]], console: Console, pairs: list[tuple[str, str]] | None = None
+) -> None:
+    from benchmarks.report import build_across, build_leaderboards, show, show_across, show_problems, write_report
+
+    problems: list[str] = []
+    boards = build_leaderboards(store, problems, pairs)
     for board in boards:
         if (board.env, board.steps) in experiments:
             show(board, console)
-    written = write_report(boards, store.out / "report")
+    for across in build_across(boards):
+        if experiments >= {(board.env, board.steps) for board in across.boards}:
+            show_across(across, console)
+    show_problems(problems, console)
+    written = write_report(boards, store.out / "report", problems)
     console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
 
 
