@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run a seed grid, report on it, look into single runs, measure speed."""
+"""``python -m benchmarks``: run a seed grid, report on it, compare two, look into single runs, measure speed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.cli import ArgumentParser, positive
+from sb3_entropic.cli import ArgumentParser, positive, share
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ examples:
   python -m benchmarks run --env Hopper-v4,Walker2d-v4 --algos msac,sac,tqc --seeds 10 --steps 1000000
   python -m benchmarks run --env Pendulum-v1 --algos msac -p munchausen_alpha=0.9
   python -m benchmarks report --out runs
+  python -m benchmarks compare runs-before runs-after
+  python -m benchmarks compare runs:dqn runs:mdqn
   python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
   python -m benchmarks speed --cases msac-hopper,scaling
 
@@ -38,7 +40,7 @@ A run that is finished is never run again: call the same command after an interr
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
-    :return: 0; 1 if a run failed; 2 for a wrong input; 130 after Ctrl-C
+    :return: 0; 1 if a run failed, or what is compared got worse; 2 for a wrong input; 130 after Ctrl-C
     """
     warnings.filterwarnings("ignore")
     arguments = _parser().parse_args(argv)
@@ -66,7 +68,7 @@ def _parser() -> ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{run,report,plot,speed}")
+    commands = parser.add_subparsers(required=True, metavar="{run,report,compare,plot,speed}")
 
     def command(name: str, function: object, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -120,6 +122,25 @@ def _parser() -> ArgumentParser:
     )
     for sub in (run, report):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
+    compare = command("compare", _compare, "tell whether runs got worse than others, for a person or a gate")
+    compare.description = (
+        "Compare two folders of runs, algorithm by algorithm where environment and number of steps are the same, such as "
+        "those of two versions; or two algorithms, as in runs:dqn runs:mdqn. The difference is of interquartile means over "
+        "seeds, with a 95 % bootstrap interval, beside the probability that a run of CANDIDATE scores above one of BASE. "
+        "Exit code 1 tells of a regression: the whole interval lies below the threshold, or a larger share of runs failed; "
+        "or of a file in CANDIDATE that cannot be used. Nothing is trained."
+    )
+    compare.add_argument("base", metavar="BASE", help="a folder of runs (--out of a grid), or FOLDER:ALGORITHM")
+    compare.add_argument("candidate", metavar="CANDIDATE", help="likewise; without :ALGORITHM that of BASE is meant")
+    compare.add_argument(
+        "--threshold",
+        type=share,
+        metavar="SHARE",
+        help="what is no regression yet, as a share of the way from a random policy to the reference score in "
+        "benchmarks/normalisation.csv, or of BASE's IQM where there is none (default: that of benchmarks/protocols.yml)",
+    )
+    compare.add_argument("--env", help="compare these environments only, separated by commas")
+    compare.add_argument("--out", type=Path, metavar="FOLDER", help="write comparison.md and comparison.json there")
     plot = command("plot", _plot, "draw the training diagnostics of a run, or of several together")
     plot.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, or any progress.csv of SB3's csv logger"
@@ -235,6 +256,14 @@ def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set
     return wanted
 
 
+def _compare(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.compare import THRESHOLD, compare
+
+    envs = None if arguments.env is None else _names(arguments.env, "--env")
+    threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
+    return compare(arguments.base, arguments.candidate, threshold, envs, arguments.out, console)
+
+
 def _plot(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.report.diagnostics import default_path, draw_diagnostics, read_diagnostics
 
@@ -276,14 +305,15 @@ def _write_and_show(
 
     problems: list[str] = []
     boards = build_leaderboards(store, problems, pairs)
+    tables = build_across(boards)
     for board in boards:
         if (board.env, board.steps) in experiments:
             show(board, console)
-    for across in build_across(boards):
+    for across in tables:
         if experiments >= {(board.env, board.steps) for board in across.boards}:
             show_across(across, console)
     show_problems(problems, console)
-    written = write_report(boards, store.out / "report", problems)
+    written = write_report(boards, tables, store.out / "report", problems)
     console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
 
 

@@ -20,6 +20,7 @@ _NUMBER = (int, float)
 _SPEC = {"env": str, "label": str, "algo": str, "package": str, "seed": int, "steps": int, "episodes": int}
 _FINISHED = {"timesteps": int, "train_seconds": _NUMBER}
 _OPTIONAL = {"stack": int, "steps_per_second": _NUMBER, "wall_seconds": _NUMBER}
+_POSITIVE = ("steps", "episodes", "timesteps", "train_seconds", "stack")
 _EVALUATIONS = ("step", "train_seconds", "return")
 
 
@@ -82,5 +83,6 @@ def _check_fields(content: dict[str, Any], fields: dict[str, Any], path: Path, p
         if name not in content:
             raise UserError(f"{path} lacks {prefix + name!r}.")
         value = content[name]
-        if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+        wrong = not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value))
+        if wrong or (name in _POSITIVE and value <= 0):
             raise UserError(f"{path} has {value!r} as {prefix + name!r}.")

@@ -14,7 +14,7 @@ _ORIGINS = (("commit", "commits"), ("versions", "package versions"), ("machine",
 
 
 def cautions_on(rows: list[Row]) -> list[str]:
-    """About the seeds, the failures, the origin and the training of what is compared.
+    """About the seeds, the failures, the origin and the engines of what is compared.
 
     :param rows: all that one table or comparison draws on
     """
@@ -26,24 +26,23 @@ def cautions_on(rows: list[Row]) -> list[str]:
     if len(sizes) > 1:
         cautions.append("The algorithms have different numbers of seeds.")
     if any(row.failures for row in rows):
-        cautions.append("Some runs failed and are left out of the scores: see the list below the table.")
+        cautions.append("Some runs failed and are left out of the scores.")
     for name, what in _ORIGINS:
         if len({value for row in rows for value in row.provenance.get(name, ())}) > 1:
             cautions.append(f"The runs are of different {what}: see the records.")
-    return cautions + _ways_of_training(rows)
-
-
-def _ways_of_training(rows: list[Row]) -> list[str]:
-    """What of how the runs were trained bears on steps/s, and on the last digits of results."""
-    cautions = []
     for name, what in (("engine", "Engines"), ("matrix_library", "Matrix libraries")):
         labels = _labels_by(name, rows)
         if len(labels) > 1:
             cautions.append(f"{what} differ: {_listed(labels)}.")
-    stacks = _labels_by("stack", rows)
-    if stacks.keys() - {"1", NOT_RECORDED}:
-        cautions.append(f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}.")
     return cautions
+
+
+def cautions_on_speed(rows: list[Row]) -> list[str]:
+    """About the steps/s of a table's rows."""
+    stacks = _labels_by("stack", rows)
+    if not stacks.keys() - {"1", NOT_RECORDED}:
+        return []
+    return [f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}."]
 
 
 def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.normalisation import Scale, find_scale
-from benchmarks.report.cautions import NOT_RECORDED, cautions_on
+from benchmarks.report.cautions import NOT_RECORDED, cautions_on, cautions_on_speed
 from benchmarks.statistics import Aggregate, Estimate, aggregate, learning_curve, probability_of_improvement
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.errors import UserError
@@ -191,7 +191,7 @@ def _cautions(rows: list[Row], labels: list[str], env: str, scale: Scale | None)
     cautions = ["One environment: the interquartile mean is over seeds alone, of raw returns."]
     if scale is None:
         cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
-    cautions += cautions_on(rows)
+    cautions += cautions_on(rows) + cautions_on_speed(rows)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")

@@ -34,13 +34,13 @@ def title_of(board: Leaderboard) -> str:
 
 def title_across(across: Across) -> str:
     """The heading of a table over several environments."""
-    listed = ", ".join(f"{board.env} ({board.steps:,} steps)" for board in across.boards)
-    return f"{len(across.boards)} environments, normalised return: {listed}"
+    return f"{len(across.boards)} environments, normalised return"
 
 
 def columns_of(board: Leaderboard) -> list[str]:
-    """The headings of a table's columns; normalised scores are where there is a scale."""
-    return [name for name in COLUMNS if name != "norm." or board.scale]
+    """The headings of a table's columns: of normalised scores where there is a scale, of failures where there are some."""
+    shown = {"norm.": board.scale is not None, "failed": any(row.failures for row in board.rows)}
+    return [name for name in COLUMNS if shown.get(name, True)]
 
 
 def cells_of(board: Leaderboard, row: Row) -> list[str]:
@@ -69,7 +69,8 @@ def notes_on(board: Leaderboard) -> list[str]:
 
 def notes_across(across: Across) -> list[str]:
     """The sentences below a table over several environments."""
-    return [*_improvements(across.pairs), *across.cautions]
+    listed = ", ".join(f"{board.env} ({board.steps:,} steps)" for board in across.boards)
+    return [f"Over {listed}, which weigh the same.", *_improvements(across.pairs), *across.cautions]
 
 
 def _improvements(pairs: tuple[Pair, ...]) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.plan import as_file_name
 from benchmarks.records import SCHEMA
-from benchmarks.report.across import Across, AcrossRow, build_across
+from benchmarks.report.across import Across, AcrossRow
 from benchmarks.report.figures import draw_learning_curves, draw_performance_profiles
 from benchmarks.report.leaderboard import Leaderboard, Pair, Row
 from benchmarks.report.words import (
@@ -30,16 +30,19 @@ from benchmarks.statistics import Aggregate, Estimate
 from benchmarks.store import replace_text
 
 
-def write_report(boards: Sequence[Leaderboard], folder: Path, problems: Sequence[str] = ()) -> list[Path]:
+def write_report(
+    boards: Sequence[Leaderboard], tables: Sequence[Across], folder: Path, problems: Sequence[str] = ()
+) -> list[Path]:
     """Write ``leaderboard.md``, ``leaderboard.json`` and the figures. Same data, same bytes.
 
-    :param boards: the tables
+    :param boards: the tables of single environments
+    :param tables: those over several
     :param folder: made if it is not there
     :param problems: sentences about runs that could not be used
     :return: what was written
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables, sections, figures = build_across(boards), [], []
+    sections, figures = [], []
     for number, across in enumerate(tables, start=1):
         figures.append(folder / f"performance-profile-{number}.png")
         draw_performance_profiles(across, figures[-1])
