@@ -242,8 +242,8 @@ def _style(comparison: Comparison) -> str | None:
 def _notes(comparisons: list[Comparison], unmatched: list[str], threshold: float) -> list[str]:
     notes = [
         "Interquartile means over seeds; the difference is the candidate's less the base's. A regression is one whose whole "
-        f"interval lies below minus {threshold:g} of the way from a random policy to the reference of benchmarks/normalisation.csv"
-        ", or of the base's IQM where there is none."
+        f"interval lies below minus {threshold:g} of the way from a random policy to the reference of "
+        "benchmarks/normalisation.csv, or of the base's IQM where there is none."
     ]
     if len(comparisons) > 1:
         notes.append(f"{len(comparisons)} comparisons with an interval each: about one in 40 falls below zero by chance.")

@@ -124,8 +124,8 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "scores": list(row.scores),
         "steps_per_second": None if math.isnan(row.steps_per_second) else row.steps_per_second,
         "failures": row.failures,
-        "curve": _columns(row.curve),
-        "curve_in_time": _columns(row.curve_in_time),
+        "curve": curve_as_json(row.curve),
+        "curve_in_time": curve_as_json(row.curve_in_time),
         "provenance": row.provenance,
     }
 
@@ -145,7 +145,7 @@ def _across_row_as_json(row: AcrossRow) -> dict[str, Any]:
         "algorithm": row.label,
         "normalised": _aggregate_as_json(row.summary),
         "scores": scores,
-        "profile": _columns(row.profile),
+        "profile": curve_as_json(row.profile),
     }
 
 
@@ -165,5 +165,6 @@ def estimate_as_json(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "interval": None if math.isnan(estimate.low) else [estimate.low, estimate.high]}
 
 
-def _columns(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    return frame.astype(object).where(frame.notna(), None).to_dict(orient="list")
+def curve_as_json(curve: pd.DataFrame) -> dict[str, list[Any]]:
+    """The columns of a curve, ``None`` where there is no interval."""
+    return curve.astype(object).where(curve.notna(), None).to_dict(orient="list")
