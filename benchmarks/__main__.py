@@ -314,7 +314,9 @@ def _write_and_show(
             show_across(across, console)
     show_problems(problems, console)
     written = write_report(boards, tables, store.out / "report", problems)
-    console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
+    figures = [path for path in written if path.suffix == ".png"]
+    texts = ", ".join(str(path) for path in written if path not in figures)
+    console.print(f"Written: {texts} and {len(figures)} figures beside them", highlight=False, soft_wrap=True)
 
 
 def _show_other_budgets(arguments: argparse.Namespace, console: Console) -> None:

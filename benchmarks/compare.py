@@ -25,7 +25,7 @@ from benchmarks.store import Store, check_folder, replace_text
 from sb3_entropic.errors import UserError, nearest
 
 THRESHOLD: float = PROTOCOLS["comparison"]["regression_beyond"]
-COLUMNS = ("algorithm", "base", "candidate", "difference, 95 %", "P(better), 95 %")
+COLUMNS = ("algorithm", "base", "candidate", "difference, 95 %", "P(better), 95 %", "n")
 REGRESSION, IMPROVEMENT, UNDECIDED = "regression", "improvement", "undecided"
 
 
@@ -230,9 +230,11 @@ def _by_board(comparisons: list[Comparison]) -> list[tuple[Leaderboard, list[Com
 
 
 def _cells(comparison: Comparison) -> list[str]:
-    iqms = ["-" if row.summary is None else number(row.summary.iqm.value) for row in (comparison.base, comparison.candidate)]
+    rows = (comparison.base, comparison.candidate)
+    iqms = ["-" if row.summary is None else number(row.summary.iqm.value) for row in rows]
     estimates = (comparison.difference, comparison.improvement)
-    return [comparison.title, *iqms, *("-" if estimate is None else with_interval(estimate) for estimate in estimates)]
+    in_words = ["-" if estimate is None else with_interval(estimate) for estimate in estimates]
+    return [comparison.title, *iqms, *in_words, ", ".join(str(len(row.scores)) for row in rows)]
 
 
 def _style(comparison: Comparison) -> str | None:
@@ -247,9 +249,8 @@ def _notes(comparisons: list[Comparison], unmatched: list[str], threshold: float
     ]
     if len(comparisons) > 1:
         notes.append(f"{len(comparisons)} comparisons with an interval each: about one in 40 falls below zero by chance.")
-    sides = {"base": [c.base for c in comparisons], "candidate": [c.candidate for c in comparisons]}
-    rows = [replace(row, label=f"{row.label} of the {name}") for name, rows in sides.items() for row in rows]
-    return [*notes, *cautions_on(rows), *unmatched]
+    pairs = [[replace(c.base, label="base"), replace(c.candidate, label="candidate")] for c in comparisons]
+    return [*notes, *dict.fromkeys(caution for pair in pairs for caution in cautions_on(pair)), *unmatched]
 
 
 def _write(
