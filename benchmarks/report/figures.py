@@ -73,7 +73,7 @@ def _draw_apart(board: Leaderboard, rows: list[Row]) -> Figure:
         for other in rows:
             axes.plot(other.curve["step"], other.curve["iqm"], color="0.8", linewidth=0.7)
         _draw_curve(axes, row, COLOURS[0])
-        axes.set_title(f"{row.label}: {row.summary.iqm:,.1f} (n={row.summary.n})", fontsize=9, loc="left")
+        axes.set_title(f"{row.label}: {row.summary.iqm.value:,.1f} (n={row.summary.n})", fontsize=9, loc="left")
         _finish(axes, board)
         axes.tick_params(labelsize=8)
     for column in range(COLUMNS):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics import Aggregate, aggregate
+from benchmarks.statistics import Aggregate, aggregate, learning_curve
 from benchmarks.store import Store
 
 FEW_SEEDS = 5
@@ -29,6 +29,8 @@ class Row:
         stack, the steps of all its seeds
     :param failures: number of runs that ended in an error
     :param curve: columns ``step``, ``iqm``, ``low``, ``high``
+    :param curve_in_time: columns ``seconds`` of training, ``iqm``, ``low``, ``high``; of a run that was trained in a stack,
+        its share of the stack's seconds
     :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
         ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``, ``engine``, ``matrix_library``,
         ``stack``; and ``hours``, their wall time in all
@@ -43,6 +45,7 @@ class Row:
     steps_per_second: float
     failures: int
     curve: pd.DataFrame
+    curve_in_time: pd.DataFrame
     provenance: dict[str, Any]
     overshoot: int = 0
 
@@ -89,7 +92,7 @@ def _leaderboard(store: Store, env: str, steps: int, episodes: int, records: lis
     for (label, group), members in groups.items():
         shown = label if labels.count(label) == 1 else f"{label} ({group.rpartition('-')[2]})"
         rows.append(_row(store, shown, members))
-    rows.sort(key=lambda row: (-row.summary.iqm if row.summary else np.inf, row.label))
+    rows.sort(key=lambda row: (-row.summary.iqm.value if row.summary else np.inf, row.label))
     failures = [(f"{r['spec']['label']} seed {r['spec']['seed']}", _last_line(r["error"])) for r in records if "error" in r]
     return Leaderboard(env, steps, episodes, tuple(rows), tuple(_cautions(rows, labels)), tuple(sorted(failures)))
 
@@ -98,28 +101,32 @@ def _row(store: Store, label: str, records: list[dict[str, Any]]) -> Row:
     done = sorted((r for r in records if "error" not in r), key=lambda record: record["spec"]["seed"])
     package, failures = records[0]["spec"]["package"], len(records) - len(done)
     if not done:
-        empty = pd.DataFrame(columns=["step", "iqm", "low", "high"])
-        return Row(label, package, (), (), None, float("nan"), failures, empty, {})
-    # (seeds, points): the mean return over an evaluation's episodes
-    curves = pd.concat([store.evaluations(record) for record in done]).pivot_table(
-        index="seed", columns="step", values="return", aggfunc="mean"
-    )
-    summary, iqm, low, high = aggregate(curves.to_numpy())
-    rate = float(np.median([_steps_per_second(record) for record in done]))
-    curve = pd.DataFrame({"step": curves.columns.to_numpy(), "iqm": iqm, "low": low, "high": high})
-    scores = tuple(curves.iloc[:, -1].tolist())
+        curves = (pd.DataFrame(columns=[along, "iqm", "low", "high"]) for along in ("step", "seconds"))
+        return Row(label, package, (), (), None, float("nan"), failures, *curves, {})
+    evaluations = pd.concat([_evaluations(store, record) for record in done])
+    final = evaluations[evaluations["step"] == evaluations.groupby("seed")["step"].transform("max")].set_index("seed")["score"]
     return Row(
         label,
         package,
-        tuple(curves.index.tolist()),
-        scores,
-        summary,
-        rate,
+        tuple(final.index.tolist()),
+        tuple(final.tolist()),
+        aggregate({records[0]["spec"]["env"]: final}),
+        float(np.median([_steps_per_second(record) for record in done])),
         failures,
-        curve,
+        learning_curve(evaluations),
+        learning_curve(evaluations, along="seconds"),
         _provenance(done),
         _overshoot(done),
     )
+
+
+def _evaluations(store: Store, record: dict[str, Any]) -> pd.DataFrame:
+    """A row an evaluation, whose score is the mean return of its episodes."""
+    episodes = store.evaluations(record)
+    # The runs of a stack share their time.
+    seconds = episodes["train_seconds"] / record.get("stack", 1)
+    scores = episodes.assign(seconds=seconds, score=episodes["return"]).groupby("step")[["score", "seconds"]].mean()
+    return scores.reset_index().assign(task=record["spec"]["env"], seed=record["spec"]["seed"])
 
 
 def _cautions(rows: list[Row], labels: list[str]) -> list[str]:

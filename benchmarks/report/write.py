@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,7 @@ from rich.table import Table
 from benchmarks.plan import as_file_name
 from benchmarks.report.figures import draw_learning_curves
 from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 
 COLUMNS = ("algorithm", "IQM", "95 % interval", "median", "mean", "n", "steps/s", "failed")
@@ -63,8 +65,10 @@ def _cells(row: Row) -> list[str]:
     if row.summary is None:
         return [row.label, "-", "-", "-", "-", "0", "-", str(row.failures)]
     s = row.summary
-    interval = "-" if math.isnan(s.low) else f"[{_number(s.low)}, {_number(s.high)}]"
-    values = [_number(s.iqm), interval, _number(s.median), _number(s.mean), str(s.n), f"{row.steps_per_second:,.0f}"]
+    low, high = _number(s.iqm.low), _number(s.iqm.high)
+    interval = "-" if math.isnan(s.iqm.low) else f"[{low}, {high}]"
+    middles = [_number(estimate.value) for estimate in (s.median, s.mean)]
+    values = [_number(s.iqm.value), interval, *middles, str(s.n), f"{row.steps_per_second:,.0f}"]
     return [row.label, *values, str(row.failures)]
 
 
@@ -109,9 +113,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
     summary = None
     if row.summary is not None:
         s = row.summary
-        ends = None if math.isnan(s.low) else [s.low, s.high]
-        summary = {"iqm": s.iqm, "interval": ends, "median": s.median, "mean": s.mean, "n": s.n}
-    curve = row.curve.astype(object).where(row.curve.notna(), None)
+        summary = {name: _estimate_as_json(getattr(s, name)) for name in ("iqm", "median", "mean")} | {"n": s.n}
     return {
         "algorithm": row.label,
         "package": row.package,
@@ -120,6 +122,15 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "scores": list(row.scores),
         "steps_per_second": None if math.isnan(row.steps_per_second) else row.steps_per_second,
         "failures": row.failures,
-        "curve": curve.to_dict(orient="list"),
+        "curve": _curve_as_json(row.curve),
+        "curve_in_time": _curve_as_json(row.curve_in_time),
         "provenance": row.provenance,
     }
+
+
+def _estimate_as_json(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "interval": None if math.isnan(estimate.low) else [estimate.low, estimate.high]}
+
+
+def _curve_as_json(curve: pd.DataFrame) -> dict[str, list[Any]]:
+    return curve.astype(object).where(curve.notna(), None).to_dict(orient="list")

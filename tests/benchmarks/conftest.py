@@ -42,7 +42,15 @@ def finish(store):
         steps = [round(spec.steps * (k + 1) / len(means)) for k in range(len(means))]
         offsets = np.arange(spec.episodes) - (spec.episodes - 1) / 2
         rows = [
-            {"env": spec.env, "label": spec.label, "seed": spec.seed, "step": step, "timesteps": step, "return": mean + offset}
+            {
+                "env": spec.env,
+                "label": spec.label,
+                "seed": spec.seed,
+                "step": step,
+                "timesteps": step,
+                "train_seconds": seconds * step / spec.steps,
+                "return": mean + offset,
+            }
             for step, mean in zip(steps, means, strict=True)
             for offset in offsets
         ]

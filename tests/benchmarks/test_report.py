@@ -38,7 +38,7 @@ def test_rows_are_ranked_and_complete(boards):
     assert msac.seeds == (0, 1, 2, 3, 4)
     assert msac.scores == (100.0, 101.0, 102.0, 103.0, 104.0)
     # five seeds: one is cut at each end
-    assert msac.summary.iqm == pytest.approx(102.0)
+    assert msac.summary.iqm.value == pytest.approx(102.0)
     assert msac.steps_per_second == 50.0
     assert (sac.failures, msac.failures) == (1, 0)
     assert msac.curve["step"].tolist() == [50, 100]
@@ -81,7 +81,7 @@ def test_different_origins_are_said(store, make_spec):
     for seed, commit in enumerate(("aaa", "bbb")):
         spec = make_spec(seed=seed)
         folder = store.begin(spec)
-        rows = [{"seed": seed, "step": step, "return": 1.0} for step in (50, 100)]
+        rows = [{"seed": seed, "step": step, "train_seconds": 1.0, "return": 1.0} for step in (50, 100)]
         pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
         store.finish(spec, folder, {"timesteps": 120, "train_seconds": 1.0, "commit": commit, "wall_seconds": 1800.0})
     (board,) = build_leaderboards(store)
@@ -126,7 +126,7 @@ def test_what_is_printed_is_whole_in_eighty_columns(store, boards, make_spec, fi
     printed = console.export_text()
     assert "Pendulum-v1 after 100 steps" in printed
     assert "…" not in printed
-    low, high = boards[0].rows[1].summary.low, boards[0].rows[1].summary.high
+    low, high = boards[0].rows[1].summary.iqm.low, boards[0].rows[1].summary.iqm.high
     for words in (label, "102.0", f"[{low:.1f}, {high:.1f}]", "-12,346", "failed: sac seed 5: ValueError: it broke"):
         assert words in printed
 
@@ -138,7 +138,7 @@ def test_what_is_written(boards, tmp_path):
     assert f"]({figure.name})" in text
     (board,) = json.loads(data.read_text())
     assert [row["algorithm"] for row in board["rows"]] == ["sac", "msac"]
-    assert board["rows"][1]["summary"]["iqm"] == pytest.approx(102.0)
+    assert board["rows"][1]["summary"]["iqm"]["value"] == pytest.approx(102.0)
     assert board["failures"] == [{"run": "sac seed 5", "error": "ValueError: it broke"}]
     assert figure.read_bytes().startswith(b"\x89PNG")
 
@@ -168,7 +168,7 @@ def test_a_single_seed_is_valid_json(store, make_spec, finish, tmp_path):
     finish(make_spec(), [1.0, 2.0])
     _, data, _ = write_report(build_leaderboards(store), tmp_path)
     (board,) = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert board["rows"][0]["summary"]["interval"] is None
+    assert board["rows"][0]["summary"]["iqm"]["interval"] is None
 
 
 @pytest.mark.parametrize(
