@@ -139,7 +139,9 @@ def _parser() -> ArgumentParser:
         "Exit code 1 tells of a regression: the whole interval lies below the threshold, or a larger share of runs failed; "
         "or of a file in CANDIDATE that cannot be used. Nothing is trained."
     )
-    compare.add_argument("base", metavar="BASE", help="a folder of runs (--out of a grid), or FOLDER:ALGORITHM")
+    compare.add_argument(
+        "base", metavar="BASE", help="a folder of runs (--out of a grid, or published ones), or FOLDER:ALGORITHM"
+    )
     compare.add_argument("candidate", metavar="CANDIDATE", help="likewise; without :ALGORITHM that of BASE is meant")
     compare.add_argument(
         "--threshold",

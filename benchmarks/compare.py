@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.plan import PROTOCOLS
+from benchmarks.published import open_runs
 from benchmarks.records import SCHEMA
 from benchmarks.report import Leaderboard, build_leaderboards, show_problems
 from benchmarks.report.cautions import cautions_on
@@ -21,7 +22,7 @@ from benchmarks.report.show import show_notes, show_table
 from benchmarks.report.words import number, title_of, with_interval
 from benchmarks.report.write import estimate_as_json, markdown_table
 from benchmarks.statistics import Estimate, iqm_difference, probability_of_improvement
-from benchmarks.store import Store, check_folder, replace_text
+from benchmarks.store import check_folder, replace_text
 from sb3_entropic.errors import UserError, nearest
 
 THRESHOLD: float = PROTOCOLS["comparison"]["regression_beyond"]
@@ -175,7 +176,7 @@ def _read(*texts: str) -> tuple[Side, Side]:
     sides = []
     for folder, label in places:
         problems: list[str] = []
-        boards = build_leaderboards(Store(folder), problems, pairs=[])
+        boards = build_leaderboards(open_runs(folder), problems, pairs=[])
         if not boards:
             raise UserError(" ".join([f"There are no runs in {folder}.", *problems]))
         # A label that one side names is meant of the other, too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,61 +29,79 @@ def read_record(path: Path) -> dict[str, Any]:
     """The record of a run, finished or failed.
 
     :param path: its ``run.json``
-    :raises UserError: if it cannot be read, lacks what a report needs, or is of a newer version; names the file
+    :raises UserError: if it cannot be read, or is not what :func:`check_record` wants; names the file
     """
     try:
-        record = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{path} is not a record of a run: it holds a {type(record).__name__}.")
-    check_schema(record, path)
-    _check_fields(record, {"spec": dict}, path)
-    _check_fields(record["spec"], _SPEC, path, "spec.")
-    if "error" not in record:
-        _check_fields(record, _FINISHED, path)
-        _check_fields(record, {name: kind for name, kind in _OPTIONAL.items() if name in record}, path)
-    return record
+    return check_record(content, str(path))
 
 
-def read_evaluations(path: Path) -> pd.DataFrame:
-    """A finished run's evaluation rows.
+def check_record(content: Any, source: str) -> dict[str, Any]:
+    """The record of a run, if it has all that a report needs.
 
-    :param path: its ``evaluations.parquet``
-    :raises UserError: if it cannot be read, or lacks what a report needs; names the file
+    :param content: what is to be one
+    :param source: where it is from, for the message
+    :raises UserError: if something is missing, impossible, or of a newer version
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{source} is not a record of a run: it holds a {type(content).__name__}.")
+    schema = content.get("schema", SCHEMA)
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise UserError(
+            f"{source} has schema {schema}, and this version reads schema {SCHEMA}: update sb3_entropic to read it."
+        )
+    _check_fields(content, {"spec": dict}, source)
+    _check_fields(content["spec"], _SPEC, source, "spec.")
+    if "error" not in content:
+        _check_fields(content, _FINISHED, source)
+        _check_fields(content, {name: kind for name, kind in _OPTIONAL.items() if name in content}, source)
+    return content
+
+
+def read_evaluations(path: Path, *columns: str) -> pd.DataFrame:
+    """Evaluation rows, unchecked but for their columns.
+
+    :param path: an ``evaluations.parquet``
+    :param columns: what it is to have
+    :raises UserError: if it cannot be read; names the file
     """
     try:
         rows = pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from None
-    missing = [name for name in _EVALUATIONS if name not in rows]
-    if missing:
-        raise UserError(f"{path} has no column {missing[0]!r}, only {', '.join(map(repr, rows))}.")
-    if rows.empty:
-        raise UserError(f"{path} has no evaluations.")
-    for name in _EVALUATIONS:
-        if not pd.api.types.is_numeric_dtype(rows[name]) or not np.isfinite(rows[name]).all():
-            raise UserError(f"{path} has something else than finite numbers in the column {name!r}.")
+    _check_columns(rows, columns, str(path))
     return rows
 
 
-def check_schema(content: dict[str, Any], path: Path) -> None:
-    """Refuse what a newer version of the harness has written.
+def check_evaluations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Evaluation rows, if they have all that a report needs.
 
-    :param content: of the file; without a ``schema`` it is of the first one
-    :param path: the file, for the message
-    :raises UserError: if it is newer
+    :param rows: what is to be some
+    :param source: where they are from, for the message
+    :raises UserError: if something is missing or not a number
     """
-    schema = content.get("schema", SCHEMA)
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise UserError(f"{path} has schema {schema}, and this version reads schema {SCHEMA}: update sb3_entropic to read it.")
+    _check_columns(rows, _EVALUATIONS, source)
+    if rows.empty:
+        raise UserError(f"{source} has no evaluations.")
+    for name in _EVALUATIONS:
+        if not pd.api.types.is_numeric_dtype(rows[name]) or not np.isfinite(rows[name]).all():
+            raise UserError(f"{source} has something else than finite numbers in the column {name!r}.")
+    return rows
 
 
-def _check_fields(content: dict[str, Any], fields: dict[str, Any], path: Path, prefix: str = "") -> None:
+def _check_columns(rows: pd.DataFrame, columns: Iterable[str], source: str) -> None:
+    for name in columns:
+        if name not in rows:
+            raise UserError(f"{source} has no column {name!r}, only {', '.join(map(repr, rows))}.")
+
+
+def _check_fields(content: dict[str, Any], fields: dict[str, Any], source: str, prefix: str = "") -> None:
     for name, kind in fields.items():
         if name not in content:
-            raise UserError(f"{path} lacks {prefix + name!r}.")
+            raise UserError(f"{source} lacks {prefix + name!r}.")
         value = content[name]
         wrong = not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value))
         if wrong or (name in _POSITIVE and value <= 0):
-            raise UserError(f"{path} has {value!r} as {prefix + name!r}.")
+            raise UserError(f"{source} has {value!r} as {prefix + name!r}.")

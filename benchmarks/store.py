@@ -29,7 +29,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.plan import Plan, RunSpec
-from benchmarks.records import SCHEMA, read_evaluations, read_record
+from benchmarks.records import SCHEMA, check_evaluations, read_evaluations, read_record
 from sb3_entropic.errors import UserError
 
 RECORD, EVALUATIONS = "run.json", "evaluations.parquet"
@@ -218,7 +218,8 @@ class Store:
 
         :raises UserError: if they cannot be read or lack something, naming the file
         """
-        return read_evaluations(self.out / record["path"] / EVALUATIONS)
+        path = self.out / record["path"] / EVALUATIONS
+        return check_evaluations(read_evaluations(path), str(path))
 
     def _failed_path(self, spec: RunSpec) -> Path:
         final = self.out / spec.path
