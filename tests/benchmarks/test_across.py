@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import statistics
+from benchmarks.__main__ import main
 from benchmarks.normalisation import find_scale
 from benchmarks.report import build_across, build_leaderboards, show, show_across, write_report
 from benchmarks.report.figures import performance_profiles
@@ -116,6 +117,18 @@ def test_pairs_are_algorithms_and_parents_or_chosen(store, finish_all):
     assert {(pair.x, pair.y) for pair in board.pairs} == {("mdqn", "dqn"), ("aldqn", "dqn")}
     (board,) = build_leaderboards(store, pairs=[("mdqn", "aldqn"), ("ppo", "none")])
     assert [(pair.x, pair.y, pair.improvement.value) for pair in board.pairs] == [("mdqn", "aldqn", 0.0)]
+
+
+def test_a_pair_can_be_chosen_in_the_command(store, finish_all, capsys, refusal):
+    for label in ("mdqn", "ppo"):
+        finish_all("CartPole-v1", label, [0.5, 0.5])
+    command = ["report", "--out", str(store.out), "--pair"]
+    assert main([*command, "ppo", "mdqn"]) == 0
+    assert "ppo over mdqn 0.50 [0.50, 0.50]" in " ".join(capsys.readouterr().out.split())
+    assert (
+        "There are no runs of 'mdqnn', only of mdqn, ppo: did you mean 'mdqn'?"
+        in refusal(main, [*command, "ppo", "mdqnn"]).err
+    )
 
 
 def test_what_is_written_over_several_environments(store, finish_all, tmp_path):
