@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run a seed grid, report on it, look into single runs, measure speed."""
+"""``python -m benchmarks``: run a seed grid, report on it, compare two, look into single runs, measure speed."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ examples:
   python -m benchmarks run --env Pendulum-v1 --algos msac --grid munchausen_alpha=0,0.5,0.9
   python -m benchmarks run --env MyEnv-v0 --import my_envs --algos sac,my_algos:MySAC --hyperparameters mine.yml
   python -m benchmarks report --out runs
+  python -m benchmarks compare runs-before runs-after
+  python -m benchmarks compare runs:dqn runs:mdqn
   python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
   python -m benchmarks speed --cases msac-hopper,scaling
 
@@ -43,7 +45,7 @@ under way goes on from its last checkpoint.
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
-    :return: 0; 1 if a run failed; 2 for a wrong input; 130 after Ctrl-C
+    :return: 0; 1 if a run failed, or what is compared got worse; 2 for a wrong input; 130 after Ctrl-C
     """
     warnings.filterwarnings("ignore")
     arguments = _parser().parse_args(argv)
@@ -72,7 +74,7 @@ def _parser() -> ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{run,report,plot,speed}")
+    commands = parser.add_subparsers(required=True, metavar="{run,report,compare,plot,speed}")
 
     def command(name: str, function: object, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -158,9 +160,37 @@ def _parser() -> ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
-    report.add_argument("--env", help="these environments only, separated by commas")
+    report.add_argument("--env", help="show these environments only, separated by commas")
+    report.add_argument(
+        "--pair",
+        nargs=2,
+        action="append",
+        metavar=("X", "Y"),
+        help="show the probability that X improves on Y; repeatable (default: every algorithm over its parent)",
+    )
     for sub in (run, report):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
+    compare = command("compare", _compare, "tell whether runs got worse than others, for a person or a gate")
+    compare.description = (
+        "Compare two folders of runs, algorithm by algorithm where environment and number of steps are the same, such as "
+        "those of two versions; or two algorithms, as in runs:dqn runs:mdqn. The difference is of interquartile means over "
+        "seeds, with a 95 % bootstrap interval, beside the probability that a run of CANDIDATE scores above one of BASE. "
+        "Exit code 1 tells of a regression: the whole interval lies below the threshold, or a larger share of runs failed; "
+        "or of a file in CANDIDATE that cannot be used. Nothing is trained."
+    )
+    compare.add_argument(
+        "base", metavar="BASE", help="a folder of runs (--out of a grid, or published ones), or FOLDER:ALGORITHM"
+    )
+    compare.add_argument("candidate", metavar="CANDIDATE", help="likewise; without :ALGORITHM that of BASE is meant")
+    compare.add_argument(
+        "--threshold",
+        type=amount,
+        metavar="SHARE",
+        help="what is no regression yet, as a share of the way from a random policy to the reference score in "
+        "benchmarks/normalisation.csv, or of BASE's IQM where there is none (default: that of benchmarks/protocols.yml)",
+    )
+    compare.add_argument("--env", help="compare these environments only, separated by commas")
+    compare.add_argument("--out", type=Path, metavar="FOLDER", help="write comparison.md and comparison.json there")
     plot = command("plot", _plot, "draw the training diagnostics of a run, or of several together")
     plot.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, or any progress.csv of SB3's csv logger"
@@ -270,16 +300,25 @@ def _continue(arguments: argparse.Namespace) -> str:
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.report import show_problems
     from benchmarks.store import Store
 
     store = Store(arguments.out)
-    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in store.records()}
+    problems: list[str] = []
+    records = store.records(problems)
+    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in records}
     if not experiments:
-        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+        show_problems(problems, console)
+        usable = "usable " if problems else ""
+        raise UserError(
+            f"There are no {usable}runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some."
+        )
     if arguments.env is not None:
         wanted = _environments_with_runs(_names(arguments.env, "--env"), {env for env, _ in experiments}, arguments.out)
         experiments = {(env, steps) for env, steps in experiments if env in wanted}
-    _write_and_show(store, experiments, console)
+    pairs = [tuple(pair) for pair in arguments.pair or ()]
+    _check_labels([label for pair in pairs for label in pair], {record["spec"]["label"] for record in records})
+    _write_and_show(store, experiments, console, pairs or None)
     return 0
 
 
@@ -292,6 +331,14 @@ def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set
             raise UserError(f"There are no runs of {name} in {out}, only of {', '.join(sorted(there))}{nearest(name, there)}")
         wanted |= meant
     return wanted
+
+
+def _compare(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.compare import THRESHOLD, compare
+
+    envs = None if arguments.env is None else _names(arguments.env, "--env")
+    threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
+    return compare(arguments.base, arguments.candidate, threshold, envs, arguments.out, console)
 
 
 def _plot(arguments: argparse.Namespace, console: Console) -> int:
@@ -321,15 +368,32 @@ def _speed(arguments: argparse.Namespace, console: Console) -> int:
     return run_speed(cases, peers, arguments.rounds, arguments.steps, arguments.out, command, console)
 
 
-def _write_and_show(store: Store, experiments: set[tuple[str, int]], console: Console) -> None:
-    from benchmarks.report import build_leaderboards, show, write_report
+def _check_labels(labels: list[str], there: set[str]) -> None:
+    for label in labels:
+        # A label that several versions share is shown with the version in brackets behind it.
+        if label.partition(" (")[0] not in there:
+            raise UserError(f"There are no runs of {label!r}, only of {', '.join(sorted(there))}{nearest(label, there)}")
 
-    boards = build_leaderboards(store)
+
+def _write_and_show(
+    store: Store, experiments: set[tuple[str, int]], console: Console, pairs: list[tuple[str, str]] | None = None
+) -> None:
+    from benchmarks.report import build_across, build_leaderboards, show, show_across, show_problems, write_report
+
+    problems: list[str] = []
+    boards = build_leaderboards(store, problems, pairs)
+    tables = build_across(boards)
     for board in boards:
         if (board.env, board.steps) in experiments:
             show(board, console)
-    written = write_report(boards, store.out / "report")
-    console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
+    for across in tables:
+        if experiments >= {(board.env, board.steps) for board in across.boards}:
+            show_across(across, console)
+    show_problems(problems, console)
+    written = write_report(boards, tables, store.out / "report", problems)
+    figures = [path for path in written if path.suffix == ".png"]
+    texts = ", ".join(str(path) for path in written if path not in figures)
+    console.print(f"Written: {texts} and {len(figures)} figures beside them", highlight=False, soft_wrap=True)
 
 
 def _show_other_budgets(arguments: argparse.Namespace, console: Console) -> None:

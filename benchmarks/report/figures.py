@@ -1,100 +1,164 @@
-"""The learning-curve figure, and what figures share."""
+"""The figures of a report, and what figures share."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.report.across import Across
 from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.words import number
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLUMNS = 4
 SAVE_OPTIONS = {"dpi": 150, "bbox_inches": "tight", "metadata": {"Software": None}}
 
-
 TOGETHER = 5
 """So many algorithms are told apart in one plot; more get one each."""
 
 
-def draw_learning_curves(board: Leaderboard, path: Path) -> None:
+STEPS, SECONDS = "step", "seconds"
+LABELS = {STEPS: "environment steps", SECONDS: "seconds of training (of runs trained together, a share each)"}
+
+
+def draw_learning_curves(board: Leaderboard, path: Path, along: str = STEPS) -> None:
     """Write :func:`learning_curves` as PNG.
 
     :param board: the table whose curves to draw
     :param path: file to write
+    :param along: ``"step"`` or ``"seconds"``
     """
-    figure = learning_curves(board)
+    _save(learning_curves(board, along), path)
+
+
+def draw_performance_profiles(across: Across, path: Path) -> None:
+    """Write :func:`performance_profiles` as PNG.
+
+    :param across: the table whose profiles to draw
+    :param path: file to write
+    """
+    _save(performance_profiles(across), path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, **SAVE_OPTIONS)
     plt.close(figure)
 
 
-def learning_curves(board: Leaderboard) -> Figure:
-    """IQM of the evaluation return against environment steps, with 95 % intervals.
+def learning_curves(board: Leaderboard, along: str = STEPS) -> Figure:
+    """IQM of the evaluation return against environment steps or seconds of training, with 95 % intervals.
 
     Up to :data:`TOGETHER` algorithms share a plot. More get one each, in the table's order, with the curves of the others
     in grey behind.
 
     :param board: the table whose curves to draw
+    :param along: ``"step"`` or ``"seconds"``
     """
     rows = [row for row in board.rows if row.summary]
-    return _draw_together(board, rows) if len(rows) <= TOGETHER else _draw_apart(board, rows)
+    curves = [_Curve(row.label, row.summary.n, row.summary.iqm.value, _curve_of(row, along), along, "iqm") for row in rows]
+    if len(rows) <= TOGETHER:
+        figure = _draw_together(curves, [row.label for row in board.rows])
+        figure.axes[0].set_ylabel(f"return, IQM over seeds ({board.episodes} episodes each)")
+        title = f"{board.env}: evaluation return with 95 % stratified-bootstrap intervals"
+    else:
+        figure = _draw_apart(curves)
+        title = f"{board.env}: evaluation return, IQM over seeds with 95 % intervals; beside the name, its last value"
+    _finish(figure, title, LABELS[along])
+    for axes in figure.axes:
+        axes.set_xlim(0, board.steps if along == STEPS else max((c.data[along].max() for c in curves), default=1.0))
+    return figure
 
 
-def _draw_together(board: Leaderboard, rows: list[Row]) -> Figure:
+def performance_profiles(across: Across) -> Figure:
+    """The share of runs above each normalised return, with 95 % bands, laid out as :func:`learning_curves`.
+
+    :param across: the table whose profiles to draw
+    """
+    curves = [
+        _Curve(row.label, row.summary.n, row.summary.iqm.value, row.profile, "threshold", "share") for row in across.rows
+    ]
+    if len(curves) <= TOGETHER:
+        figure = _draw_together(curves, [row.label for row in across.rows])
+        figure.axes[0].set_ylabel("share of runs above it")
+    else:
+        figure = _draw_apart(curves)
+    title = f"Performance profiles over {len(across.boards)} environments, with 95 % bands"
+    _finish(figure, title if len(curves) <= TOGETHER else f"{title}; beside the name, the IQM", "normalised return")
+    return figure
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """A line with its band: the columns ``x``, ``y``, ``low`` and ``high`` of the data."""
+
+    label: str
+    n: int
+    value: float
+    data: pd.DataFrame
+    x: str
+    y: str
+
+    def draw(self, axes: Axes, colour: str, **options: str) -> None:
+        axes.plot(self.data[self.x], self.data[self.y], color=colour, linewidth=2, **options)
+        low, high = (self.data[name].astype(float) for name in ("low", "high"))
+        axes.fill_between(self.data[self.x], low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def _curve_of(row: Row, along: str) -> pd.DataFrame:
+    return row.curve if along == STEPS else row.curve_in_time
+
+
+def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
     # By name, not by rank: an algorithm keeps its colour when the ranking changes.
-    colours = dict(zip(sorted(row.label for row in board.rows), itertools.cycle(COLOURS), strict=False))
-    for row in rows:
-        _draw_curve(axes, row, colours[row.label], label=f"{row.label} (n={row.summary.n})")
-    _finish(axes, board)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel(f"return, IQM over seeds ({board.episodes} episodes each)")
-    axes.set_title(f"{board.env}: evaluation return with 95 % stratified-bootstrap intervals", fontsize=11, loc="left")
+    colours = dict(zip(sorted(labels), itertools.cycle(COLOURS), strict=False))
+    for curve in curves:
+        curve.draw(axes, colours[curve.label], label=f"{curve.label} (n={curve.n})")
     axes.legend(frameon=False)
     return figure
 
 
-def _draw_apart(board: Leaderboard, rows: list[Row]) -> Figure:
-    n_rows = -(-len(rows) // COLUMNS)
+def _draw_apart(curves: list[_Curve]) -> Figure:
+    n_rows = -(-len(curves) // COLUMNS)
     figure, grid = plt.subplots(
         n_rows, COLUMNS, figsize=(9.6, 2.0 * n_rows + 0.6), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
-    for axes, row in itertools.zip_longest(grid.flat, rows):
-        if row is None:
+    for axes, curve in itertools.zip_longest(grid.flat, curves):
+        if curve is None:
             axes.remove()
             continue
-        for other in rows:
-            axes.plot(other.curve["step"], other.curve["iqm"], color="0.8", linewidth=0.7)
-        _draw_curve(axes, row, COLOURS[0])
-        axes.set_title(f"{row.label}: {row.summary.iqm:,.1f} (n={row.summary.n})", fontsize=9, loc="left")
-        _finish(axes, board)
+        for other in curves:
+            axes.plot(other.data[other.x], other.data[other.y], color="0.8", linewidth=0.7)
+        curve.draw(axes, COLOURS[0])
+        axes.set_title(f"{curve.label}: {number(curve.value)} (n={curve.n})", fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
     for column in range(COLUMNS):
-        lowest = grid[(len(rows) - 1 - column) // COLUMNS, column]
-        lowest.set_xlabel("environment steps", fontsize=9)
-        lowest.tick_params(labelbottom=True)
-    title = f"{board.env}: evaluation return, IQM over seeds with 95 % intervals; beside the name, its last value"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        grid[(len(curves) - 1 - column) // COLUMNS, column].tick_params(labelbottom=True)
     return figure
 
 
-def _draw_curve(axes: Axes, row: Row, colour: str, **options: str) -> None:
-    axes.plot(row.curve["step"], row.curve["iqm"], color=colour, linewidth=2, **options)
-    axes.fill_between(row.curve["step"], row.curve["low"], row.curve["high"], color=colour, alpha=0.18, linewidth=0)
-
-
-def _finish(axes: Axes, board: Leaderboard) -> None:
-    axes.set_xlim(0, board.steps)
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(thousands))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+def _finish(figure: Figure, title: str, x_label: str) -> None:
+    """The title, the label below, and the style that all plots share."""
+    for axes in figure.axes:
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(thousands))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(figure.axes) == 1:
+        figure.axes[0].set_xlabel(x_label)
+        figure.axes[0].set_title(title, fontsize=11, loc="left")
+    else:
+        figure.supxlabel(x_label, fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
 
 def thousands(steps: float, _: object) -> str:
