@@ -22,6 +22,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 import sb3_entropic.envs  # noqa: F401 (registers their ids)
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.on_policy import EntropyPPO, MaxEntPPO
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
 
@@ -90,6 +91,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm(
             "diayn", DIAYN, _BOX, "skills without reward: SAC rewarded for telling skills apart by states", parent="sac"
         ),
+        Algorithm("entropyppo", EntropyPPO, _ANY, "PPO whose entropy is scheduled or held at a target", parent="ppo"),
+        Algorithm("maxentppo", MaxEntPPO, _ANY, "PPO with the entropy of all steps to come in the return", parent="ppo"),
         Algorithm("sac", stable_baselines3.SAC, _BOX, "Soft Actor-Critic"),
         Algorithm("tqc", sb3_contrib.TQC, _BOX, "SAC with truncated quantile critics"),
         Algorithm("dqn", stable_baselines3.DQN, _DISCRETE, "Deep Q-Network"),
