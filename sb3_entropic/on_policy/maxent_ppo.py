@@ -96,6 +96,9 @@ class MaxEntPPO(EntropyPPO):
         if self.entropy_critic:
             check_network(self, "entropy_net")
 
+    def _maybe_recommend_cpu(self, mlp_class_name: str = MlpPolicy.__name__) -> None:
+        super()._maybe_recommend_cpu(mlp_class_name)
+
     def _check_arguments(self) -> None:
         super()._check_arguments()
         for name in ("entropy_gamma", "entropy_gae_lambda"):
