@@ -46,9 +46,8 @@ from benchmarks.store import CHECKPOINT
 from sb3_entropic.catalog import find_algorithm, import_module
 from sb3_entropic.engine.compiler import decide
 from sb3_entropic.engine.gemm import fast_matrix_products
-from sb3_entropic.engine.lockstep import gradient_steps_to_go
 from sb3_entropic.engine.options import Engine, as_engine
-from sb3_entropic.off_policy import OffPolicyLoop
+from sb3_entropic.learner import Learner
 from sb3_entropic.train_seeds import train_together
 from sb3_entropic.zoo import make_model
 
@@ -159,7 +158,7 @@ class _Part:
         if self._from is None:
             return model
         model = self._from.load(model)
-        if isinstance(model, OffPolicyLoop):
+        if isinstance(model, Learner):
             # What remains may be too short for what the whole run was worth.
             model.engine = _engine_again(model.engine, self._from.extra["engine"])
         return model
@@ -222,7 +221,7 @@ def _will_compile(model: BaseAlgorithm, spec: RunSpec) -> bool:
     # The measured model may have begun to learn earlier.
     model.learning_starts = spec.hyperparameters.get("learning_starts", model.learning_starts)
     wanted = as_engine(spec.hyperparameters.get("engine", AUTO)).compile
-    return decide(wanted, gradient_steps_to_go(model, 0, spec.steps))[0]
+    return decide(wanted, model.gradient_steps_between(0, spec.steps))[0]
 
 
 def _report_of(report: Report, run: int, message: dict[str, Any]) -> None:
@@ -237,7 +236,7 @@ def _train(
     :param makers: of the models
     :param steps: environment steps to go
     """
-    ours = issubclass(find_algorithm(job.specs[0].algo).constructor, OffPolicyLoop)
+    ours = issubclass(find_algorithm(job.specs[0].algo).constructor, Learner)
     wanted, begin = job.matrix_library == AUTO, job.resume is None
     if ours and len(makers) > 1:
         models, errors = train_together(makers, steps, lambda run, _: callbacks[run], reset_num_timesteps=begin)
@@ -256,7 +255,7 @@ def _train(
 def _make(job: Job, spec: RunSpec, folder: Path | None = None) -> BaseAlgorithm:
     """A new model that logs to a folder; without one it is for a measurement."""
     model = make_model(find_algorithm(spec.algo), spec.env, spec.hyperparameters, seed=spec.seed, device=job.device)
-    if isinstance(model, OffPolicyLoop):
+    if isinstance(model, Learner):
         compiled = False if folder is None else model.engine.compile
         model.engine = replace(model.engine, compile=compiled, onednn=job.matrix_library == AUTO)
     if folder is not None:

@@ -125,17 +125,23 @@ class EntropyPPO(OnPolicyLoop, PPO):
                 f"target_entropy={largest(self.target_entropy)} cannot be reached: these actions have at most {most:.3f} nats."
             )
 
+    def coefficients(self) -> dict[str, float]:
+        """The family's, and the weights of entropy and divergence."""
+        return {**super().coefficients(), "ent_coef": self.current_ent_coef(), "kl_coef": self.current_kl_coef()}
+
     def current_ent_coef(self) -> float:
         """The entropy coefficient at this point of training."""
-        if self.learned_ent_coef is not None:
-            return self.learned_ent_coef
-        return at_progress(self.ent_coef, self._current_progress_remaining)
+        return self._learned_or_scheduled(self.ent_coef, self.learned_ent_coef)
 
     def current_kl_coef(self) -> float:
         """The weight of the divergence from the previous policy at this point of training."""
-        if self.learned_kl_coef is not None:
-            return self.learned_kl_coef
-        return at_progress(self.kl_coef, self._current_progress_remaining)
+        return self._learned_or_scheduled(self.kl_coef, self.learned_kl_coef)
+
+    def _learned_or_scheduled(self, value: Any, learned: float | None) -> Any:
+        # While the fast engine records, the value is an input.
+        if learned is None or isinstance(value, th.Tensor):
+            return at_progress(value, self._current_progress_remaining)
+        return learned
 
     def current_target_entropy(self) -> float:
         """What a learned entropy coefficient holds the entropy at, at this point of training, in nats."""

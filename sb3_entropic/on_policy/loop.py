@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional as F
 
+from sb3_entropic.engine.rollouts import RolloutLockstep
+from sb3_entropic.learner import Learner
 from sb3_entropic.operators import clipped_surrogate, kl_to_new
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps
 
@@ -26,12 +29,64 @@ class Evaluation(NamedTuple):
     """Of a critic of the entropy to come, nats."""
 
 
-class OnPolicyLoop:
+class OnPolicyLoop(Learner):
     """PPO's loss, term by term, and SB3's passes over a rollout; to be placed before the SB3 parent in the bases.
 
     An algorithm says what its loss adds to the clipped surrogate (:meth:`regularisation`) and how its critics err
     (:meth:`value_loss`), and hears what an update came to (:meth:`after_training`). Everything else is the SB3 parent's.
     """
+
+    lockstep_class = RolloutLockstep
+
+    @property
+    def samples(self) -> type:
+        """What a minibatch of the rollout buffer is."""
+        return RolloutBufferSamples
+
+    def gradient_steps_between(self, done: int, total_timesteps: int) -> int:
+        """How many gradient steps there are from so many environment steps to so many, if no update stops early."""
+        collected = self.n_steps * self.n_envs
+        return -(-max(total_timesteps - done, 0) // collected) * self.n_epochs * -(-collected // self.batch_size)
+
+    def coefficients(self) -> dict[str, float]:
+        """The discount, and how far ratio and value may move."""
+        limits = {"clip_range": self.current_clip_range()}
+        if self.clip_range_vf is not None:
+            limits["clip_range_vf"] = self.current_clip_range_vf()
+        return {**super().coefficients(), **limits}
+
+    def make_networks(self) -> ActorCriticPolicy:
+        """SB3's own policy."""
+        return self.policy
+
+    def before_updates(self, networks: ActorCriticPolicy, batch: Any, noise: Any) -> Metrics:
+        """Nothing is needed before the one update."""
+        return {}
+
+    def target_networks(self) -> list[tuple[th.nn.Module, th.nn.Module]]:
+        """None follows another."""
+        return []
+
+    def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
+        """What :meth:`act` needs of randomness, as torch's distributions draw it."""
+        like = next(self.policy.parameters())
+        if isinstance(self.action_space, spaces.Discrete):
+            shape = (len(observations), int(self.action_space.n))
+            return th.empty(shape, dtype=like.dtype, device=like.device).exponential_(generator=generator)
+        shape = (len(observations), get_action_dim(self.action_space))
+        return th.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
+
+    def act(
+        self, networks: ActorCriticPolicy, observations: th.Tensor, noise: th.Tensor
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """Actions of a categorical or a Gaussian policy, their states' values and their log-densities; pure, as a loss is."""
+        distribution = networks.get_distribution(observations)
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = (distribution.distribution.probs / noise).argmax(dim=-1)
+        else:
+            actions = distribution.distribution.mean + noise * distribution.distribution.stddev
+        log_prob = distribution.log_prob(actions)
+        return actions, networks.predict_values(observations).flatten(), log_prob
 
     def updates(self) -> list[Update]:
         """One loss of all networks; the gradient's norm is clipped as in the SB3 parent."""
@@ -47,7 +102,15 @@ class OnPolicyLoop:
 
     def current_clip_range(self) -> float:
         """How far the probability ratio may move from 1 at this point of training."""
-        return self.clip_range(self._current_progress_remaining)
+        return self._now(self.clip_range)
+
+    def current_clip_range_vf(self) -> float:
+        """How far a value may move from that of the rollout at this point of training."""
+        return self._now(self.clip_range_vf)
+
+    def _now(self, schedule: Any) -> Any:
+        # While the fast engine records, a schedule's value is an input.
+        return schedule if isinstance(schedule, th.Tensor) else schedule(self._current_progress_remaining)
 
     def evaluate(self, networks: ActorCriticPolicy, batch: Any, noise: Any) -> Evaluation:
         """What the policy says of the rollout's states and actions."""
@@ -89,7 +152,7 @@ class OnPolicyLoop:
         """The critic's squared error, before its weight ``vf_coef``."""
         values = evaluation.values
         if self.clip_range_vf is not None:
-            limit = self.clip_range_vf(self._current_progress_remaining)
+            limit = self.current_clip_range_vf()
             values = batch.old_values + th.clamp(values - batch.old_values, -limit, limit)
         loss = F.mse_loss(batch.returns, values)
         return loss, {"value_loss": loss}
@@ -111,7 +174,7 @@ class OnPolicyLoop:
             for batch in self.rollout_buffer.get(self.batch_size):
                 loss, metrics = update.loss(self.policy, batch, self.draw_noise(batch))
                 means.add({**metrics, "loss": loss})
-                if stops := self._moved_too_far(metrics, epoch):
+                if stops := self.target_kl is not None and self.has_moved_too_far(metrics["approx_kl"].item(), epoch):
                     break
                 update.descend(loss)
             self._n_updates += 1
@@ -120,23 +183,32 @@ class OnPolicyLoop:
 
         # As in SB3: of the last pass, and of the last gradient step.
         last = {"approx_kl": means.fetch(since=epoch_began)["approx_kl"], "loss": means.fetch(since=len(means) - 1)["loss"]}
-        self._record({**means.fetch(), **last})
+        self.finish_update({**means.fetch(), **last})
 
-    def _moved_too_far(self, metrics: Metrics, epoch: int) -> bool:
-        if self.target_kl is None or not (moved := metrics["approx_kl"].item()) > 1.5 * self.target_kl:
+    def has_moved_too_far(self, divergence: float, epoch: int) -> bool:
+        """Whether an update is to stop, since the policy has moved 1.5 ``target_kl`` from the one that collected.
+
+        :param divergence: of a minibatch, nats
+        :param epoch: for the message
+        """
+        if not divergence > 1.5 * self.target_kl:
             return False
         if self.verbose >= 1:
-            print(f"Early stopping at step {epoch} due to reaching max kl: {moved:.2f}")
+            print(f"Early stopping at step {epoch} due to reaching max kl: {divergence:.2f}")
         return True
 
-    def _record(self, metrics: dict[str, float]) -> None:
+    def finish_update(self, metrics: dict[str, float]) -> None:
+        """Let what is learned about updates follow this one, and log it.
+
+        :param metrics: means over the gradient steps, but of ``approx_kl`` the last pass's and of ``loss`` the last step's
+        """
         values, returns = self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten()
         logged = {**metrics, **self.after_training(metrics), "explained_variance": explained_variance(values, returns)}
         if hasattr(self.policy, "log_std"):
             logged["std"] = self.policy.log_std.exp().mean().item()
         logged["clip_range"] = self.current_clip_range()
         if self.clip_range_vf is not None:
-            logged["clip_range_vf"] = self.clip_range_vf(self._current_progress_remaining)
+            logged["clip_range_vf"] = self.current_clip_range_vf()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, value in logged.items():
             self.logger.record(f"train/{name}", value)
@@ -150,6 +222,8 @@ class OnPolicyLoop:
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Any:
-        """As in SB3; runs are logged to TensorBoard under the algorithm's own name."""
-        name = tb_log_name or type(self).__name__
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        """As in SB3; runs are logged to TensorBoard under the algorithm's own name.
+
+        :raises ValueError: if ``engine="fast"`` cannot run this model; says why
+        """
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)

@@ -24,6 +24,7 @@ from sb3_entropic.on_policy.rollouts import (
     EntropyOfRollouts,
     EntropyReturns,
     EntropyRolloutBuffer,
+    EntropySamples,
     generalised_advantages,
 )
 from sb3_entropic.operators import is_off
@@ -181,6 +182,11 @@ class MaxEntPPO(EntropyPPO):
                 observations = buffer.observations[where]
             values.append(self._entropy_values(obs_as_tensor(observations, self.device)))
         return np.concatenate(values).reshape(buffer.rewards.shape)
+
+    @property
+    def samples(self) -> type:
+        """With the returns of the second critic, if there is one."""
+        return EntropySamples if self.entropy_critic else super().samples
 
     def evaluate_actions(self, networks: ActorCriticPolicy, observations: PyTorchObs, actions: th.Tensor) -> Evaluation:
         """With the entropy to come, if there is a critic of it."""

@@ -1,4 +1,4 @@
-"""The entropy of a rollout: its advantages, and where its returns are kept."""
+"""The entropy of a rollout: when it is added, and where its returns are kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def generalised_advantages(
     """
     goes_on = 1.0 - np.concatenate([episode_starts[1:], dones[None]]).astype(rewards.dtype)
     next_values = np.concatenate([values[1:], last_values[None]])
-    errors = rewards + gamma * goes_on * next_values - values
+    # In SB3's order of operations, for its bits.
+    errors = rewards + gamma * next_values * goes_on - values
     advantages, advantage = np.zeros_like(errors), np.zeros_like(last_values)
     for step in reversed(range(len(errors))):
         advantage = errors[step] + gamma * gae_lambda * goes_on[step] * advantage
