@@ -19,6 +19,9 @@ SOURCES = {"old_values": "values", "old_log_prob": "log_probs"}
 """What fields of a minibatch are called in the rollout buffer, where that is another name."""
 
 
+ROW = np.float32
+
+
 class RolloutRunner(Runner):
     """One model's part of a rollout: SB3's ``collect_rollouts``, a step at a time."""
 
@@ -105,7 +108,7 @@ class StackedRollouts:
             width += math.prod(shape)
         self.n_rows = first.buffer_size * first.n_envs
         self._buffers = buffers
-        self._rows = np.zeros((len(buffers), self.n_rows, width), dtype=np.float32)
+        self._rows = np.zeros((len(buffers), self.n_rows, width), dtype=ROW)
 
     def fill(self, index: int) -> None:
         """Take over the rollout of one buffer, its steps in the order in which SB3 draws from them."""

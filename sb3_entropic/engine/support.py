@@ -24,7 +24,7 @@ RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution)
 COUNTS = (
     *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
     *("num_timesteps", "n_envs", "buffer_size", "top_quantiles_to_drop_per_net"),
-    *("n_steps", "n_epochs", "vf_coef", "max_grad_norm", "normalize_advantage", "target_kl"),
+    *("n_steps", "n_epochs", "vf_coef", "max_grad_norm", "normalize_advantage", "target_kl", "samples"),
 )
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
 

@@ -131,7 +131,7 @@ class MaxEntPPO(EntropyPPO):
 
     def entropy_bootstrap(self, observations: PyTorchObs) -> float:
         """The discounted entropy to come after an episode that was truncated in this state."""
-        if is_off(self.ent_coef) or not self.entropy_critic:
+        if not self._has_two_critics():
             return 0.0
         return self._entropy_discount() * self._entropy_values(observations).item()
 
@@ -185,12 +185,15 @@ class MaxEntPPO(EntropyPPO):
 
     @property
     def samples(self) -> type:
-        """With the returns of the second critic, if there is one."""
-        return EntropySamples if self.entropy_critic else super().samples
+        """With the returns of the second critic, if it is trained."""
+        return EntropySamples if self._has_two_critics() else super().samples
+
+    def _has_two_critics(self) -> bool:
+        return self.entropy_critic and not is_off(self.ent_coef)
 
     def evaluate_actions(self, networks: ActorCriticPolicy, observations: PyTorchObs, actions: th.Tensor) -> Evaluation:
         """With the entropy to come, if there is a critic of it."""
-        if is_off(self.ent_coef) or not self.entropy_critic:
+        if not self._has_two_critics():
             return super().evaluate_actions(networks, observations, actions)
         values, log_prob, entropy, entropy_values = networks.evaluate_all(observations, actions)
         return Evaluation(values.flatten(), log_prob, entropy, entropy_values.flatten())
