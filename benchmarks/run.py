@@ -218,8 +218,9 @@ def measure(job: Job) -> dict[str, Any]:
 def _will_compile(model: BaseAlgorithm, spec: RunSpec) -> bool:
     if getattr(model, "engine_used", SB3) == SB3:
         return False
-    # The measured model may have begun to learn earlier.
-    model.learning_starts = spec.hyperparameters.get("learning_starts", model.learning_starts)
+    if hasattr(model, "learning_starts"):
+        # The measured model may have begun to learn earlier.
+        model.learning_starts = spec.hyperparameters.get("learning_starts", model.learning_starts)
     wanted = as_engine(spec.hyperparameters.get("engine", AUTO)).compile
     return decide(wanted, model.gradient_steps_between(0, spec.steps))[0]
 

@@ -18,8 +18,8 @@ from sb3_entropic.engine.trace import Tensors
 SOURCES = {"old_values": "values", "old_log_prob": "log_probs"}
 """What fields of a minibatch are called in the rollout buffer, where that is another name."""
 
-
 ROW = np.float32
+"""What a minibatch is made of, as in SB3."""
 
 
 class RolloutRunner(Runner):
@@ -44,8 +44,8 @@ class RolloutRunner(Runner):
         if isinstance(model.action_space, spaces.Box):
             actions = actions.reshape(-1, *model.action_space.shape)
             clipped = np.clip(actions, model.action_space.low, model.action_space.high)
-        shown = {"n_steps": buffer.pos, "clipped_actions": clipped, "values": values, "log_probs": log_probs}
-        if (seen := self._advance(clipped, **shown)) is None:
+        shown = {"actions": actions, "clipped_actions": clipped, "values": values, "log_probs": log_probs}
+        if (seen := self._advance(clipped, **shown, n_steps=buffer.pos)) is None:
             return
         new_obs, rewards, dones, infos = seen
         for index in np.flatnonzero(dones):
@@ -185,6 +185,7 @@ class RolloutLockstep(Lockstep):
         logged: list[dict[str, th.Tensor]] = []
         steps, epoch_began = [0] * len(self._models), [0] * len(self._models)
         for index in moving:
+            self._models[index].policy.set_training_mode(True)
             self._rollouts.fill(index)
         for epoch in range(self._template.n_epochs):
             for index in moving:

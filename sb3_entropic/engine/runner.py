@@ -114,7 +114,7 @@ class Runner:
     def step(self, actions: np.ndarray, buffer_actions: np.ndarray, log: Callable[[], None]) -> None:
         """Step the environments, call the callback, and store and count what happened, in SB3's order."""
         model = self.model
-        if (seen := self._advance(actions, buffer_actions=buffer_actions)) is None:
+        if (seen := self._advance(actions, actions=actions, buffer_actions=buffer_actions)) is None:
             return
         new_obs, rewards, dones, infos = seen
         self._store(buffer_actions, new_obs, rewards, dones, infos)
@@ -129,15 +129,16 @@ class Runner:
                 log()
                 model.dump_logs()
 
-    def _advance(self, actions: np.ndarray, **shown: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any] | None:
+    def _advance(self, to_take: np.ndarray, **shown: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any] | None:
         """Step the environments and call the callback; ``None`` if it stops the model.
 
+        :param to_take: actions
         :param shown: what the callback finds in its ``locals`` besides
         """
         model = self.model
-        new_obs, rewards, dones, infos = self._step(actions)
+        new_obs, rewards, dones, infos = self._step(to_take)
         model.num_timesteps += model.n_envs
-        self._locals.update(actions=actions, new_obs=new_obs, rewards=rewards, dones=dones, infos=infos, **shown)
+        self._locals.update(new_obs=new_obs, rewards=rewards, dones=dones, infos=infos, **shown)
         self.callback.update_locals(self._locals)
         if not self.callback.on_step():
             self.stopped = True
