@@ -23,12 +23,19 @@ CASES = {
     "PPO": (EntropyPPO, {}),
     "every term": (
         EntropyPPO,
-        {"ent_coef": "auto_0.1", "kl_coef": lambda progress: 0.1 + progress, "clip_range_vf": lambda progress: 0.2 * progress},
+        {
+            **{"ent_coef": "auto_0.1", "kl_coef": lambda progress: 0.1 + progress, "normalize_advantage": False},
+            **{"clip_range_vf": lambda progress: 0.2 * progress, "max_grad_norm": 0.05},
+        },
     ),
-    "a schedule to zero": (EntropyPPO, {"ent_coef": "lin_0.1", "learning_rate": lambda progress: 1e-3 * progress}),
     "early stops": (EntropyPPO, {"target_kl": 1e-4, "kl_coef": "auto", "learning_rate": 3e-3}),
-    "unnormalised": (EntropyPPO, {"normalize_advantage": False, "max_grad_norm": 0.05}),
-    "two critics": (MaxEntPPO, {"entropy_gamma": 0.8, "entropy_baseline": "mean"}),
+    "two critics": (
+        MaxEntPPO,
+        {
+            **{"ent_coef": "lin_0.1", "entropy_gamma": 0.8, "entropy_baseline": "mean"},
+            **{"learning_rate": lambda progress: 1e-3 * progress},
+        },
+    ),
     "one critic": (MaxEntPPO, {"entropy_critic": False}),
     "no entropy": (MaxEntPPO, {"ent_coef": 0.0}),
 }
@@ -56,7 +63,7 @@ def double(monkeypatch):
     return in_double_precision(monkeypatch)
 
 
-CONTINUOUS = ("PPO", "every term", "two critics")
+CONTINUOUS = ("every term", "two critics")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +74,7 @@ def test_updates_agree_in_double_precision(name, env, double):
     assert fast.engine_used == "fast, not compiled"
     assert exact._n_updates == fast._n_updates > 5
     assert difference(fast, exact) < 1e-10
-    assert difference(fast, double(make(name, env))) > 1e-3
+    assert difference(fast, double(make(name, env))) > 1e-4
     for ours, theirs in zip(fast.policy.parameters(), exact.policy.parameters(), strict=True):
         if theirs in exact.policy.optimizer.state:
             moments = (model.policy.optimizer.state[p] for model, p in ((fast, ours), (exact, theirs)))
