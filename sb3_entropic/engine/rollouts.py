@@ -142,8 +142,8 @@ class MinibatchStep(StackedStep):
         ((_, which),) = recorded.stage.gradients
         return results[: len(which)], dict(zip(recorded.stage.metrics, results[len(which) :], strict=True))
 
-    def descend(self, gradients: list[th.Tensor], learning_rates: list[float], models: list[int]) -> None:
-        """Let the optimisers of some of the models take their steps."""
+    def descend(self, gradients: list[th.Tensor], learning_rates: list[float], models: list[int] | None) -> None:
+        """Let the optimisers of some of the models take their steps, or of all."""
         ((index, which),) = self._stages[0].stage.gradients
         self.stack.optimizers[index].step(gradients, which, learning_rates, models)
 
@@ -203,7 +203,8 @@ class RolloutLockstep(Lockstep):
                     moving = [i for i in moving if not self._models[i].has_moved_too_far(divergences[i], epoch)]
                     if not moving:
                         break
-                self._step.descend(gradients, rates, moving)
+                # What has left the stack may move along, since nobody looks at it any more.
+                self._step.descend(gradients, rates, None if moving == self._live() else moving)
             if not moving:
                 break
         names, table = list(logged[0]), th.stack([th.stack(list(metrics.values())) for metrics in logged]).double()
