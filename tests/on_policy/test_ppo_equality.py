@@ -56,7 +56,7 @@ def dictionaries():
 
 
 UNUSUAL = {
-    "clipped values": {"clip_range_vf": 0.1, "clip_range": lambda progress: 0.2 * progress},
+    "clipped values and ratios": {"learning_rate": 0.01, "clip_range_vf": 0.1, "clip_range": lambda progress: 0.2 * progress},
     "early stopping": {"target_kl": 1e-4, "learning_rate": 3e-3},
     "unnormalised advantages": {"normalize_advantage": False},
     "a last minibatch of one": {"n_steps": 33},
