@@ -20,6 +20,7 @@ from sb3_entropic.errors import UserError, nearest
 if TYPE_CHECKING:
     from benchmarks.store import Store
 
+CHECKPOINT_SECONDS = 300
 DEFAULT_OUT, DEFAULT_SPEED_OUT = Path("runs"), Path("results/speed")
 
 EXAMPLES = """\
@@ -31,7 +32,8 @@ examples:
   python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
   python -m benchmarks speed --cases msac-hopper,scaling
 
-A run that is finished is never run again: call the same command after an interruption and it continues.
+Call the same command after an interruption and it continues: a run that is finished is never run again, and one that was
+under way goes on from its last checkpoint.
 """
 
 
@@ -108,6 +110,13 @@ def _parser() -> ArgumentParser:
         default="auto",
         help="auto: oneDNN multiplies matrices where it is faster and as exact, for every algorithm alike; torch: never",
     )
+    run.add_argument(
+        "--checkpoint-every",
+        type=positive,
+        default=CHECKPOINT_SECONDS,
+        metavar="SECONDS",
+        help="between checkpoints of a run, from which it goes on if it is interrupted (default: 300)",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
     report.add_argument("--env", help="these environments only, separated by commas")
@@ -145,7 +154,7 @@ def _parser() -> ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
-    from benchmarks.executors import run_locally
+    from benchmarks.grid import run_grid
     from benchmarks.plan import make_plan
     from benchmarks.preview import show_estimate, show_plan
     from benchmarks.store import Store
@@ -172,7 +181,15 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     command = shlex.join(["python", "-m", "benchmarks", *_without_folder(arguments.words)])
     store.write_plan(plan, command)
-    outcome = run_locally(plan, store, console, command, arguments.fresh, arguments.retry_failed)
+    outcome = run_grid(
+        plan,
+        store,
+        console,
+        command,
+        arguments.fresh,
+        arguments.retry_failed,
+        checkpoint_seconds=arguments.checkpoint_every,
+    )
     done = len(outcome.finished) + len(outcome.kept)
     if outcome.interrupted:
         console.print(f"Stopped: {done} of {len(plan.runs)} runs are finished and kept; {_continue(arguments)}")

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.run import Job, evaluator_of, execute
+from benchmarks.callbacks import evaluator_of
+from benchmarks.run import Job, execute
 from sb3_entropic.evaluation import Episode, Evaluator
 
 ROOT = Path(__file__).parents[2]
