@@ -70,7 +70,7 @@ def information_gain(means: th.Tensor, stds: th.Tensor) -> th.Tensor:
     means and variances, the largest it can have: so an upper bound, and without sampling. It is 0 exactly where all
     members agree. Noise that they agree on is no information, unlike an error of prediction, which it raises for ever.
 
-    Source: the parameters' part of expected free energy (arXiv 2002.12636, section 3), there estimated from samples.
+    Source: the parameters' part of expected free energy (arXiv 2002.12636), there estimated from samples.
 
     :param means: of diagonal Gaussians, ``(n_members, ..., n_features)``
     :param stds: their standard deviations > 0, the same shape
