@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from stable_baselines3 import DQN
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 
-from sb3_entropic import VFE, SoftDQN
+from sb3_entropic import VFE, SoftDQN, train_seeds
 from sb3_entropic.active_inference.transitions import TransitionEnsemble, information_gain
 from sb3_entropic.active_inference.vfe import FreeEnergyNetworks
 from sb3_entropic.errors import UserError
 from sb3_entropic.operators import boltzmann_policy, policy_entropy, scaled_log_softmax, soft_value
 from sb3_entropic.tabular import TabularEnv, gap_increasing_operator, optimal_q
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
+from tests.engine.cases import FAST, difference
 from tests.same_bits import same_bits
 from tests.value_based.tables import (
     N_ACTIONS,
@@ -213,12 +214,15 @@ class TestPolicy:
         model = cartpole(temperature=0.5)
         with th.no_grad():
             model.policy.actor.logits_net[-1].bias.copy_(th.tensor([0.0, 0.8]))
+            # Whoever acts by it takes the other action.
+            model.policy.q_net.q_net[-1].bias.copy_(th.tensor([9.0, 0.0]))
             probabilities = model.policy.actor.log_policy(th.tensor(OBSERVATION[None])).exp().numpy()[0]
         th.manual_seed(0)
         actions, _ = model.predict(np.tile(OBSERVATION, (20_000, 1)), deterministic=False)
         # Four standard deviations of a fair coin's mean.
         assert np.abs(np.bincount(actions, minlength=2) / 20_000 - probabilities).max() < 4 * 0.5 / np.sqrt(20_000)
-        assert {model.predict(OBSERVATION, deterministic=True)[0].item() for _ in range(9)} == {probabilities.argmax()}
+        assert probabilities.argmax() == 1
+        assert {model.predict(OBSERVATION, deterministic=True)[0].item() for _ in range(9)} == {1}
         entropy = policy_entropy(th.tensor(probabilities).log(), 1.0).item()
         batch = SimpleNamespace(observations=th.tensor(OBSERVATION[None]))
         assert model.after_training(model.make_networks(), batch)["policy_entropy"].item() == pytest.approx(entropy, rel=1e-4)
@@ -378,6 +382,28 @@ def test_every_optimiser_is_saved_and_follows_the_learning_rate(name, tmp_path):
     assert states[0]["param_groups"][0]["lr"] == pytest.approx(1e-3, rel=0.05)
 
 
+def test_all_of_its_networks_are_set_to_train_and_to_evaluate():
+    policy = cartpole().policy
+    for mode in (True, False):
+        policy.set_training_mode(mode)
+        assert {network.training for network in (policy.q_net, policy.actor, policy.transitions)} == {mode}
+
+
+def test_a_sweep_of_the_epistemic_weight_is_a_stack():
+    def options():
+        # Made anew: SB3 writes into policy_kwargs.
+        sizes = {"buffer_size": 300, "learning_starts": 20, "batch_size": 16, "train_freq": 1, "engine": FAST}
+        return {**sizes, "device": "cpu", "policy_kwargs": {"net_arch": [8], "n_members": 2}}
+
+    weights = [0.0, 3.0]
+    stack = train_seeds(
+        VFE, "MlpPolicy", "CartPole-v1", seeds=[1, 2], total_timesteps=40, epistemic_weight=weights, **options()
+    )
+    for seed, weight, model in zip([1, 2], weights, stack, strict=True):
+        alone = VFE("MlpPolicy", "CartPole-v1", seed=seed, epistemic_weight=weight, **options()).learn(40)
+        assert difference(model, alone) < 1e-5
+
+
 def test_networks_can_be_chosen():
     policy = cartpole(policy_kwargs={"n_members": 4, "transition_arch": [7]}).policy
     assert [member[0].out_features for member in policy.transitions.members] == [7] * 4
@@ -438,9 +464,10 @@ def test_trained_on_a_finite_mdp_it_acts_as_the_soft_optimum():
         gradient_steps=2,
         learning_starts=200,
         buffer_size=5000,
-    ).learn(4000)
+    ).learn(2000)
     with th.no_grad():
         policy = model.policy.actor.log_policy(th.eye(N_STATES)).exp().double()
     exact = boltzmann_policy(optimal_q(MDP, TEMPERATURE), TEMPERATURE)
-    values, best = (MDP.evaluate(each, TEMPERATURE)[0] for each in (policy, exact))
-    assert ((best - values) / best).max() < 0.01
+    uniform = th.full_like(exact, 1 / N_ACTIONS)
+    values, best, chance = (MDP.evaluate(each, TEMPERATURE)[0] for each in (policy, exact, uniform))
+    assert ((best - values) / best).max() < 0.01 < ((best - chance) / best).min()
