@@ -20,6 +20,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import sb3_entropic.envs  # noqa: F401 (registers their ids)
+from sb3_entropic.active_inference import VFE
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.on_policy import EntropyPPO, MaxEntPPO
@@ -91,6 +92,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm(
             "diayn", DIAYN, _BOX, "skills without reward: SAC rewarded for telling skills apart by states", parent="sac"
         ),
+        Algorithm("vfe", VFE, _DISCRETE, "active inference: a policy of least variational free energy", parent="dqn"),
         Algorithm("entropyppo", EntropyPPO, _ANY, "PPO whose entropy is scheduled or held at a target", parent="ppo"),
         Algorithm("maxentppo", MaxEntPPO, _ANY, "PPO with the entropy of all steps to come in the return", parent="ppo"),
         Algorithm("sac", stable_baselines3.SAC, _BOX, "Soft Actor-Critic"),

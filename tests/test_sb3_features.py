@@ -21,15 +21,17 @@ OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent]
 every_algorithm = pytest.mark.parametrize("algorithm", OURS, ids=lambda a: a.name)
 of_the_parents_network = pytest.mark.parametrize(
     "algorithm",
-    [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "softq", "diayn", "maxentppo")],
+    [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "softq", "diayn", "vfe", "maxentppo")],
     ids=lambda a: a.name,
 )
 of_another_network = pytest.mark.parametrize(
-    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "diayn", "maxentppo")], ids=lambda a: a.name
+    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "diayn", "vfe", "maxentppo")], ids=lambda a: a.name
 )
 of_one_kind_of_actions = pytest.mark.parametrize("algorithm", [a for a in OURS if a.parent != "ppo"], ids=lambda a: a.name)
-# DIAYN takes vectors, as they are.
-of_any_observations = pytest.mark.parametrize("algorithm", [a for a in OURS if a.name != "diayn"], ids=lambda a: a.name)
+# These take vectors, DIAYN as they are.
+of_any_observations = pytest.mark.parametrize(
+    "algorithm", [a for a in OURS if a.name not in ("diayn", "vfe")], ids=lambda a: a.name
+)
 
 GAP_INCREASING = ("softdqn", "mdqn", "cvidqn", "aldqn", "dpp", "mqrdqn", "miqn")
 
@@ -129,13 +131,19 @@ MAXENT = {
     "one critic": {"entropy_critic": False, "entropy_baseline": 0.5},
     "an entropy of its own": {"entropy_gamma": 0.5, "entropy_gae_lambda": 1.0, "entropy_baseline": "mean"},
 }
-DROPS_STATES = ("n-step", "memory optimisation")
+VFE = {
+    "every option": {"entropy_in_target": True, "epistemic_weight": 0.1, "exploration": "epsilon"},
+    "an ensemble of its own": {"policy_kwargs": {"n_members": 2, "transition_arch": [4], "dueling": True}},
+    "temperature schedule": VALUE_BASED["temperature schedule"],
+}
+KEEPS_STATES = {name: changes for name, changes in COMMON.items() if name not in ("n-step", "memory optimisation")}
 
 
 def variants(algorithm):
     if algorithm.name == "diayn":
-        kept = {name: changes for name, changes in COMMON.items() if name not in DROPS_STATES}
-        return {**kept, **FIXED_TEMPERATURE, **CONTINUOUS, **DIAYN}
+        return {**KEEPS_STATES, **FIXED_TEMPERATURE, **CONTINUOUS, **DIAYN}
+    if algorithm.name == "vfe":
+        return {**KEEPS_STATES, **VFE}
     if on_policy(algorithm):
         return {**ON_POLICY, **(MAXENT if algorithm.name == "maxentppo" else {})}
     if algorithm.name == "softq":
@@ -169,13 +177,15 @@ def test_dict_observations(algorithm):
     learns(build(algorithm, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=not continuous(algorithm))), steps=60)
 
 
-@pytest.mark.parametrize("algorithm", [a for a in OURS if a.name != "diayn" and not on_policy(a)], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "algorithm", [a for a in OURS if a.name not in ("diayn", "vfe") and not on_policy(a)], ids=lambda a: a.name
+)
 def test_hindsight_experience_replay(algorithm):
     env = BitFlippingEnv(n_bits=3, continuous=continuous(algorithm), max_steps=6)
     learns(build(algorithm, "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer))
 
 
-@of_any_observations
+@pytest.mark.parametrize("algorithm", [a for a in OURS if a.name != "diayn"], ids=lambda a: a.name)
 def test_normalised_vectorised_environments(algorithm):
     env = VecNormalize(make_vec_env(env_id(algorithm), n_envs=2, seed=0))
     learns(build(algorithm, env=env, **({} if on_policy(algorithm) else {"gradient_steps": -1})), steps=200)
@@ -234,6 +244,7 @@ def test_a_saved_policy_can_be_loaded_alone(algorithm, tmp_path):
         **{name: shared for name in ("discretesac", "softq")},
         **{name: {"squash_output": True} for name in ("entropyppo", "maxentppo")},
         "diayn": {"discriminator_arch": [4], "discriminator_features": [0, -1]},
+        "vfe": {"n_members": 2, "transition_arch": [4], "dueling": True},
     }
     model = build(algorithm, seed=0, policy_kwargs=unusual.get(algorithm.name, {"dueling": True}), **arguments)
     model.policy.save(tmp_path / "policy")
@@ -273,6 +284,7 @@ OWN = {
     "mtqc": MUNCHAUSEN,
     "softq": {"n_particles": 6, "n_value_samples": 10, "proposal": "sampler", "squash_correction": False},
     "diayn": {"environment_reward_weight": 0.25, "n_skills": 4},
+    "vfe": {"epistemic_weight": 0.25, "entropy_in_target": True, "temperature": 0.5, "exploration": "epsilon"},
     "entropyppo": {"kl_coef": 0.25, **ENTROPY_PPO},
     "maxentppo": {
         **{"entropy_gamma": 0.25, "entropy_gae_lambda": 0.5, "entropy_baseline": 0.5, "entropy_vf_coef": 1.0},
