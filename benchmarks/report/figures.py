@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -16,12 +17,23 @@ from benchmarks.report.leaderboard import Leaderboard, Row
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":")
 COLUMNS = 4
 SAVE_OPTIONS = {"dpi": 150, "bbox_inches": "tight", "metadata": {"Software": None}}
 
 
 TOGETHER = 5
 """So many algorithms are told apart in one plot; more get one each."""
+
+
+def styles(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """How each algorithm is drawn, ``(dashes, colour)``: the same in every plot of a report, whatever its rank there.
+
+    Neighbours differ in both, and no two of 21 are the same.
+
+    :param labels: of all that the report is of
+    """
+    return dict(zip(sorted(labels), itertools.cycle(zip(itertools.cycle(DASHES), itertools.cycle(COLOURS))), strict=False))
 
 
 def draw_learning_curves(board: Leaderboard, path: Path) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics import Aggregate, aggregate, learning_curve
+from benchmarks.published import Published
+from benchmarks.statistics import (
+    Aggregate,
+    Estimate,
+    aggregate,
+    learning_curve,
+    performance_profile,
+    probability_of_improvement,
+)
 from benchmarks.store import Store
 
 FEW_SEEDS = 5
@@ -33,7 +43,7 @@ class Row:
         its share of the stack's seconds
     :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
         ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``, ``engine``, ``matrix_library``,
-        ``stack``; and ``hours``, their wall time in all
+        ``stack``, ``started``; ``hours``, their wall time in all; and ``hyperparameters``
     :param overshoot: environment steps actually taken, where they are over 1 % more than the run asked for; else 0
     """
 
@@ -50,6 +60,19 @@ class Row:
     overshoot: int = 0
 
 
+class Failure(NamedTuple):
+    """A run that ended in an error.
+
+    :param run: label and seed
+    :param error: the last line of the traceback
+    :param traceback: all of it
+    """
+
+    run: str
+    error: str
+    traceback: str
+
+
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
     """One table: algorithms on one environment after the same number of steps, the best IQM first.
@@ -59,7 +82,7 @@ class Leaderboard:
     :param episodes: episodes of an evaluation
     :param rows: the algorithms
     :param cautions: what a reader must know before believing the table, a sentence each
-    :param failures: ``(run, last line of the error)`` of every failed run
+    :param failures: of every failed run
     """
 
     env: str
@@ -67,10 +90,41 @@ class Leaderboard:
     episodes: int
     rows: tuple[Row, ...]
     cautions: tuple[str, ...]
-    failures: tuple[tuple[str, str], ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The rows that have scores."""
+        return [row for row in self.rows if row.summary]
+
+    @cached_property
+    def profiles(self) -> dict[str, pd.DataFrame]:
+        """By label, the share of runs above a threshold, at the row's own scores and a little beyond everyone's.
+
+        Between two of these thresholds share and interval stay as they are at the lower one. The columns are those of
+        :func:`~benchmarks.statistics.performance_profile`.
+        """
+        scores = [score for row in self.rows for score in row.scores]
+        beyond = 0.03 * np.ptp(scores) or 1.0 if scores else 0.0
+        return {
+            row.label: performance_profile(
+                {self.env: row.scores}, np.unique([min(scores) - beyond, *row.scores, max(scores) + beyond])
+            )
+            for row in self.ranked
+        }
+
+    @cached_property
+    def improvements(self) -> dict[tuple[str, str], Estimate]:
+        """By two labels, how often a run of the first scores above one of the second."""
+        estimates = {}
+        for x, y in combinations(self.ranked, 2):
+            estimate = probability_of_improvement({self.env: x.scores}, {self.env: y.scores})
+            estimates[x.label, y.label] = estimate
+            estimates[y.label, x.label] = Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
+        return estimates
 
 
-def build_leaderboards(store: Store) -> list[Leaderboard]:
+def build_leaderboards(store: Store | Published) -> list[Leaderboard]:
     """A leaderboard for each environment, number of steps and kind of evaluation that has a run.
 
     :param store: the runs
@@ -82,7 +136,7 @@ def build_leaderboards(store: Store) -> list[Leaderboard]:
     return [_leaderboard(store, *key, records) for key, records in sorted(tables.items())]
 
 
-def _leaderboard(store: Store, env: str, steps: int, episodes: int, records: list[dict[str, Any]]) -> Leaderboard:
+def _leaderboard(store: Store | Published, env: str, steps: int, episodes: int, records: list[dict[str, Any]]) -> Leaderboard:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         # The folder's name holds the hash of everything but the seed: what differs in it is never pooled.
@@ -93,11 +147,15 @@ def _leaderboard(store: Store, env: str, steps: int, episodes: int, records: lis
         shown = label if labels.count(label) == 1 else f"{label} ({group.rpartition('-')[2]})"
         rows.append(_row(store, shown, members))
     rows.sort(key=lambda row: (-row.summary.iqm.value if row.summary else np.inf, row.label))
-    failures = [(f"{r['spec']['label']} seed {r['spec']['seed']}", _last_line(r["error"])) for r in records if "error" in r]
+    failures = [
+        Failure(f"{r['spec']['label']} seed {r['spec']['seed']}", _last_line(r["error"]), r["error"].strip())
+        for r in records
+        if "error" in r
+    ]
     return Leaderboard(env, steps, episodes, tuple(rows), tuple(_cautions(rows, labels)), tuple(sorted(failures)))
 
 
-def _row(store: Store, label: str, records: list[dict[str, Any]]) -> Row:
+def _row(store: Store | Published, label: str, records: list[dict[str, Any]]) -> Row:
     done = sorted((r for r in records if "error" not in r), key=lambda record: record["spec"]["seed"])
     package, failures = records[0]["spec"]["package"], len(records) - len(done)
     if not done:
@@ -120,7 +178,7 @@ def _row(store: Store, label: str, records: list[dict[str, Any]]) -> Row:
     )
 
 
-def _evaluations(store: Store, record: dict[str, Any]) -> pd.DataFrame:
+def _evaluations(store: Store | Published, record: dict[str, Any]) -> pd.DataFrame:
     """A row an evaluation, whose score is the mean return of its episodes."""
     episodes = store.evaluations(record)
     # The runs of a stack share their time.
@@ -179,11 +237,12 @@ def _listed(labels: dict[str, list[str]]) -> str:
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The distinct values of every field, as text, so that runs of one origin give lists of one."""
-    fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack")
+    fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack", "started")
     values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records}) for name in fields}
     # The runs of a stack share their time.
     seconds = sum(record.get("wall_seconds", 0.0) / record.get("stack", 1) for record in records)
-    return {**values, "hours": round(seconds / 3600, 3)}
+    # Runs that are pooled never differ in these.
+    return {**values, "hours": round(seconds / 3600, 3), "hyperparameters": records[0]["spec"]["hyperparameters"]}
 
 
 def _steps_per_second(record: dict[str, Any]) -> float:

@@ -65,14 +65,17 @@ def _cells(row: Row) -> list[str]:
     if row.summary is None:
         return [row.label, "-", "-", "-", "-", "0", "-", str(row.failures)]
     s = row.summary
-    low, high = _number(s.iqm.low), _number(s.iqm.high)
-    interval = "-" if math.isnan(s.iqm.low) else f"[{low}, {high}]"
-    middles = [_number(estimate.value) for estimate in (s.median, s.mean)]
-    values = [_number(s.iqm.value), interval, *middles, str(s.n), f"{row.steps_per_second:,.0f}"]
+    middles = [number(estimate.value) for estimate in (s.median, s.mean)]
+    values = [number(s.iqm.value), interval(s.iqm), *middles, str(s.n), f"{row.steps_per_second:,.0f}"]
     return [row.label, *values, str(row.failures)]
 
 
-def _number(value: float) -> str:
+def interval(estimate: Estimate) -> str:
+    """The ends of an interval, or a dash where there is none."""
+    return "-" if math.isnan(estimate.low) else f"[{number(estimate.low)}, {number(estimate.high)}]"
+
+
+def number(value: float) -> str:
     """About four digits: a return's spread over seeds makes more of them noise."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
@@ -122,8 +125,8 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "scores": list(row.scores),
         "steps_per_second": None if math.isnan(row.steps_per_second) else row.steps_per_second,
         "failures": row.failures,
-        "curve": _curve_as_json(row.curve),
-        "curve_in_time": _curve_as_json(row.curve_in_time),
+        "curve": curve_as_json(row.curve),
+        "curve_in_time": curve_as_json(row.curve_in_time),
         "provenance": row.provenance,
     }
 
@@ -132,5 +135,5 @@ def _estimate_as_json(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "interval": None if math.isnan(estimate.low) else [estimate.low, estimate.high]}
 
 
-def _curve_as_json(curve: pd.DataFrame) -> dict[str, list[Any]]:
+def curve_as_json(curve: pd.DataFrame) -> dict[str, list[Any]]:
     return curve.astype(object).where(curve.notna(), None).to_dict(orient="list")
