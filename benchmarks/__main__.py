@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run a seed grid, report on it, look into single runs, measure speed."""
+"""``python -m benchmarks``: run a seed grid, report on it, compare two, look into single runs, measure speed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from rich.console import Console
 
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.cli import ArgumentParser, positive
+from sb3_entropic.cli import ArgumentParser, positive, share
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from benchmarks.store import Store
 
-DEFAULT_OUT, DEFAULT_SPEED_OUT = Path("runs"), Path("results/speed")
+CHECKPOINT_SECONDS = 300
+PAGE = "index.html"
+DEFAULT_OUT, DEFAULT_RESULTS, DEFAULT_SPEED_OUT = Path("runs"), Path("results"), Path("results/speed")
 
 EXAMPLES = """\
 examples:
@@ -28,17 +30,22 @@ examples:
   python -m benchmarks run --env Hopper-v4,Walker2d-v4 --algos msac,sac,tqc --seeds 10 --steps 1000000
   python -m benchmarks run --env Pendulum-v1 --algos msac -p munchausen_alpha=0.9
   python -m benchmarks report --out runs
+  python -m benchmarks export results/mine --out runs
+  python -m benchmarks leaderboard
+  python -m benchmarks compare runs-before runs-after
+  python -m benchmarks compare runs:dqn runs:mdqn
   python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
   python -m benchmarks speed --cases msac-hopper,scaling
 
-A run that is finished is never run again: call the same command after an interruption and it continues.
+Call the same command after an interruption and it continues: a run that is finished is never run again, and one that was
+under way goes on from its last checkpoint.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
-    :return: 0; 1 if a run failed; 2 for a wrong input; 130 after Ctrl-C
+    :return: 0; 1 if a run failed, or what is compared got worse; 2 for a wrong input; 130 after Ctrl-C
     """
     warnings.filterwarnings("ignore")
     arguments = _parser().parse_args(argv)
@@ -50,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy"):
+        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy", "jinja2", "plotly"):
             raise
         print(f"error: {error.name} is missing, run `pip install -e '.[benchmark]'`", file=sys.stderr)
         return 2
@@ -66,7 +73,7 @@ def _parser() -> ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{run,report,plot,speed}")
+    commands = parser.add_subparsers(required=True, metavar="{run,report,export,leaderboard,compare,plot,speed}")
 
     def command(name: str, function: object, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -108,11 +115,63 @@ def _parser() -> ArgumentParser:
         default="auto",
         help="auto: oneDNN multiplies matrices where it is faster and as exact, for every algorithm alike; torch: never",
     )
+    run.add_argument(
+        "--checkpoint-every",
+        type=positive,
+        default=CHECKPOINT_SECONDS,
+        metavar="SECONDS",
+        help="between checkpoints of a run, from which it goes on if it is interrupted (default: 300)",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
-    report.add_argument("--env", help="these environments only, separated by commas")
-    for sub in (run, report):
+    report.add_argument("--env", help="show these environments only, separated by commas")
+    report.add_argument(
+        "--pair",
+        nargs=2,
+        action="append",
+        metavar=("X", "Y"),
+        help="show the probability that X improves on Y; repeatable (default: every algorithm over its parent)",
+    )
+    report.add_argument("--svg", action="store_true", help="write the figures as SVG too")
+    export = command("export", _export, "write what a report needs of a folder of runs, to be published")
+    export.description = (
+        "Write the records (runs.jsonl) and the evaluations (evaluations.parquet) of a folder of runs into another: what "
+        "every table and figure is made from, small and without anything that reading could execute."
+    )
+    export.add_argument("results", type=Path, metavar="RESULTS", help="the folder to write, such as results/mine")
+    export.add_argument("--env", help="these environments only, separated by commas")
+    leaderboard = command("leaderboard", _leaderboard, "build the reports of everything published, and the page")
+    leaderboard.add_argument(
+        "--results",
+        type=Path,
+        default=DEFAULT_RESULTS,
+        help="the folder with a folder for every export: these get their tables and figures, and it the page "
+        "(default: results)",
+    )
+    leaderboard.add_argument("--svg", action="store_true", help="write the figures as SVG too")
+    for sub in (run, report, export):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
+    compare = command("compare", _compare, "tell whether runs got worse than others, for a person or a gate")
+    compare.description = (
+        "Compare two folders of runs, algorithm by algorithm where environment and number of steps are the same, such as "
+        "those of two versions; or two algorithms, as in runs:dqn runs:mdqn. The difference is of interquartile means over "
+        "seeds, with a 95 % bootstrap interval, beside the probability that a run of CANDIDATE scores above one of BASE. "
+        "Exit code 1 tells of a regression: the whole interval lies below the threshold, or a larger share of runs failed; "
+        "or of a file in CANDIDATE that cannot be used. Nothing is trained."
+    )
+    compare.add_argument(
+        "base", metavar="BASE", help="a folder of runs (--out of a grid, or published ones), or FOLDER:ALGORITHM"
+    )
+    compare.add_argument("candidate", metavar="CANDIDATE", help="likewise; without :ALGORITHM that of BASE is meant")
+    compare.add_argument(
+        "--threshold",
+        type=share,
+        metavar="SHARE",
+        help="what is no regression yet, as a share of the way from a random policy to the reference score in "
+        "benchmarks/normalisation.csv, or of BASE's IQM where there is none (default: that of benchmarks/protocols.yml)",
+    )
+    compare.add_argument("--env", help="compare these environments only, separated by commas")
+    compare.add_argument("--out", type=Path, metavar="FOLDER", help="write comparison.md and comparison.json there")
     plot = command("plot", _plot, "draw the training diagnostics of a run, or of several together")
     plot.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, or any progress.csv of SB3's csv logger"
@@ -145,7 +204,7 @@ def _parser() -> ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
-    from benchmarks.executors import run_locally
+    from benchmarks.grid import run_grid
     from benchmarks.plan import make_plan
     from benchmarks.preview import show_estimate, show_plan
     from benchmarks.store import Store
@@ -172,7 +231,15 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         return 0
     command = shlex.join(["python", "-m", "benchmarks", *_without_folder(arguments.words)])
     store.write_plan(plan, command)
-    outcome = run_locally(plan, store, console, command, arguments.fresh, arguments.retry_failed)
+    outcome = run_grid(
+        plan,
+        store,
+        console,
+        command,
+        arguments.fresh,
+        arguments.retry_failed,
+        checkpoint_seconds=arguments.checkpoint_every,
+    )
     done = len(outcome.finished) + len(outcome.kept)
     if outcome.interrupted:
         console.print(f"Stopped: {done} of {len(plan.runs)} runs are finished and kept; {_continue(arguments)}")
@@ -195,17 +262,68 @@ def _continue(arguments: argparse.Namespace) -> str:
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.report import show_problems
     from benchmarks.store import Store
 
     store = Store(arguments.out)
-    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in store.records()}
+    problems: list[str] = []
+    records = store.records(problems)
+    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in records}
     if not experiments:
-        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+        show_problems(problems, console)
+        usable = "usable " if problems else ""
+        raise UserError(
+            f"There are no {usable}runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some."
+        )
     if arguments.env is not None:
         wanted = _environments_with_runs(_names(arguments.env, "--env"), {env for env, _ in experiments}, arguments.out)
         experiments = {(env, steps) for env, steps in experiments if env in wanted}
-    _write_and_show(store, experiments, console)
+    pairs = [tuple(pair) for pair in arguments.pair or ()]
+    _check_labels([label for pair in pairs for label in pair], {record["spec"]["label"] for record in records})
+    _write_and_show(store, experiments, console, pairs or None, arguments.svg)
     return 0
+
+
+def _export(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.published import publish
+    from benchmarks.store import Store
+
+    store = Store(arguments.out)
+    there = {record["spec"]["env"] for record in store.records()}
+    if not there:
+        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+    wanted = there
+    if arguments.env is not None:
+        wanted = _environments_with_runs(_names(arguments.env, "--env"), there, arguments.out)
+    written = publish(store, arguments.results, wanted)
+    console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.published import RUNS, Published
+    from benchmarks.report import Grid, build_across, build_leaderboards, show_problems, write_page, write_report
+
+    folders = sorted(path.parent for path in arguments.results.glob(f"*/{RUNS}"))
+    if not folders:
+        example = f"`python -m benchmarks export {arguments.results / 'mine'} --out runs`"
+        raise UserError(f"There is nothing published in {arguments.results}: {example} publishes a folder of runs.")
+    grids = []
+    for folder in folders:
+        problems: list[str] = []
+        boards = build_leaderboards(Published(folder), problems)
+        tables = build_across(boards)
+        written = write_report(boards, tables, folder, problems, _suffixes(arguments.svg))
+        console.print(f"Written: {folder}, {len(written)} files", highlight=False, soft_wrap=True)
+        show_problems(problems, console)
+        grids.append(Grid(folder.name, boards, tables, problems))
+    page = write_page(grids, arguments.results / PAGE)
+    console.print(f"Written: {page}", highlight=False, soft_wrap=True)
+    return 1 if any(grid.problems for grid in grids) else 0
+
+
+def _suffixes(svg: bool) -> tuple[str, ...]:
+    return (".png", ".svg") if svg else (".png",)
 
 
 def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set[str]:
@@ -217,6 +335,14 @@ def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set
             raise UserError(f"There are no runs of {name} in {out}, only of {', '.join(sorted(there))}{nearest(name, there)}")
         wanted |= meant
     return wanted
+
+
+def _compare(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.compare import THRESHOLD, compare
+
+    envs = None if arguments.env is None else _names(arguments.env, "--env")
+    threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
+    return compare(arguments.base, arguments.candidate, threshold, envs, arguments.out, console)
 
 
 def _plot(arguments: argparse.Namespace, console: Console) -> int:
@@ -246,15 +372,47 @@ def _speed(arguments: argparse.Namespace, console: Console) -> int:
     return run_speed(cases, peers, arguments.rounds, arguments.steps, arguments.out, command, console)
 
 
-def _write_and_show(store: Store, experiments: set[tuple[str, int]], console: Console) -> None:
-    from benchmarks.report import build_leaderboards, show, write_report
+def _check_labels(labels: list[str], there: set[str]) -> None:
+    for label in labels:
+        # A label that several versions share is shown with the version in brackets behind it.
+        if label.partition(" (")[0] not in there:
+            raise UserError(f"There are no runs of {label!r}, only of {', '.join(sorted(there))}{nearest(label, there)}")
 
-    boards = build_leaderboards(store)
+
+def _write_and_show(
+    store: Store,
+    experiments: set[tuple[str, int]],
+    console: Console,
+    pairs: list[tuple[str, str]] | None = None,
+    svg: bool = False,
+) -> None:
+    from benchmarks.report import (
+        Grid,
+        build_across,
+        build_leaderboards,
+        show,
+        show_across,
+        show_problems,
+        write_page,
+        write_report,
+    )
+
+    problems: list[str] = []
+    boards = build_leaderboards(store, problems, pairs)
+    tables = build_across(boards)
     for board in boards:
         if (board.env, board.steps) in experiments:
             show(board, console)
-    written = write_report(boards, store.out / "report")
-    console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
+    for across in tables:
+        if experiments >= {(board.env, board.steps) for board in across.boards}:
+            show_across(across, console)
+    show_problems(problems, console)
+    folder = store.out / "report"
+    written = write_report(boards, tables, folder, problems, _suffixes(svg))
+    written.insert(0, write_page([Grid("", boards, tables, problems)], folder / PAGE))
+    figures = [path for path in written if path.suffix in (".png", ".svg")]
+    texts = ", ".join(str(path) for path in written if path not in figures)
+    console.print(f"Written: {texts} and {len(figures)} figures beside them", highlight=False, soft_wrap=True)
 
 
 def _show_other_budgets(arguments: argparse.Namespace, console: Console) -> None:

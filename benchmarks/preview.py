@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks.executors import Pace, measure_paces
+from benchmarks.pace import Pace, measure_paces
 from benchmarks.plan import Plan, RunSpec, title_of
 
 

@@ -1,24 +1,23 @@
 """Published runs: what a report needs of a folder of runs, small and without anything that reading could execute.
 
-    results/NAME/runs.jsonl             the record of a run a line, failed ones included, see benchmarks.store
-    results/NAME/evaluations.parquet    a row an evaluation episode, see benchmarks.run; ``path`` says of which run
+results/NAME/runs.jsonl             the record of a run a line, failed ones included, see benchmarks.store
+results/NAME/evaluations.parquet    a row an evaluation episode, see benchmarks.run; ``path`` says of which run
 """
 
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
+from benchmarks.records import SCHEMA, check_evaluations, check_record, read_evaluations
 from benchmarks.store import EVALUATIONS, Store, check_folder, replace_text
 from sb3_entropic.errors import UserError
 
 RUNS = "runs.jsonl"
-SCHEMA = 1
-"""Grows when an older version could no longer read what is written."""
 
 
 def publish(store: Store, folder: Path, envs: set[str] | None = None) -> list[Path]:
@@ -48,40 +47,51 @@ class Published:
     """Published runs, read as :class:`~benchmarks.store.Store` reads a folder of runs.
 
     :param folder: what :func:`publish` wrote
-    :raises UserError: if one of its files cannot be read, naming it
     """
 
     def __init__(self, folder: Path):
-        self._records = _read_records(folder / RUNS)
-        try:
-            evaluations = pd.read_parquet(folder / EVALUATIONS)
-            self._evaluations = dict(iter(evaluations.groupby("path")))
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise UserError(f"{folder / EVALUATIONS} cannot be read ({error}): export it again.") from error
-        missing = [record["path"] for record in self._records if "error" not in record and record["path"] not in self._evaluations]
-        if missing:
-            raise UserError(f"{folder / EVALUATIONS} has no evaluations of {missing[0]}: export it again.")
+        self.folder = folder
 
-    def records(self) -> list[dict[str, Any]]:
-        """Every record, finished or failed (those have ``"error"``), sorted by path."""
-        return self._records
+    def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
+        """See :meth:`benchmarks.store.Store.records`."""
+        path, records = self.folder / RUNS, []
+        try:
+            lines = path.read_text().splitlines()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from None
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(_read_line(line, f"{path}, line {number},"))
+            except UserError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+        return records
 
     def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
-        """A finished run's evaluation rows: one an episode, see :mod:`benchmarks.run`."""
-        return self._evaluations[record["path"]]
+        """See :meth:`benchmarks.store.Store.evaluations`."""
+        path = self.folder / EVALUATIONS
+        rows = self._evaluations[self._evaluations["path"] == record["path"]]
+        return check_evaluations(rows, f"{path}, run {record['path']},")
+
+    @cached_property
+    def _evaluations(self) -> pd.DataFrame:
+        return read_evaluations(self.folder / EVALUATIONS, "path")
 
 
-def _read_records(path: Path) -> list[dict[str, Any]]:
-    records = []
+def open_runs(folder: Path) -> Store | Published:
+    """A folder of runs, or of published ones.
+
+    :param folder: what a grid, or :func:`publish`, wrote
+    """
+    return Published(folder) if (folder / RUNS).is_file() else Store(folder)
+
+
+def _read_line(line: str, source: str) -> dict[str, Any]:
     try:
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
-            record = json.loads(line)
-            if record["schema"] > SCHEMA:
-                raise UserError(f"{path} is of a newer version of the harness (schema {record['schema']}, known is {SCHEMA}).")
-            records.append({key: value for key, value in record.items() if key != "schema"})
-            records[-1]["path"], records[-1]["spec"]["label"]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): export it again.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is broken in line {number} ({error}): export it again.") from error
-    return records
+        record = check_record(json.loads(line), source)
+    except ValueError as error:
+        raise error if isinstance(error, UserError) else UserError(f"{source} is not JSON: {error}.") from None
+    if not isinstance(record.get("path"), str):
+        raise UserError(f"{source} lacks 'path'.")
+    return record

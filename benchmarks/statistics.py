@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 SEED = 20_240_229
-REPETITIONS = 50_000
+REPETITIONS = 10_000
 PERCENTILES = (2.5, 97.5)
 AT_ONCE = 2_048
 """Replicates whose weights are worked on together: they fit into a processor's cache."""

@@ -2,32 +2,59 @@
 
     OUT/Hopper-v4/msac/30000-1a2b3c4d5e/seed-0/     run.json, evaluations.parquet, progress.csv, model.zip
     OUT/Hopper-v4/msac/30000-1a2b3c4d5e/seed-1.failed/   run.json with the traceback, log.txt
+    OUT/Hopper-v4/msac/30000-1a2b3c4d5e/.partial-seed-2/   a run that is under way, or was, with its checkpoints
     OUT/plans/                                      the plan of every grid that ran here
     OUT/report/                                     the leaderboard, see benchmarks.report
 
 A run is written under a name that starts with ``.partial`` and takes its own only when everything is on the disk, so a
-half-written run is never mistaken for a finished one.
+half-written run is never mistaken for a finished one. Whoever works on a run holds a lock on it, which the system takes back
+when the last process that holds it is gone, however it went: two grids in one folder share the work, and a killed one is in
+nobody's way.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.plan import Plan, RunSpec
+from benchmarks.records import SCHEMA, check_evaluations, read_evaluations, read_record
 from sb3_entropic.errors import UserError
 
 RECORD, EVALUATIONS = "run.json", "evaluations.parquet"
-REPLACED = "replaced-"
+PARTIAL, REPLACED, LOCK, CHECKPOINT = ".partial-", ".replaced-", ".lock-", "checkpoint-"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Locks on runs; a process that inherits the descriptors holds them too.
+
+    :param locks: descriptors of the locked files, with their paths
+    """
+
+    locks: tuple[tuple[int, Path], ...]
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What a process inherits that is to hold the runs too."""
+        return tuple(descriptor for descriptor, _ in self.locks)
+
+    def release(self) -> None:
+        """Let others have the runs."""
+        for descriptor, path in self.locks:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def check_folder(out: Path, example: str) -> None:
@@ -63,12 +90,40 @@ class Store:
         """Whether the run ended in an error, and has not succeeded since."""
         return self._failed_path(spec).is_dir() and not self.is_finished(spec)
 
-    def begin(self, spec: RunSpec) -> Path:
-        """A new, empty folder for a run to write in."""
+    def claim(self, specs: Sequence[RunSpec]) -> Claim | None:
+        """Lock runs, all or none; ``None`` if another process has one of them."""
+        locked: list[tuple[int, Path]] = []
+        for spec in specs:
+            final = self.out / spec.path
+            final.parent.mkdir(parents=True, exist_ok=True)
+            path = final.with_name(f"{LOCK}{final.name}")
+            descriptor = _lock(path)
+            if descriptor is None:
+                Claim(tuple(locked)).release()
+                return None
+            locked.append((descriptor, path))
+        return Claim(tuple(locked))
+
+    def checkpoints(self, spec: RunSpec) -> dict[int, Path]:
+        """The checkpoints of a run that is under way or was interrupted, by the environment steps it had taken."""
+        found = {path.name.removeprefix(CHECKPOINT): path for path in self.partial(spec).glob(f"{CHECKPOINT}*")}
+        return {int(steps): path for steps, path in found.items() if steps.isdecimal()}
+
+    def partial(self, spec: RunSpec) -> Path:
+        """Where a run is written until it is finished."""
         final = self.out / spec.path
-        partial = final.with_name(_partial_name(final.name))
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        return final.with_name(f"{PARTIAL}{final.name}")
+
+    def begin(self, spec: RunSpec, resume: bool = False) -> Path:
+        """The folder for a run to write in, which is to be claimed first.
+
+        :param spec: the run
+        :param resume: keep what an interrupted run has left there, else begin with an empty one
+        """
+        partial = self.partial(spec)
+        if not resume:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=resume)
         return partial
 
     def finish(self, spec: RunSpec, partial: Path, record: dict[str, Any], replace: bool = False) -> None:
@@ -81,39 +136,46 @@ class Store:
         """
         _write_record(partial, spec, record)
         final = self.out / spec.path
+        earlier = final.with_name(f"{REPLACED}{final.name}")
         if replace and final.exists():
-            earlier = partial.with_name(_partial_name(f"{REPLACED}{final.name}"))
             final.rename(earlier)
+        try:
             partial.rename(final)
-            shutil.rmtree(earlier)
-        else:
-            try:
-                partial.rename(final)
-            except OSError:
-                if not self.is_finished(spec):
-                    raise
-                shutil.rmtree(partial)
+        except OSError:
+            if not self.is_finished(spec):
+                raise
+            shutil.rmtree(partial)
+        shutil.rmtree(earlier, ignore_errors=True)
         _sync(final.parent)
+        # Not before: until then they are what the run would be continued from.
+        _remove_checkpoints(final)
         shutil.rmtree(self._failed_path(spec), ignore_errors=True)
 
     def fail(self, spec: RunSpec, partial: Path, error: str) -> None:
         """Keep what a failed run left, with the error."""
         _write_record(partial, spec, {"error": error})
+        _remove_checkpoints(partial)
         shutil.rmtree(self._failed_path(spec), ignore_errors=True)
         partial.rename(self._failed_path(spec))
 
     def sweep(self) -> None:
-        """Delete what killed processes of this machine left half-written, and put back a record they had set aside."""
-        for partial in self.out.glob("*/*/*/.partial-*"):
-            name, _, process = partial.name.removeprefix(".partial-").rpartition("@")
-            host, _, pid = process.rpartition("-")
-            if host != platform.node() or not pid.isdecimal() or _is_alive(int(pid)):
+        """Put right what killed processes left, except runs that can be continued."""
+        for folder in [*self.out.glob(f"*/*/*/{REPLACED}seed-*"), *self.out.glob(f"*/*/*/{PARTIAL}seed-*")]:
+            name = folder.name.removeprefix(REPLACED).removeprefix(PARTIAL)
+            lock = folder.with_name(f"{LOCK}{name}")
+            if (descriptor := _lock(lock)) is None:
                 continue
-            final = partial.with_name(name.removeprefix(REPLACED))
-            if name.startswith(REPLACED) and not final.exists():
-                partial.rename(final)
-            else:
-                shutil.rmtree(partial, ignore_errors=True)
+            final = folder.with_name(name)
+            if folder.name.startswith(REPLACED) and not final.exists():
+                folder.rename(final)
+            elif folder.name.startswith(REPLACED) or not any(folder.glob(f"{CHECKPOINT}*")):
+                shutil.rmtree(folder, ignore_errors=True)
+            Claim(((descriptor, lock),)).release()
+        for final in self.out.glob("*/*/*/seed-*"):
+            _remove_checkpoints(final)
+        for lock in self.out.glob(f"*/*/*/{LOCK}seed-*"):
+            if (descriptor := _lock(lock)) is not None:
+                Claim(((descriptor, lock),)).release()
 
     def write_plan(self, plan: Plan, command: str) -> None:
         """Keep the plan of a grid, by what it contains."""
@@ -135,14 +197,29 @@ class Store:
                 return replace(plan, sizes=earlier["sizes"])
         return plan
 
-    def records(self) -> list[dict[str, Any]]:
-        """Every record, finished or failed (those have ``"error"``), sorted by path."""
-        paths = sorted(self.out.glob(f"*/*/*/seed-*/{RECORD}"))
-        return [{**json.loads(path.read_text()), "path": path.parent.relative_to(self.out).as_posix()} for path in paths]
+    def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
+        """Every record, finished or failed (those have ``"error"``), sorted by path.
+
+        :param problems: a sentence about each record that cannot be used is appended to it
+        :raises UserError: the first such sentence, if there is no list to take it
+        """
+        records = []
+        for path in sorted(self.out.glob(f"*/*/*/seed-*/{RECORD}")):
+            try:
+                records.append({**read_record(path), "path": path.parent.relative_to(self.out).as_posix()})
+            except UserError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+        return records
 
     def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
-        """A finished run's evaluation rows: one an episode, see :mod:`benchmarks.run`."""
-        return pd.read_parquet(self.out / record["path"] / EVALUATIONS)
+        """A finished run's evaluation rows: one an episode, see :mod:`benchmarks.run`.
+
+        :raises UserError: if they cannot be read or lack something, naming the file
+        """
+        path = self.out / record["path"] / EVALUATIONS
+        return check_evaluations(read_evaluations(path), str(path))
 
     def _failed_path(self, spec: RunSpec) -> Path:
         final = self.out / spec.path
@@ -151,17 +228,37 @@ class Store:
 
 def replace_text(path: Path, content: str) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(_partial_name(path.name))
+    temporary = path.with_name(f"{PARTIAL}{path.name}@{platform.node()}-{os.getpid()}")
     temporary.write_text(content)
     temporary.replace(path)
 
 
-def _partial_name(name: str) -> str:
-    return f".partial-{name}@{platform.node()}-{os.getpid()}"
+def _lock(path: Path) -> int | None:
+    """A descriptor of the file, locked; ``None`` if another process has it."""
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have deleted it in between, and a file of the same name is then another.
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    for checkpoint in [*folder.glob(f"{CHECKPOINT}*"), *folder.glob(f".{CHECKPOINT}*")]:
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _write_record(folder: Path, spec: RunSpec, record: dict[str, Any]) -> None:
-    (folder / RECORD).write_text(json.dumps({"spec": asdict(spec), **record}, indent=1, sort_keys=True) + "\n")
+    (folder / RECORD).write_text(
+        json.dumps({"schema": SCHEMA, "spec": asdict(spec), **record}, indent=1, sort_keys=True) + "\n"
+    )
     for path in folder.iterdir():
         _sync(path)
     _sync(folder)
@@ -175,13 +272,3 @@ def _sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -104,13 +104,16 @@ def train_together(
     *,
     log_interval: int | None = 4,
     tb_log_names: Sequence[str] | None = None,
+    reset_num_timesteps: bool = True,
     progress_bar: bool = False,
 ) -> tuple[list[Any], list[Exception | None]]:
     """Make models that are alike but for their seeds and train them together; :func:`train_seeds` for models made elsewhere.
 
-    :param makers: each makes a model with a seed of its own; called one after the other
+    :param makers: each makes a model with a seed of its own, and leaves numpy's and torch's global generators as that model
+        is to find them; called one after the other
     :param callback: from a model's position and the model to its callback
     :param tb_log_names: of each; the other arguments are those of :func:`train_seeds`
+    :param reset_num_timesteps: as in SB3's ``learn``; models that go on have all taken the same number of steps
     :return: the models, and for each what it has raised, ``None`` if nothing
     :raises ValueError: if their engine is ``"fast"`` and cannot run them
     """
@@ -124,7 +127,7 @@ def train_together(
     names = list(tb_log_names or [type(first).__name__] * len(models))
     reason = "as asked for" if first.engine.kind == "sb3" else why_not_together(models)
     if reason is None:
-        arguments = (total_timesteps, log_interval, names, True, progress_bar, first.engine)
+        arguments = (total_timesteps, log_interval, names, reset_num_timesteps, progress_bar, first.engine)
         try:
             return models, lockstep.learn(models, callbacks, streams, *arguments)
         except RecordingError as error:
@@ -134,7 +137,7 @@ def train_together(
     for model, called, stream, name in zip(models, callbacks, streams, names, strict=True):
         with stream.alone():
             try:
-                model.learn(total_timesteps, called, log_interval, name, progress_bar=progress_bar)
+                model.learn(total_timesteps, called, log_interval, name, reset_num_timesteps, progress_bar)
             except Exception as error:
                 raised.append(error)
             else:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
-from benchmarks.run import provenance
+from benchmarks.provenance import provenance
 from benchmarks.speed.cases import Case
 from benchmarks.speed.measure import Timing, measure, runnable
 from benchmarks.speed.report import Record, markdown, read, record, write

@@ -184,7 +184,8 @@ def learn(
         bar = progress_bar and model is models[0]
         target, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
         runners.append(Runner(model, callback, stream, log_interval))
-        callback.on_training_start({"self": model, "total_timesteps": target, "log_interval": log_interval}, globals())
+        known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
+        callback.on_training_start(known, globals())
     with fast_matrix_products(models[0].policy, options.onednn) as library:
         say(models[0], f"Fast engine, {why}; {library}")
         lockstep.learn(runners, target)

@@ -76,6 +76,7 @@ class Runner:
             "action_noise": model.action_noise,
             "learning_starts": model.learning_starts,
             "log_interval": log_interval,
+            "generator": streams.generator,
         }
 
     def learning_rate(self) -> float:

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.run import Job, evaluator_of, execute
+from benchmarks.callbacks import evaluator_of
+from benchmarks.run import Job, execute
 from sb3_entropic.evaluation import Episode, Evaluator
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def test_a_grid_ends_with_a_leaderboard(finished_grid):
     assert "Estimated time" in printed
     assert "Pendulum-v1 after 300 steps" in printed
     assert (out / "report" / "leaderboard.md").is_file()
-    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())
+    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())["boards"]
     assert board["rows"][0]["summary"]["n"] == 2
 
 
@@ -195,7 +196,7 @@ def test_a_failing_run_is_recorded_counted_and_does_not_stop_the_others(tmp_path
     assert "1 of 2 runs failed" in printed
     (failure,) = out.glob("*/*/*/seed-0.failed/run.json")
     assert "You must use only one env when doing episodic training" in json.loads(failure.read_text())["error"]
-    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())
+    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())["boards"]
     assert {row["algorithm"].split("[")[0]: row["failures"] for row in board["rows"]} == {"msac": 1, "sac": 0}
     before = failure.stat().st_mtime_ns
     assert main(arguments) == 1

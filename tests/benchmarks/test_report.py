@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks import statistics
 from benchmarks.__main__ import main
-from benchmarks.report import build_leaderboards, show, write_report
+from benchmarks.report import build_across, build_leaderboards, show, write_report
 from benchmarks.report.figures import learning_curves
 
 
@@ -132,11 +132,11 @@ def test_what_is_printed_is_whole_in_eighty_columns(store, boards, make_spec, fi
 
 
 def test_what_is_written(boards, tmp_path):
-    markdown, data, figure = write_report(boards, tmp_path / "report")
+    markdown, data, figure, _ = write_report(boards, build_across(boards), tmp_path / "report")
     text = markdown.read_text()
     assert "| msac | 102.0 |" in text
     assert f"]({figure.name})" in text
-    (board,) = json.loads(data.read_text())
+    (board,) = json.loads(data.read_text())["boards"]
     assert [row["algorithm"] for row in board["rows"]] == ["sac", "msac"]
     assert board["rows"][1]["summary"]["iqm"]["value"] == pytest.approx(102.0)
     assert board["failures"] == [{"run": "sac seed 5", "error": "ValueError: it broke"}]
@@ -144,7 +144,7 @@ def test_what_is_written(boards, tmp_path):
 
 
 def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
-    first, second = (write_report(boards, tmp_path / name) for name in ("one", "two"))
+    first, second = (write_report(boards, build_across(boards), tmp_path / name) for name in ("one", "two"))
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
 
 
@@ -160,14 +160,14 @@ def test_few_algorithms_share_a_plot_and_many_get_one_each(store, make_spec, fin
 
     assert panels(5)[1] == [5]
     titles, lines = panels(7)
-    assert titles == [f"msac{index}: {index}.0 (n=1)" for index in reversed(range(7))], "the best first"
+    assert titles == [f"msac{index}: {index}.00 (n=1)" for index in reversed(range(7))], "the best first"
     assert lines == [8] * 7, "each curve in front of all seven in grey"
 
 
 def test_a_single_seed_is_valid_json(store, make_spec, finish, tmp_path):
     finish(make_spec(), [1.0, 2.0])
-    _, data, _ = write_report(build_leaderboards(store), tmp_path)
-    (board,) = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    _, data, *_ = write_report(build_leaderboards(store), [], tmp_path)
+    (board,) = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["boards"]
     assert board["rows"][0]["summary"]["iqm"]["interval"] is None
 
 

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks import stacks
-from benchmarks.executors import run_locally
+from benchmarks.callbacks import TrainingClock
+from benchmarks.grid import run_grid
 from benchmarks.plan import make_plan
-from benchmarks.run import Job, TrainingClock, execute, measure
+from benchmarks.run import Job, execute, measure
 from benchmarks.stacks import Room, split, stack_sizes
 from sb3_entropic.errors import UserError
 from sb3_entropic.evaluation import Evaluator
@@ -120,7 +121,7 @@ def test_what_was_asked_of_the_engine_is_recorded(specs, run):
 
 
 def test_a_stack_is_measured_as_one(specs, monkeypatch):
-    monkeypatch.setattr("benchmarks.run.MEASURE_SECONDS", 0.2)
+    monkeypatch.setattr("benchmarks.callbacks.MEASURE_SECONDS", 0.2)
     measured = measure(Job(specs(), None))
     assert measured["rate"] > 0
     assert measured["evaluation_seconds"] > 0
@@ -209,7 +210,7 @@ def test_a_grid_of_stacks_fails_finishes_and_goes_on_seed_by_seed(store):
     settings = [f"{name}={value}" for name, value in SMALL.items()]
     plan = make_plan(["tests.benchmarks.fragile:Fragile-v0"], ["mdqn"], seeds=3, steps=300, overrides=settings)
     console = Console(file=io.StringIO(), width=500)
-    outcome = run_locally(plan, store, console)
+    outcome = run_grid(plan, store, console)
     printed = console.file.getvalue()
     assert "steps/s in a stack of 3" in printed
     assert "failed" in printed
@@ -220,7 +221,7 @@ def test_a_grid_of_stacks_fails_finishes_and_goes_on_seed_by_seed(store):
     first, last = sorted(store.out.glob("*/*/*/seed-?"))
     shutil.rmtree(first)
     before = (last / "run.json").stat().st_mtime_ns
-    outcome = run_locally(plan, store, console, retry_failed=True)
+    outcome = run_grid(plan, store, console, retry_failed=True)
     assert [[spec.seed for spec in specs] for specs in (outcome.finished, outcome.failed, outcome.kept)] == [[0], [1], [2]]
     assert json.loads((first / "run.json").read_text())["stack"] == 2
     assert (last / "run.json").stat().st_mtime_ns == before

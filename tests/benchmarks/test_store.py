@@ -1,15 +1,17 @@
 """A run's record is whole or not there."""
 
 import json
-import platform
+import os
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks.plan import Plan
-from benchmarks.store import Store
+from benchmarks.store import CHECKPOINT, REPLACED, Store
 from sb3_entropic.errors import UserError
+
+TRAINED = {"timesteps": 1, "train_seconds": 1.0}
 
 
 def test_a_run_is_finished_when_its_record_is_and_not_before(store, make_spec):
@@ -18,7 +20,7 @@ def test_a_run_is_finished_when_its_record_is_and_not_before(store, make_spec):
     (folder / "evaluations.parquet").write_bytes(b"half")
     assert not store.is_finished(spec)
     assert store.records() == []
-    store.finish(spec, folder, {"timesteps": 1})
+    store.finish(spec, folder, TRAINED)
     assert store.is_finished(spec)
     assert not folder.exists()
     (record,) = store.records()
@@ -32,36 +34,54 @@ def test_a_failure_is_recorded_and_forgotten_after_a_success(store, make_spec):
     assert store.has_failed(spec)
     assert not store.is_finished(spec)
     assert store.records()[0]["error"].endswith("ValueError: no")
-    store.finish(spec, store.begin(spec), {})
+    store.finish(spec, store.begin(spec), TRAINED)
     assert not store.has_failed(spec)
     assert ["error" in record for record in store.records()] == [False]
 
 
-def test_the_first_to_finish_a_run_is_kept(store, make_spec):
-    spec = make_spec()
-    mine, other = store.begin(spec), Store(store.out)
-    theirs = mine.with_name(".partial-seed-0@elsewhere-1")
-    theirs.mkdir()
-    store.finish(spec, mine, {"who": "first"})
-    other.finish(spec, theirs, {"who": "second"})
-    assert store.records()[0]["who"] == "first"
-    assert not theirs.exists()
+def test_a_run_is_claimed_by_one_process_at_a_time_and_a_dead_one_is_in_nobodys_way(store, make_spec):
+    specs = [make_spec(seed=seed) for seed in range(3)]
+    claim = store.claim(specs[:2])
+    assert store.claim(specs[1:]) is None, "all or none"
+    third = store.claim(specs[2:])
+    assert third is not None, "what was not had is let go"
+    third.release()
+    holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=claim.descriptors)
+    for descriptor in claim.descriptors:
+        os.close(descriptor)
+    assert store.claim(specs[:1]) is None, "whoever inherits the descriptors has the runs too"
+    holder.kill()
+    holder.wait()
+    again = store.claim(specs)
+    again.release()
+    assert [path.name for path in (store.out / specs[0].path).parent.iterdir()] == []
 
 
-def test_sweeping_removes_what_the_dead_left_and_nothing_else(store, make_spec, finish):
+def test_sweeping_removes_what_cannot_be_continued_and_nothing_else(store, make_spec, finish):
     finish(make_spec(seed=1), [1.0, 2.0])
-    living = store.begin(make_spec())
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = living.with_name(f".partial-seed-2@{platform.node()}-{dead.pid}")
-    others = [living.with_name(f".partial-seed-2@elsewhere-{dead.pid}"), living.with_name(".partial-of-a-stranger")]
-    for folder in (left, *others):
-        folder.mkdir()
+    (store.out / make_spec(seed=1).path / f"{CHECKPOINT}50").mkdir()
+    under_way, left, resumable = (make_spec(seed=seed) for seed in (0, 2, 3))
+    folders = [store.begin(spec) for spec in (under_way, left, resumable)]
+    (folders[2] / f"{CHECKPOINT}50").mkdir()
+    claim = store.claim([under_way])
     store.sweep()
-    assert living.exists()
-    assert not left.exists()
-    assert all(folder.exists() for folder in others), "another machine's process may be alive"
+    assert [folder.exists() for folder in folders] == [True, False, True]
+    assert store.checkpoints(resumable).keys() == {50}
     assert store.is_finished(make_spec(seed=1))
+    assert not (store.out / make_spec(seed=1).path / f"{CHECKPOINT}50").exists(), "the run is finished"
+    claim.release()
+
+
+def test_a_new_beginning_forgets_checkpoints_and_so_does_a_failure(store, make_spec):
+    spec = make_spec()
+    (store.begin(spec) / f"{CHECKPOINT}50").mkdir()
+    assert store.begin(spec, resume=True).is_dir()
+    assert store.checkpoints(spec).keys() == {50}
+    store.fail(spec, store.partial(spec), "ValueError: no")
+    assert store.checkpoints(spec) == {}
+    (store.begin(spec) / f"{CHECKPOINT}50").mkdir()
+    store.begin(spec)
+    assert store.checkpoints(spec) == {}
 
 
 def test_a_record_is_replaced_only_by_a_whole_one(store, make_spec, finish):
@@ -69,7 +89,7 @@ def test_a_record_is_replaced_only_by_a_whole_one(store, make_spec, finish):
     finish(spec, [1.0, 2.0])
     folder = store.begin(spec)
     assert store.is_finished(spec), "the earlier record stays until the new one is whole"
-    store.finish(spec, folder, {"who": "second"}, replace=True)
+    store.finish(spec, folder, {**TRAINED, "who": "second"}, replace=True)
     assert [record["who"] for record in store.records()] == ["second"]
     assert list((store.out / spec.path).parent.iterdir()) == [store.out / spec.path]
 
@@ -78,9 +98,7 @@ def test_killed_while_replacing_the_earlier_record_comes_back(store, make_spec, 
     spec = make_spec()
     finish(spec, [1.0, 2.0])
     final = store.out / spec.path
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    final.rename(final.with_name(f".partial-replaced-seed-0@{platform.node()}-{dead.pid}"))
+    final.rename(final.with_name(f"{REPLACED}seed-0"))
     store.sweep()
     assert store.is_finished(spec)
     assert [path.name for path in final.parent.iterdir()] == ["seed-0"]

@@ -71,6 +71,7 @@
     curve: { x: "step", y: "iqm", title: "environment steps", format: "~s" },
     time: { x: "seconds", y: "iqm", title: "of training", format: "" },
     profile: { x: "threshold", y: "share", title: "return", format: "~s", shape: "hv" },
+    normalised: { x: "threshold", y: "share", title: "normalised return", format: "" },
   };
 
   const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -91,7 +92,7 @@
 
   function draw(plot) {
     const board = boards[plot.closest(".board").dataset.board];
-    const rows = board.rows.filter((row) => shown.has(row.label));
+    const rows = board.filter((row) => shown.has(row.label));
     const few = rows.length <= TOGETHER;
     plot.closest(".figures").classList.toggle("few", few);
     if (!rows.length) {
@@ -100,13 +101,13 @@
       return;
     }
     if (!plot.data) plot.textContent = "";
-    const kind = plot.dataset.kind;
-    const { x, y, title, format, shape } = KINDS[kind];
-    const [divisor, name] = kind === "time" ? unit(board.rows) : [1, ""];
+    const { x, y, title, format, shape } = KINDS[plot.dataset.kind];
+    const kind = plot.dataset.kind === "normalised" ? "profile" : plot.dataset.kind;
+    const [divisor, name] = kind === "time" ? unit(board) : [1, ""];
     const text = themed("--text"), muted = themed("--muted"), grid = themed("--grid"), others = themed("--line");
     const colourOf = (row) => styles[row.label].colour === "#000000" ? text : styles[row.label].colour;
     const along = (row) => row[kind][x].map((value) => value / divisor);
-    const percent = kind === "profile";
+    const percent = y === "share";
     const told = (value) => percent ? `${Math.round(100 * value)} %` : number(value);
     const position = (value) => kind === "curve" ? `${number(value, 6)} steps` : kind === "time" ? `${number(value, 3)} ${name}` : `above ${number(value)}`;
     const hover = (row) => row[kind][y].map((value, point) => {
@@ -136,7 +137,7 @@
     const height = margin.t + margin.b + nRows * panelHeight + (nRows - 1) * gap;
     const across = width - margin.l - margin.r, down = height - margin.t - margin.b;
     const panelWidth = (across - (columns - 1) * 14) / columns;
-    const ends = [Math.min(...board.rows.map((row) => along(row)[0])), Math.max(...board.rows.map((row) => along(row).at(-1)))];
+    const ends = [Math.min(...board.map((row) => along(row)[0])), Math.max(...board.map((row) => along(row).at(-1)))];
     const range = percent ? ends : [0, ends[1]];
     const values = rows.flatMap((row) => [y, "low", "high"].flatMap((name) => row[kind][name])).filter((value) => value !== null);
     const [least, most] = [Math.min(...values), Math.max(...values)];

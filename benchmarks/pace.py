@@ -1,0 +1,54 @@
+"""How fast the runs of a grid will be: each kind trained for a few seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from benchmarks.executors.local import Process
+from benchmarks.plan import Plan, RunSpec
+from benchmarks.run import Job
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a kind of run is.
+
+    :param steps_per_second: environment steps of training, of all seeds of a stack; measured without compiling
+    :param evaluation_seconds: the most that the evaluations of one run take
+    :param compiles: whether the runs will be compiled, and so be faster
+    """
+
+    steps_per_second: float
+    evaluation_seconds: float
+    compiles: bool = False
+
+
+def measure_paces(plan: Plan, specs: list[RunSpec], console: Console) -> dict[str, Pace]:
+    """The pace of every group of runs, by group, in a stack where that is how they run; without those too short to measure.
+
+    As many are measured at a time as will run at a time, so that they share the machine as the grid will.
+    """
+    # The first of a group's stacks is the largest.
+    one_each = list({stack[0].group: stack for stack in reversed(plan.stacks(specs))}.values())
+    paces: dict[str, Pace] = {}
+    with console.status(f"measuring the training speed of {len(one_each)} kinds of run"), contextlib.ExitStack() as stopped:
+        queue, workers = deque(one_each), []
+        while queue or workers:
+            while queue and len(workers) < plan.workers:
+                workers.append(Process(Job(tuple(queue.popleft()), None, plan.matrix_library)))
+                stopped.callback(workers[-1].stop)
+            for worker in [w for w in workers if w.has_ended()]:
+                workers.remove(worker)
+                said = worker.said
+                if said.get("rate"):
+                    pace = Pace(said["rate"], said["evaluation_seconds"], said["compiles"])
+                    paces[worker.job.specs[0].group] = pace
+            time.sleep(POLL_SECONDS)
+    return paces

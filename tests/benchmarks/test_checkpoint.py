@@ -1,0 +1,232 @@
+"""A run that goes on from a checkpoint ends as one that was never disturbed."""
+
+import json
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from benchmarks.callbacks import CheckpointMoments
+from benchmarks.checkpoint import environment_state, restore_environment
+from benchmarks.grid import units_of
+from benchmarks.plan import Plan
+from benchmarks.run import Job, execute
+from benchmarks.store import CHECKPOINT
+from sb3_entropic.catalog import ALGORITHMS
+
+STEPS = 320
+SMALL = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 250, "batch_size": 16, "learning_starts": 50, "train_freq": 4}
+ON_POLICY = {"policy_kwargs": {"net_arch": [8]}, "n_steps": 16, "batch_size": 8, "n_epochs": 2}
+
+
+class StopAt(CheckpointMoments):
+    """Stops as the grid does, at a number of steps instead of at a time."""
+
+    def __init__(self, folders, steps):
+        super().__init__(folders, seconds=float("inf"))
+        self._stop_at = steps
+
+    def is_now(self, steps):
+        if steps >= self._stop_at:
+            self.stop()
+        return super().is_now(steps)
+
+
+@pytest.fixture
+def specs_of(make_spec):
+    def specs(algo, env=None, seeds=1, **hyperparameters):
+        algorithm = ALGORITHMS[algo]
+        env = env or ("CartPole-v1" if spaces.Discrete in algorithm.actions else "Pendulum-v1")
+        small = ON_POLICY if issubclass(algorithm.constructor, OnPolicyAlgorithm) else SMALL
+        short = {"env_wrapper": {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 23}}}
+        hyperparameters = {**small, **short, **hyperparameters}
+        common = {"env": env, "algo": algo, "label": algo, "steps": STEPS, "hyperparameters": hyperparameters}
+        return tuple(make_spec(seed=seed, evaluations=4, **common) for seed in range(seeds))
+
+    return specs
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Execute a job in one piece, or stopped on the way; returns the records and the folders of its runs."""
+
+    def run(specs, stops=()):
+        folders = tuple(tmp_path / f"{len(list(tmp_path.iterdir()))}-{spec.seed}" for spec in specs)
+        for folder in folders:
+            folder.mkdir()
+        resume = None
+        for stop in stops:
+            disturb_everything(stop)
+            with pytest.raises(SystemExit):
+                execute(Job(specs, folders, resume=resume), lambda message: None, StopAt(folders, stop))
+            (resume,) = {int(path.name.removeprefix(CHECKPOINT)) for f in folders for path in f.glob(f"{CHECKPOINT}*")}
+            assert stop <= resume < STEPS
+        disturb_everything(0)
+        return execute(Job(specs, folders, resume=resume), lambda message: None), folders
+
+    return run
+
+
+def disturb_everything(seed):
+    """Another process begins with other random numbers."""
+    random.seed(seed)
+    np.random.seed(seed)
+    th.manual_seed(seed)
+
+
+def assert_same(folder, other):
+    columns = ["step", "timesteps", "episode_seed", "return", "length"]
+    evaluations = [pd.read_parquet(path / "evaluations.parquet")[columns] for path in (folder, other)]
+    pd.testing.assert_frame_equal(*evaluations, check_exact=True)
+    _, parameters, variables = load_from_zip_file(folder / "model.zip")
+    _, others, other_variables = load_from_zip_file(other / "model.zip")
+    th.utils._pytree.tree_map(assert_equal, [parameters, variables], [others, other_variables])
+    logged, others = (pd.read_csv(path / "progress.csv") for path in (folder, other))
+    counted_anew = ["time/fps", "time/time_elapsed", "time/iterations"]
+    # An episode that ends before the next update has no losses to log.
+    kept, others = (frame.drop(columns=counted_anew, errors="ignore") for frame in (logged.fillna(others), others))
+    pd.testing.assert_frame_equal(kept, others, check_exact=True, check_dtype=False)
+
+
+def assert_equal(first, second):
+    assert th.equal(first, second) if isinstance(first, th.Tensor) else first == second
+
+
+@pytest.mark.parametrize("algo", list(ALGORITHMS))
+def test_stopped_twice_a_run_ends_as_an_undisturbed_one(algo, specs_of, run):
+    specs = specs_of(algo)
+    _, (undisturbed,) = run(specs)
+    (record,), (stopped,) = run(specs, stops=(100, 210))
+    assert_same(stopped, undisturbed)
+    assert [part["environment"] for part in record["resumed"]] == ["restored"] * 2
+    assert record["timesteps"] == STEPS
+
+
+@pytest.mark.parametrize(("algo", "engine"), [("mdqn", "auto"), ("msac", "auto"), ("mdqn", "sb3")])
+def test_so_do_the_seeds_of_a_stack(algo, engine, specs_of, run):
+    specs = specs_of(algo, seeds=3, engine=engine)
+    _, undisturbed = run(specs)
+    records, stopped = run(specs, stops=() if engine == "sb3" else (100, 210))
+    assert {record["stack"] for record in records} == {1 if engine == "sb3" else 3}
+    for folder, other in zip(stopped, undisturbed, strict=True):
+        assert_same(folder, other)
+
+
+@pytest.mark.parametrize(
+    ("algo", "hyperparameters"),
+    [
+        ("msac", {"env": "Hopper-v4"}),
+        ("msac", {"action_noise": None, "use_sde": True}),
+        ("mdqn", {"normalize": True}),
+        ("mdqn", {"n_steps": 3}),
+        ("mdqn", {"n_envs": 2}),
+        ("msac", {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}),
+    ],
+    ids=str,
+)
+def test_so_do_other_worlds_and_buffers(algo, hyperparameters, specs_of, run):
+    specs = specs_of(algo, **hyperparameters)
+    _, (undisturbed,) = run(specs)
+    _, (stopped,) = run(specs, stops=(100,))
+    assert_same(stopped, undisturbed)
+
+
+def test_where_the_world_cannot_be_kept_a_new_episode_begins(specs_of, run):
+    (record,), (folder,) = run(specs_of("mdqn", env="LunarLander-v3"), stops=(100,))
+    assert record["resumed"] == [{"timesteps": 100, "environment": "new episode"}]
+    assert record["timesteps"] == STEPS
+    assert sorted(set(pd.read_parquet(folder / "evaluations.parquet")["step"])) == [80, 160, 240, 320]
+
+
+@pytest.fixture
+def checkpointed(store):
+    """Leave an interrupted run with checkpoints at the given steps, taken together with the given seeds."""
+
+    def leave(spec, seeds, *steps):
+        for step in steps:
+            folder = store.begin(spec, resume=True) / f"{CHECKPOINT}{step}"
+            folder.mkdir()
+            (folder / "seeds.json").write_text(json.dumps(seeds))
+
+    return leave
+
+
+def test_a_stack_goes_on_together_from_what_all_of_it_has(store, make_spec, checkpointed):
+    specs = [make_spec(seed=seed) for seed in range(7)]
+    plan = Plan("short", tuple(specs), workers=2, sizes={specs[0].group: 5})
+    # Seeds 0 to 4 were a stack that was killed while it wrote its second checkpoint, and seed 2 had failed before that.
+    for seed in (0, 1):
+        checkpointed(specs[seed], [0, 1, 2, 3, 4], 100, 200)
+    for seed in (3, 4):
+        checkpointed(specs[seed], [0, 1, 2, 3, 4], 100)
+    checkpointed(specs[2], [0, 1, 2, 3, 4], 50)
+    checkpointed(specs[5], [5], 100)
+    units = [([spec.seed for spec in unit.specs], unit.resume) for unit in units_of(plan, store, specs)]
+    assert units == [([0, 1, 3, 4], 100), ([5], 100), ([2], 50), ([6], None)]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_gone_on_from(store, make_spec, checkpointed):
+    spec = make_spec()
+    checkpointed(spec, [0], 100)
+    (store.partial(spec) / f"{CHECKPOINT}100" / "seeds.json").write_text("")
+    assert [unit.resume for unit in units_of(Plan("short", (spec,), 1), store, [spec])] == [None]
+
+
+def test_checkpoints_are_taken_by_all_of_a_stack_or_by_none(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.callbacks.time.perf_counter", lambda: now[0])
+    folders = [tmp_path / "0", tmp_path / "1"]
+    moments = CheckpointMoments(folders, seconds=10)
+
+    def rollout(steps, *times):
+        taken = []
+        for folder, time in zip(folders, times, strict=True):
+            now[0] = time
+            taken.append(moments.is_now(steps))
+            if taken[-1]:
+                (folder / f"{CHECKPOINT}{steps}").mkdir(parents=True)
+        return taken
+
+    def kept():
+        return sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(f"*/{CHECKPOINT}*"))
+
+    assert rollout(1, 0, 9.9) == [False, False]
+    assert rollout(2, 9.95, 10.5) == [False, False], "the first decides"
+    assert rollout(3, 11, 11.25) == [True, True]
+    assert rollout(4, 12, 12.1) == [False, False]
+    # A checkpoint took a second with the step that came after it, so the next is no sooner than in twenty.
+    assert rollout(5, 31.9, 31.9) == [False, False]
+    assert rollout(6, 32, 32) == [True, True]
+    assert kept() == [f"{seed}/{CHECKPOINT}{steps}" for seed in (0, 1) for steps in (3, 6)], "until all have the new one"
+    rollout(7, 33, 33)
+    assert kept() == [f"{seed}/{CHECKPOINT}6" for seed in (0, 1)]
+    moments.stop()
+    assert rollout(8, 34, 34) == [True, True]
+    with pytest.raises(SystemExit):
+        rollout(9, 35, 35)
+    assert kept() == [f"{seed}/{CHECKPOINT}8" for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Hopper-v4", "LunarLander-v3"])
+def test_environments_go_on_from_their_state(env_id):
+    env = make_vec_env(env_id, n_envs=2, seed=0)
+    env.reset()
+    actions = [np.array([env.action_space.sample() for _ in range(2)]) for _ in range(40)]
+    for action in actions[:15]:
+        env.step(action)
+    state = environment_state(env)
+    if env_id == "LunarLander-v3":
+        assert state is None, "Box2D's world cannot be had"
+        return
+    other = make_vec_env(env_id, n_envs=2, seed=1)
+    other.reset()
+    restore_environment(other, state)
+    for action in actions[15:]:
+        for first, second in zip(env.step(action)[:3], other.step(action)[:3], strict=True):
+            np.testing.assert_array_equal(first, second)
