@@ -14,10 +14,11 @@ from rich.console import Console
 
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.cli import ArgumentParser, positive, share
+from sb3_entropic.cli import ArgumentParser, amount, positive
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from benchmarks.executors import Executor
     from benchmarks.store import Store
 
 CHECKPOINT_SECONDS = 300
@@ -29,6 +30,8 @@ examples:
   python -m benchmarks run --env Hopper-v4
   python -m benchmarks run --env Hopper-v4,Walker2d-v4 --algos msac,sac,tqc --seeds 10 --steps 1000000
   python -m benchmarks run --env Pendulum-v1 --algos msac -p munchausen_alpha=0.9
+  python -m benchmarks run --env Pendulum-v1 --algos msac --grid munchausen_alpha=0,0.5,0.9
+  python -m benchmarks run --env MyEnv-v0 --import my_envs --algos sac,my_algos:MySAC --hyperparameters mine.yml
   python -m benchmarks report --out runs
   python -m benchmarks export results/mine --out runs
   python -m benchmarks leaderboard
@@ -57,9 +60,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy", "jinja2", "plotly"):
+        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy", "jinja2", "plotly", "ray"):
             raise
-        print(f"error: {error.name} is missing, run `pip install -e '.[benchmark]'`", file=sys.stderr)
+        extra = "ray" if error.name == "ray" else "benchmark"
+        print(f"error: {error.name} is missing, run `pip install -e '.[{extra}]'`", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
@@ -85,7 +89,10 @@ def _parser() -> ArgumentParser:
     run = command("run", _run, "run a seed grid and print its leaderboard")
     run.add_argument("--env", required=True, help="environment ids with their versions, separated by commas")
     algorithms = "; ".join(f"{a.name}: {a.summary}" for a in ALGORITHMS.values())
-    run.add_argument("--algos", help=f"algorithms, separated by commas (default: the protocol's); {algorithms}")
+    run.add_argument(
+        "--algos",
+        help=f"algorithms, separated by commas (default: the protocol's); module:Class is one of your own; {algorithms}",
+    )
     run.add_argument("--budget", default="short", help="smoke, short (about an hour on two cores, the default) or full")
     run.add_argument("--seeds", type=positive, help="number of seeds (default: the budget's)")
     run.add_argument("--steps", type=positive, help="environment steps of a run (default: the budget's)")
@@ -97,6 +104,23 @@ def _parser() -> ArgumentParser:
         default=[],
         metavar="[ALGO.]NAME=VALUE",
         help="a hyperparameter, over the zoo's, of one algorithm or of all; repeatable",
+    )
+    run.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="[ALGO.]NAME=VALUE,VALUE",
+        help="a sweep: an experiment for each value of a hyperparameter; given several times, for each combination",
+    )
+    run.add_argument(
+        "--hyperparameters",
+        type=Path,
+        metavar="FILE",
+        help="YAML of hyperparameters that go over the zoo's: algorithm, below it an environment id or default, below that "
+        "name: value",
+    )
+    run.add_argument(
+        "--import", dest="modules", metavar="MODULE", help="modules to import first, such as those that register environments"
     )
     run.add_argument(
         "--fresh", action="store_true", help="run again what is finished; each record is replaced when its run has finished"
@@ -121,6 +145,21 @@ def _parser() -> ArgumentParser:
         default=CHECKPOINT_SECONDS,
         metavar="SECONDS",
         help="between checkpoints of a run, from which it goes on if it is interrupted (default: 300)",
+    )
+    run.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        default="local",
+        help="local: processes on this machine; ray: a Ray cluster, the one of RAY_ADDRESS or a new one on this machine, "
+        "where --workers is by default what fits into it",
+    )
+    run.add_argument("--cpus-per-run", type=amount, default=1, metavar="N", help="cores a job reserves on Ray (default: 1)")
+    run.add_argument(
+        "--gpus-per-run",
+        type=amount,
+        default=0,
+        metavar="N",
+        help="GPUs a job reserves on Ray, 0.5 for half of one (default: 0)",
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
@@ -165,7 +204,7 @@ def _parser() -> ArgumentParser:
     compare.add_argument("candidate", metavar="CANDIDATE", help="likewise; without :ALGORITHM that of BASE is meant")
     compare.add_argument(
         "--threshold",
-        type=share,
+        type=amount,
         metavar="SHARE",
         help="what is no regression yet, as a share of the way from a random policy to the reference score in "
         "benchmarks/normalisation.csv, or of BASE's IQM where there is none (default: that of benchmarks/protocols.yml)",
@@ -205,11 +244,12 @@ def _parser() -> ArgumentParser:
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.grid import run_grid
-    from benchmarks.plan import make_plan
+    from benchmarks.plan import cores, make_plan
     from benchmarks.preview import show_estimate, show_plan
     from benchmarks.store import Store
 
     store = Store(arguments.out)
+    executor = None if arguments.dry_run else _executor(arguments)
     plan = make_plan(
         envs=_names(arguments.env, "--env"),
         algos=None if arguments.algos is None else _names(arguments.algos, "--algos"),
@@ -217,9 +257,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         seeds=arguments.seeds,
         steps=arguments.steps,
         overrides=arguments.param,
-        workers=arguments.workers or _cores(),
+        workers=arguments.workers or getattr(executor, "room", cores()),
         stack=arguments.stack,
         matrix_library=arguments.matrix_library,
+        sweeps=arguments.grid,
+        entries=arguments.hyperparameters,
+        modules=_names(arguments.modules, "--import") if arguments.modules else None,
     )
     plan = store.with_earlier_sizes(plan)
     todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
@@ -238,6 +281,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         command,
         arguments.fresh,
         arguments.retry_failed,
+        executor=executor,
         checkpoint_seconds=arguments.checkpoint_every,
     )
     done = len(outcome.finished) + len(outcome.kept)
@@ -249,6 +293,20 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         option = "ARGS=--retry-failed" if "MAKELEVEL" in os.environ else "--retry-failed"
         console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; {option} runs them again.")
     return 1 if outcome.failed else 0
+
+
+def _executor(arguments: argparse.Namespace) -> Executor:
+    if arguments.executor == "local":
+        from benchmarks.executors.local import LocalExecutor
+
+        return LocalExecutor()
+    from benchmarks.executors.ray import RayExecutor
+
+    try:
+        return RayExecutor(arguments.cpus_per_run, arguments.gpus_per_run)
+    except ConnectionError as error:
+        address = os.environ.get("RAY_ADDRESS", "")
+        raise UserError(f"No Ray cluster answers at RAY_ADDRESS={address}: `ray start --head` starts one here.") from error
 
 
 def _without_folder(words: list[str]) -> list[str]:
@@ -429,6 +487,9 @@ def _command(arguments: argparse.Namespace, budget: str) -> str:
     kept = {"algos": arguments.algos, "workers": arguments.workers, "out": arguments.out}
     kept = {name: str(value) for name, value in kept.items() if value is not None and value != DEFAULT_OUT}
     parameters = [word for text in arguments.param for word in ("-p", text)]
+    parameters += [word for text in arguments.grid for word in ("--grid", text)]
+    own = {"--hyperparameters": arguments.hyperparameters, "--import": arguments.modules}
+    parameters += [word for option, value in own.items() if value is not None for word in (option, str(value))]
     changed = {"--stack": arguments.stack, "--matrix-library": arguments.matrix_library}
     parameters += [word for option, value in changed.items() if value != "auto" for word in (option, str(value))]
     if "MAKELEVEL" in os.environ:
@@ -448,10 +509,6 @@ def _names(text: str, option: str) -> list[str]:
     if not names:
         raise UserError(f"{option} is empty: name at least one, separated by commas.")
     return names
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

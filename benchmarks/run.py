@@ -43,7 +43,7 @@ from benchmarks.plan import RunSpec
 from benchmarks.provenance import provenance
 from benchmarks.stacks import AUTO
 from benchmarks.store import CHECKPOINT
-from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.catalog import find_algorithm, import_module
 from sb3_entropic.engine.compiler import decide
 from sb3_entropic.engine.gemm import fast_matrix_products
 from sb3_entropic.engine.lockstep import gradient_steps_to_go
@@ -65,6 +65,8 @@ class Job:
     :param matrix_library: see :class:`benchmarks.plan.Plan`
     :param resume: environment steps after which the checkpoints were taken that the runs go on from; ``None`` to begin
     :param checkpoint_seconds: between checkpoints; by default there are none
+    :param device: torch's
+    :param modules: to import first, such as those that register environments
     """
 
     specs: tuple[RunSpec, ...]
@@ -72,6 +74,8 @@ class Job:
     matrix_library: str = AUTO
     resume: int | None = None
     checkpoint_seconds: float = math.inf
+    device: str = "cpu"
+    modules: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """For the worker's standard input, a line."""
@@ -84,7 +88,7 @@ class Job:
         content = json.loads(text)
         specs = tuple(RunSpec(**spec) for spec in content["specs"])
         folders = None if content["folders"] is None else tuple(map(Path, content["folders"]))
-        return cls(**{**content, "specs": specs, "folders": folders})
+        return cls(**{**content, "specs": specs, "folders": folders, "modules": tuple(content["modules"])})
 
 
 def execute(job: Job, report: Report, moments: CheckpointMoments | None = None) -> list[dict[str, Any]]:
@@ -233,7 +237,7 @@ def _train(
     :param makers: of the models
     :param steps: environment steps to go
     """
-    ours = issubclass(ALGORITHMS[job.specs[0].algo].constructor, OffPolicyLoop)
+    ours = issubclass(find_algorithm(job.specs[0].algo).constructor, OffPolicyLoop)
     wanted, begin = job.matrix_library == AUTO, job.resume is None
     if ours and len(makers) > 1:
         models, errors = train_together(makers, steps, lambda run, _: callbacks[run], reset_num_timesteps=begin)
@@ -251,7 +255,7 @@ def _train(
 
 def _make(job: Job, spec: RunSpec, folder: Path | None = None) -> BaseAlgorithm:
     """A new model that logs to a folder; without one it is for a measurement."""
-    model = make_model(ALGORITHMS[spec.algo], spec.env, spec.hyperparameters, seed=spec.seed, device="cpu")
+    model = make_model(find_algorithm(spec.algo), spec.env, spec.hyperparameters, seed=spec.seed, device=job.device)
     if isinstance(model, OffPolicyLoop):
         compiled = False if folder is None else model.engine.compile
         model.engine = replace(model.engine, compile=compiled, onednn=job.matrix_library == AUTO)
@@ -302,6 +306,8 @@ def main() -> int:
 
     try:
         th.set_num_threads(1)
+        for module in job.modules:
+            import_module(module)
         if job.folders is None:
             report(measure(job))
             return 0

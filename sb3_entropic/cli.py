@@ -20,14 +20,14 @@ def positive(text: str) -> int:
     return int(number)
 
 
-def share(text: str) -> float:
-    """An argument that is a part of something: a number from 0."""
+def amount(text: str) -> float:
+    """An argument that is a share of something: a number from 0."""
     try:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if not 0.0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0, such as 0.05.")
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0.")
     return number
 
 

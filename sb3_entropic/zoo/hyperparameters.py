@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -46,7 +45,7 @@ def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any])
     :param hyperparameters: zoo format, see :func:`load_hyperparameters`
     :raises HyperparameterError: for a name the constructor does not have, or a class that is not there; names the nearest
     """
-    known = inspect.signature(algorithm.constructor.__init__).parameters.keys() - {"self", "env", "_init_setup_model"}
+    known = algorithm.parameters
     arguments = {}
     for name, value in hyperparameters.items():
         if name in ZOO_KEYS:

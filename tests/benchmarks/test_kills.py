@@ -1,0 +1,93 @@
+"""A grid that is killed again and again ends as one that was not."""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from benchmarks.grid import run_grid
+from benchmarks.plan import make_plan
+from benchmarks.report import build_leaderboards
+from benchmarks.store import Store
+
+pytestmark = pytest.mark.harness
+
+KILLS = 20
+SMALL = ["policy_kwargs={net_arch: [16]}", "buffer_size=2000", "batch_size=32", "learning_starts=100", "train_freq=4"]
+
+
+def grid(out):
+    """Twelve runs: stacks of the fast engine, and SB3's own loop."""
+    plan = make_plan(["CartPole-v1"], ["mdqn", "dqn"], seeds=6, steps=4000, overrides=SMALL, workers=2, stack=3)
+    return run_grid(plan, Store(out), Console(file=io.StringIO()), checkpoint_seconds=0.3)
+
+
+def start(out):
+    script = f"from pathlib import Path; from tests.benchmarks.test_kills import grid; grid(Path({str(out)!r}))"
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], cwd=Path(__file__).parents[2])
+
+
+def state(out):
+    """Every file of the grid, with its time."""
+    return {path: path.stat().st_mtime_ns for path in out.glob("*/*/*/**/*") if path.is_file()}
+
+
+def records(out):
+    return {path: (path.stat().st_mtime_ns, json.loads(path.read_text())) for path in out.glob("*/*/*/seed-*/run.json")}
+
+
+def table(out):
+    (board,) = build_leaderboards(Store(out))
+    return [(row.algorithm, row.summary, row.failures) for row in board.rows]
+
+
+def test_killed_at_twenty_moments_nothing_is_repeated_lost_or_changed(tmp_path):
+    out, moments = tmp_path / "killed", random.Random(0)
+    finished, kills = {}, 0
+    while kills < KILLS:
+        before = state(out)
+        process = start(out)
+        while process.poll() is None:
+            time.sleep(0.02)
+            with_progress = any("checkpoint-" in path.as_posix() for path in state_or_nothing(out) - before.keys())
+            if with_progress:
+                time.sleep(moments.uniform(0, 1.5))
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                kills += 1
+        assert process.returncode == -signal.SIGKILL, f"it ended before it was killed {KILLS} times"
+        now = records(out)
+        assert {path: now[path] for path in finished} == finished, "what is finished stays as it is"
+        finished = now
+    assert grid(out).failed == []
+    assert {path: records(out)[path] for path in finished} == finished
+    assert len(records(out)) == 12
+    assert list(out.glob("*/*/*/.*")) == []
+    parts = [len(record["resumed"]) for _, record in records(out).values()]
+    assert sum(parts) >= KILLS, "every kill but few has interrupted two runs or stacks"
+
+    undisturbed = tmp_path / "undisturbed"
+    grid(undisturbed)
+    for path in records(out):
+        frames = [
+            pd.read_parquet(folder / path.parent.relative_to(out) / "evaluations.parquet") for folder in (out, undisturbed)
+        ]
+        pd.testing.assert_frame_equal(*(frame.drop(columns="train_seconds") for frame in frames), check_exact=True)
+    assert table(out) == table(undisturbed)
+
+
+def state_or_nothing(out):
+    try:
+        return state(out).keys()
+    except FileNotFoundError:
+        # A file went while it was looked at.
+        return set()
