@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 
 from benchmarks import statistics
 from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.cautions import NOT_RECORDED
 from benchmarks.report.figures import styles
 from benchmarks.report.leaderboard import Leaderboard, Row
 from benchmarks.report.words import interval, notes_across, notes_on, number
@@ -190,15 +191,17 @@ def _origin(board: Leaderboard) -> str:
         return ""
     counts = sorted({len(row.seeds) for row in rows})
     names = ("machine", "commit", "versions")
-    machines, commits, versions = (sorted({value for row in rows for value in row.provenance[name]}) for name in names)
+    machines, commits, versions = (
+        sorted({value for row in rows for value in row.provenance[name]} - {NOT_RECORDED}) for name in names
+    )
     parts = [
         f"{' or '.join(map(str, counts))} seed{'s' if counts != [1] else ''} an algorithm",
         f"{sum(row.provenance['hours'] for row in rows):.1f} hours in all",
         " and ".join(machines),
-        "commit " + " and ".join(commit[:SHORT_COMMIT] for commit in commits),
+        " and ".join(f"commit {commit[:SHORT_COMMIT]}" for commit in commits),
         " and ".join(versions),
     ]
-    return "; ".join(parts) + "."
+    return "; ".join(part for part in parts if part) + "."
 
 
 def _share(value: float) -> str:
