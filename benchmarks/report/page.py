@@ -152,7 +152,7 @@ def _data(sections: list[dict[str, Any]], across: list[dict[str, Any]], looks: d
     dashes = {"-": "solid", "--": "dash", ":": "dot"}
     looks = {label: {"dash": dashes[line], "colour": colour} for label, (line, colour) in looks.items()}
     text = json.dumps({"boards": boards, "styles": looks}, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _drawn(row: Row | AcrossRow, **curves: pd.DataFrame) -> dict[str, Any]:
