@@ -55,11 +55,8 @@ class Published:
     def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
         """See :meth:`benchmarks.store.Store.records`."""
         path, records = self.folder / RUNS, []
-        try:
-            lines = path.read_text().splitlines()
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from None
-        for number, line in enumerate(lines, start=1):
+        # A byte that is no text spoils its line alone.
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
             try:
                 records.append(_read_line(line, f"{path}, line {number},"))
             except UserError as error:

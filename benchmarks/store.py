@@ -192,9 +192,11 @@ class Store:
         """
         runs = json.loads(json.dumps(plan.as_dict()["runs"]))
         for path in sorted((self.out / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-            earlier = json.loads(path.read_text())
-            if (earlier.get("stack"), earlier["runs"]) == (plan.stack, runs):
-                return replace(plan, sizes=earlier["sizes"])
+            # A plan that cannot be read is none: its grid is then divided anew.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                earlier = json.loads(path.read_text())
+                if (earlier["stack"], earlier["runs"]) == (plan.stack, runs):
+                    return replace(plan, sizes=dict(earlier["sizes"]))
         return plan
 
     def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:

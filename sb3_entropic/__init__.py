@@ -6,6 +6,7 @@ environments, saving and logging stay as they are.
 
 from importlib.metadata import version
 
+from sb3_entropic.active_inference import VFE
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.train_seeds import SeedsFailedError, train_seeds
@@ -24,6 +25,7 @@ __all__ = [
     "MQRDQN",
     "MSAC",
     "MTQC",
+    "VFE",
     "DiscreteSAC",
     "Engine",
     "MoDQN",

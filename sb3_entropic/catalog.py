@@ -20,6 +20,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import sb3_entropic.envs  # noqa: F401 (registers their ids)
+from sb3_entropic.active_inference import VFE
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
@@ -90,6 +91,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm(
             "diayn", DIAYN, _BOX, "skills without reward: SAC rewarded for telling skills apart by states", parent="sac"
         ),
+        Algorithm("vfe", VFE, _DISCRETE, "active inference: a policy of least variational free energy", parent="dqn"),
         Algorithm("sac", stable_baselines3.SAC, _BOX, "Soft Actor-Critic"),
         Algorithm("tqc", sb3_contrib.TQC, _BOX, "SAC with truncated quantile critics"),
         Algorithm("dqn", stable_baselines3.DQN, _DISCRETE, "Deep Q-Network"),

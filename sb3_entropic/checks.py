@@ -9,8 +9,9 @@ from numbers import Integral, Real
 from typing import Any
 
 from gymnasium import spaces
+from stable_baselines3.common.buffers import NStepReplayBuffer
 
-from sb3_entropic.errors import nearest
+from sb3_entropic.errors import UserError, nearest
 
 
 def check_fraction(name: str, value: Any) -> None:
@@ -138,6 +139,32 @@ def check_actions(space: spaces.Discrete) -> None:
     """
     if space.start != 0:
         raise ValueError(f"The actions {space} do not start at 0: wrap the environment so that they are Discrete({space.n}).")
+
+
+def check_vectors(algorithm: str, space: spaces.Space) -> None:
+    """Check that observations are vectors.
+
+    :param algorithm: which takes no others
+    :raises UserError: if they are not
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise UserError(
+            f"{algorithm} takes vectors of observations and this environment has {space}: "
+            "put gymnasium.wrappers.FlattenObservation around it."
+        )
+
+
+def check_every_state(model: Any) -> None:
+    """Check that the replay buffer gives the state after every action.
+
+    :param model: an off-policy algorithm that reads it
+    :raises UserError: if some are dropped
+    """
+    if model.optimize_memory_usage or isinstance(model.replay_buffer, NStepReplayBuffer):
+        setting = "optimize_memory_usage" if model.optimize_memory_usage else "n_steps"
+        raise UserError(
+            f"{type(model).__name__} reads the state after every action, some of which {setting} drops: leave it out."
+        )
 
 
 def _check_number(name: str, value: Any, remedy: str) -> None:

@@ -21,14 +21,16 @@ OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent]
 every_algorithm = pytest.mark.parametrize("algorithm", OURS, ids=lambda a: a.name)
 of_the_parents_network = pytest.mark.parametrize(
     "algorithm",
-    [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "softq", "diayn")],
+    [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "softq", "diayn", "vfe")],
     ids=lambda a: a.name,
 )
 of_another_network = pytest.mark.parametrize(
-    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "diayn")], ids=lambda a: a.name
+    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "diayn", "vfe")], ids=lambda a: a.name
 )
-# DIAYN takes vectors, as they are.
-of_any_observations = pytest.mark.parametrize("algorithm", [a for a in OURS if a.name != "diayn"], ids=lambda a: a.name)
+# These take vectors, DIAYN as they are.
+of_any_observations = pytest.mark.parametrize(
+    "algorithm", [a for a in OURS if a.name not in ("diayn", "vfe")], ids=lambda a: a.name
+)
 
 GAP_INCREASING = ("softdqn", "mdqn", "cvidqn", "aldqn", "dpp", "mqrdqn", "miqn")
 
@@ -103,13 +105,19 @@ DIAYN = {
     "the environment's reward": {"environment_reward_weight": 0.1},
     "a discriminator of its own": {"policy_kwargs": {"discriminator_arch": [4], "discriminator_features": slice(0, 2)}},
 }
-DROPS_STATES = ("n-step", "memory optimisation")
+VFE = {
+    "every option": {"entropy_in_target": True, "epistemic_weight": 0.1, "exploration": "epsilon"},
+    "an ensemble of its own": {"policy_kwargs": {"n_members": 2, "transition_arch": [4], "dueling": True}},
+    "temperature schedule": VALUE_BASED["temperature schedule"],
+}
+KEEPS_STATES = {name: changes for name, changes in COMMON.items() if name not in ("n-step", "memory optimisation")}
 
 
 def variants(algorithm):
     if algorithm.name == "diayn":
-        kept = {name: changes for name, changes in COMMON.items() if name not in DROPS_STATES}
-        return {**kept, **FIXED_TEMPERATURE, **CONTINUOUS, **DIAYN}
+        return {**KEEPS_STATES, **FIXED_TEMPERATURE, **CONTINUOUS, **DIAYN}
+    if algorithm.name == "vfe":
+        return {**KEEPS_STATES, **VFE}
     if algorithm.name == "softq":
         return {**COMMON, **FIXED_TEMPERATURE, **SOFT_Q}
     if continuous(algorithm):
@@ -147,7 +155,7 @@ def test_hindsight_experience_replay(algorithm):
     learns(build(algorithm, "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer))
 
 
-@of_any_observations
+@pytest.mark.parametrize("algorithm", [a for a in OURS if a.name != "diayn"], ids=lambda a: a.name)
 def test_normalised_vectorised_environments(algorithm):
     env = VecNormalize(make_vec_env(env_id(algorithm), n_envs=2, seed=0))
     learns(build(algorithm, env=env, gradient_steps=-1), steps=200)
@@ -202,6 +210,7 @@ def test_a_saved_policy_can_be_loaded_alone(algorithm, tmp_path):
         **{name: {"n_critics": 3} for name in ("msac", "mdac", "mtqc")},
         **{name: shared for name in ("discretesac", "softq")},
         "diayn": {"discriminator_arch": [4], "discriminator_features": [0, -1]},
+        "vfe": {"n_members": 2, "transition_arch": [4], "dueling": True},
     }
     model = build(algorithm, seed=0, policy_kwargs=unusual.get(algorithm.name, {"dueling": True}))
     model.policy.save(tmp_path / "policy")
@@ -236,6 +245,7 @@ OWN = {
     "mtqc": MUNCHAUSEN,
     "softq": {"n_particles": 6, "n_value_samples": 10, "proposal": "sampler", "squash_correction": False},
     "diayn": {"environment_reward_weight": 0.25, "n_skills": 4},
+    "vfe": {"epistemic_weight": 0.25, "entropy_in_target": True, "temperature": 0.5, "exploration": "epsilon"},
     "modqn": {"momentum": 0.25, "temperature": 0.5, "exploration": "boltzmann"},
     "discretesac": {
         **{"munchausen_alpha": 0.25, "munchausen_clip": -30.0, "critic_reduction": "mean"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,7 +91,7 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
     rows.sort(key=lambda row: (-row.summary.iqm.value, row.label))
     names = dict.fromkeys((pair.x, pair.y) for board in members for pair in board.pairs)
     pairs = [Pair(x, y, probability_of_improvement(scores[x], scores[y])) for x, y in names if x in scores and y in scores]
-    cautions = cautions_on([row for by_env in complete.values() for row in by_env.values()])
+    cautions = cautions_on([row for by_env in complete.values() for row in by_env.values()], tasks=len(members))
     if left_out:
         cautions.append(f"Left out, having no entry in benchmarks/normalisation.csv or no scores: {', '.join(left_out)}.")
     if several := [board.env for board in members if sum(other.env == board.env for other in boards) > 1]:
@@ -99,7 +99,7 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
     return Across(tuple(members), tuple(rows), tuple(pairs), tuple(cautions))
 
 
-def _thresholds(scores: Sequence[Scores]) -> np.ndarray:
+def _thresholds(scores: Iterable[Scores]) -> np.ndarray:
     """From the random policy to the reference, and on to what the scores reach."""
     every = np.concatenate([values for of in scores for values in of.values()])
     return np.linspace(min(0.0, every.min()), max(1.0, every.max()), THRESHOLDS)

@@ -13,15 +13,16 @@ NOT_RECORDED = "not recorded"
 _ORIGINS = (("commit", "commits"), ("versions", "package versions"), ("machine", "machines"))
 
 
-def cautions_on(rows: list[Row]) -> list[str]:
+def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
     """About the seeds, the failures, the origin and the engines of what is compared.
 
     :param rows: all that one table or comparison draws on
+    :param tasks: so many rows are pooled in one interquartile mean
     """
     cautions = []
     sizes = {len(row.scores) for row in rows if row.scores}
     if sizes and min(sizes) < FEW_SEEDS:
-        plain = " (with fewer than 4 nothing is trimmed: the IQM is the mean)" if min(sizes) < 4 else ""
+        plain = " (with fewer than 4 nothing is trimmed: the IQM is the mean)" if tasks * min(sizes) < 4 else ""
         cautions.append(f"Fewer than {FEW_SEEDS} seeds{plain}: too few to rank algorithms, and the intervals are too narrow.")
     if len(sizes) > 1:
         cautions.append("The algorithms have different numbers of seeds.")

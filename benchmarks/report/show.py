@@ -39,7 +39,9 @@ def show_across(across: Across, console: Console) -> None:
 
 def show_problems(problems: Sequence[str], console: Console) -> None:
     """Print the sentences about what could not be used."""
-    show_notes((f"left out: {problem}" for problem in problems), console, style="red")
+    for problem in problems:
+        # Not broken within a path, which is to be copied.
+        console.print(f"- left out: {problem}", style="red", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_table(

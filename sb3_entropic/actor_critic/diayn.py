@@ -10,7 +10,6 @@ import numpy as np
 import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
@@ -18,7 +17,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from sb3_entropic.actor_critic.loop import ActorCriticLoop
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise
 from sb3_entropic.actor_critic.skills import Discriminator, MlpPolicy, SkillSpace, skill_generator, with_skills
-from sb3_entropic.checks import check_at_least_zero, check_count, check_network
+from sb3_entropic.checks import check_at_least_zero, check_count, check_every_state, check_network
 from sb3_entropic.operators import is_off
 from sb3_entropic.signature import extends
 from sb3_entropic.updates import Metrics, Update
@@ -112,9 +111,7 @@ class DIAYN(ActorCriticLoop, SAC):
         if self.n_skills != made_for:
             raise ValueError(f"n_skills={self.n_skills} is not the {made_for} of the saved networks or of the environment.")
         super()._setup_model()
-        if self.optimize_memory_usage or isinstance(self.replay_buffer, NStepReplayBuffer):
-            setting = "optimize_memory_usage" if self.optimize_memory_usage else "n_steps"
-            raise ValueError(f"DIAYN rewards the state after every action, some of which {setting} drops: leave it out.")
+        check_every_state(self)
 
     def _create_aliases(self) -> None:
         check_network(self, "discriminator", Discriminator)

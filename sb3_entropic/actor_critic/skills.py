@@ -17,21 +17,19 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from stable_baselines3.sac import policies as sac
 from torch import nn
 
+from sb3_entropic.checks import check_vectors
+
 
 class SkillSpace(spaces.Box):
     """Observations of an environment, each followed by the one-hot of a skill.
 
     :param plain: the environment's observations, ``(n_features,)``
     :param n_skills: number of skills
-    :raises ValueError: if ``plain`` is of another kind
+    :raises UserError: if ``plain`` is of another kind
     """
 
     def __init__(self, plain: spaces.Space, n_skills: int):
-        if not isinstance(plain, spaces.Box) or len(plain.shape) != 1:
-            raise ValueError(
-                f"DIAYN takes vectors of observations and this environment has {plain}: "
-                "put gymnasium.wrappers.FlattenObservation around it."
-            )
+        check_vectors("DIAYN", plain)
         zeros, ones = np.zeros(n_skills, plain.dtype), np.ones(n_skills, plain.dtype)
         super().__init__(np.append(plain.low, zeros), np.append(plain.high, ones), dtype=plain.dtype)
         self.plain, self.n_skills = plain, n_skills

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import statistics
+from benchmarks.__main__ import main
 from benchmarks.normalisation import find_scale
 from benchmarks.report import build_across, build_leaderboards, show, show_across, write_report
 from benchmarks.report.figures import performance_profiles
@@ -80,7 +81,7 @@ def test_algorithms_over_the_environments_they_were_all_run_on(store, finish_all
     assert (pair.x, pair.y) == ("msac", "sac")
     assert pair.improvement == probability_of_improvement(msac.scores, sac.scores)
     assert "Left out, having no entry in benchmarks/normalisation.csv or no scores: Odd-v1." in two.cautions
-    assert any("Fewer than 5 seeds" in caution for caution in two.cautions)
+    assert any(caution.startswith("Fewer than 5 seeds: ") for caution in two.cautions), "six scores are trimmed"
     assert any("different numbers of seeds" in caution for caution in two.cautions)
     shown = printed(show_across, two)
     assert "Over Hopper-v4 (100 steps), Pendulum-v1 (100 steps), which weigh the same." in shown
@@ -116,6 +117,18 @@ def test_pairs_are_algorithms_and_parents_or_chosen(store, finish_all):
     assert {(pair.x, pair.y) for pair in board.pairs} == {("mdqn", "dqn"), ("aldqn", "dqn")}
     (board,) = build_leaderboards(store, pairs=[("mdqn", "aldqn"), ("ppo", "none")])
     assert [(pair.x, pair.y, pair.improvement.value) for pair in board.pairs] == [("mdqn", "aldqn", 0.0)]
+
+
+def test_a_pair_can_be_chosen_in_the_command(store, finish_all, capsys, refusal):
+    for label in ("mdqn", "ppo"):
+        finish_all("CartPole-v1", label, [0.5, 0.5])
+    command = ["report", "--out", str(store.out), "--pair"]
+    assert main([*command, "ppo", "mdqn"]) == 0
+    assert "ppo over mdqn 0.50 [0.50, 0.50]" in " ".join(capsys.readouterr().out.split())
+    assert (
+        "There are no runs of 'mdqnn', only of mdqn, ppo: did you mean 'mdqn'?"
+        in refusal(main, [*command, "ppo", "mdqnn"]).err
+    )
 
 
 def test_what_is_written_over_several_environments(store, finish_all, tmp_path):

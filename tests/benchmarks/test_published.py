@@ -37,12 +37,13 @@ def test_the_report_is_the_same(folder, store, tmp_path):
 def test_a_line_that_cannot_be_used_costs_its_run_alone(folder):
     lines = (folder / RUNS).read_text().splitlines()
     newer = json.dumps({**json.loads(lines[1]), "schema": SCHEMA + 1})
-    (folder / RUNS).write_text("\n".join([lines[0][:50], newer, lines[2]]))
+    (folder / RUNS).write_bytes("\n".join([lines[0][:50], newer, lines[2]]).encode() + b"\n\xff\xfe")
     problems = []
     (board,) = build_leaderboards(Published(folder), problems)
-    assert board.rows[0].seeds == (2,)
+    assert (board.rows[0].seeds, len(problems)) == ((2,), 3)
     assert problems[0].startswith(f"{folder / RUNS}, line 1, is not JSON")
     assert problems[1].startswith(f"{folder / RUNS}, line 2, has schema {SCHEMA + 1}")
+    assert problems[2].startswith(f"{folder / RUNS}, line 4, is not JSON")
     with pytest.raises(UserError, match="line 1"):
         Published(folder).records()
 

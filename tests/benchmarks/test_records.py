@@ -111,7 +111,7 @@ def test_what_is_left_out_is_printed_and_written(runs, make_spec, capsys):
     broken = runs.out / make_spec().path / EVALUATIONS
     half(broken)
     assert main(["report", "--out", str(runs.out)]) == 0
-    assert f"left out: {broken} cannot be read" in capsys.readouterr().out.replace("\n", "")
+    assert f"left out: {broken} cannot be read" in capsys.readouterr().out
     content = json.loads((runs.out / "report" / "leaderboard.json").read_text())
     (problem,) = content["problems"]
     assert problem.startswith(str(broken))
@@ -143,7 +143,7 @@ def test_a_folder_of_which_nothing_can_be_used_is_a_wrong_input(store, make_spec
     half(path)
     printed = refusal(main, ["report", "--out", str(store.out)])
     assert f"There are no usable runs in {store.out}" in printed.err
-    assert str(path) in printed.out.replace("\n", "")
+    assert str(path) in printed.out
 
 
 def test_an_empty_grid_is_a_wrong_input(store, refusal):

@@ -64,6 +64,17 @@ def test_few_and_unequal_seeds_are_said(store, make_spec, finish):
     assert any("different numbers of seeds" in caution for caution in board.cautions)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "beginning"), [(3, "Fewer than 5 seeds (with"), (4, "Fewer than 5 seeds: too few"), (5, None)]
+)
+def test_few_seeds_are_fewer_than_five(seeds, beginning, store, make_spec, finish):
+    for seed in range(seeds):
+        finish(make_spec(seed=seed), [1.0, 2.0])
+    (board,) = build_leaderboards(store)
+    said = [caution for caution in board.cautions if caution.startswith("Fewer")]
+    assert said == [] if beginning is None else said[0].startswith(beginning)
+
+
 def test_runs_that_differ_in_anything_but_the_seed_are_never_pooled(store, make_spec, finish):
     finish(make_spec(), [1.0, 2.0])
     finish(make_spec(seed=1, package="sb3_entropic 0.2.0"), [1.0, 4.0])
@@ -106,6 +117,7 @@ def test_different_ways_of_training_are_said(store, make_spec, finish):
     assert not any("Matrix libraries" in caution for caution in board.cautions)
     assert [row.steps_per_second for row in board.rows] == [10.0, 70.0]
     assert board.rows[1].provenance["hours"] == 1.0, "two runs in the same hour"
+    assert [row.curve_in_time["seconds"].tolist() for row in board.rows] == [[5.0, 10.0], [2.5, 5.0]], "and a share each"
     finish(make_spec(seed=2), [1.0, 2.0], **{**ours, "matrix_library": "torch's own matrix library"})
     (board,) = build_leaderboards(store)
     expected = "Matrix libraries differ: oneDNN's matrix products (sac, msac); torch's own matrix library (msac)."

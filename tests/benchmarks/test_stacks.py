@@ -201,6 +201,8 @@ def test_the_plan_tells_the_stacks_and_a_later_call_keeps_them(store):
     later = make_plan(["CartPole-v1"], ["mdqn"], seeds=5, workers=1)
     assert later.sizes != plan.sizes
     assert store.with_earlier_sizes(later).sizes == plan.sizes
+    path.with_name("a-broken.json").write_text('{"stack": "auto", "ru')
+    assert store.with_earlier_sizes(later).sizes == plan.sizes
     asked = make_plan(["CartPole-v1"], ["mdqn"], seeds=5, workers=1, stack=4)
     assert store.with_earlier_sizes(asked).sizes == asked.sizes
     assert [[run.seed for run in stack] for stack in plan.stacks(plan.runs[1:])] == [[1, 2], [3, 4]]

@@ -196,6 +196,13 @@ def test_a_curve_in_time_takes_what_had_been_evaluated_by_then():
     assert curve["iqm"].tolist() == [(10 + 0) / 2, (30 + 2) / 2, (30 + 4) / 2]
 
 
+def test_a_curve_begins_where_every_run_has_been_evaluated():
+    rows = evaluations([[1.0, 4.0, 9.0], [2.0, 3.0]], [[0.0, 10.0, 20.0], [6.0, 8.0]], along="seconds")
+    curve = learning_curve(rows, along="seconds")
+    assert curve["seconds"].tolist() == [4.0, 9.0]
+    assert curve["iqm"].tolist() == [9.0, 14.0]
+
+
 def test_a_curve_of_several_tasks_pools_them():
     one = evaluations([[0.5, 1.0]] * 3, [[1.0, 2.0]] * 3, "one", "share")
     two = evaluations([[0.25, 1.0]] * 5, [[3.0, 8.0]] * 5, "two", "share")

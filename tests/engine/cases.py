@@ -18,6 +18,7 @@ DISCRETE = {
     "MoDQN": {},
     "MQRDQN": {"policy_kwargs": {"net_arch": [8], "n_quantiles": 5}},
     "MIQN": {"policy_kwargs": {"net_arch": [8], "n_quantiles": 5}, "n_samples": 4, "n_target_samples": 3},
+    "VFE": {"entropy_in_target": True, "epistemic_weight": 0.1, "policy_kwargs": {"net_arch": [8], "n_members": 3}},
     "DiscreteSAC": {"munchausen_alpha": 0.5, "entropy_penalty": 0.5},
 }
 CONTINUOUS = {

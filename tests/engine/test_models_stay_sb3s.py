@@ -52,7 +52,7 @@ def members(name, n, steps, callback=lambda index, model: None, **arguments):
     return models
 
 
-@pytest.mark.parametrize("name", ["MSAC", "MDQN", "DIAYN"])
+@pytest.mark.parametrize("name", ["MSAC", "MDQN", "DIAYN", "VFE"])
 def test_a_model_saved_in_the_middle_of_a_stack_is_a_model_of_its_own(name, tmp_path):
     observation = make(name).observation_space.sample()
 
