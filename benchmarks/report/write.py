@@ -14,6 +14,7 @@ import pandas as pd
 from benchmarks.plan import as_file_name
 from benchmarks.records import SCHEMA
 from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.cautions import NOT_RECORDED
 from benchmarks.report.figures import (
     SECONDS,
     STEPS,
@@ -154,7 +155,7 @@ def _origin(row: Row) -> str:
         return ""
     p = row.provenance
     seeds = f"seeds {row.seeds[0]} to {row.seeds[-1]}" if len(row.seeds) > 1 else f"seed {row.seeds[0]}"
-    commits = " and ".join(commit[:10] for commit in p["commit"])
+    commits = " and ".join(commit if commit == NOT_RECORDED else commit[:10] for commit in p["commit"])
     return (
         f", {seeds}, {p['hours']:.2f} hours on {' and '.join(p['machine'])}, commit {commits}, {' and '.join(p['versions'])}"
     )
