@@ -55,6 +55,19 @@ def test_cautions_and_failures_are_said(boards):
     )
 
 
+def test_a_sweep_is_said_to_be_one(store, make_spec, finish):
+    def said():
+        (board,) = build_leaderboards(store)
+        return [caution for caution in board.cautions if "settings" in caution]
+
+    for alpha in (0, 0.5):
+        finish(make_spec(label=f"msac[munchausen_alpha={alpha}]"), [1.0, 2.0])
+    finish(make_spec(algo="sac", label="sac"), [1.0, 2.0])
+    assert said() == [], "two are compared"
+    finish(make_spec(label="msac"), [1.0, 2.0])
+    assert said() == ["3 settings of msac were tried: the best of them owes something to chance."]
+
+
 def test_few_and_unequal_seeds_are_said(store, make_spec, finish):
     for seed in range(3):
         finish(make_spec(seed=seed), [1.0, 2.0])
