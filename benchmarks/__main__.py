@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from benchmarks.store import Store
 
 CHECKPOINT_SECONDS = 300
-DEFAULT_OUT, DEFAULT_SPEED_OUT = Path("runs"), Path("results/speed")
+PAGE = "index.html"
+DEFAULT_OUT, DEFAULT_RESULTS, DEFAULT_SPEED_OUT = Path("runs"), Path("results"), Path("results/speed")
 
 EXAMPLES = """\
 examples:
@@ -32,6 +33,8 @@ examples:
   python -m benchmarks run --env Pendulum-v1 --algos msac --grid munchausen_alpha=0,0.5,0.9
   python -m benchmarks run --env MyEnv-v0 --import my_envs --algos sac,my_algos:MySAC --hyperparameters mine.yml
   python -m benchmarks report --out runs
+  python -m benchmarks export results/mine --out runs
+  python -m benchmarks leaderboard
   python -m benchmarks compare runs-before runs-after
   python -m benchmarks compare runs:dqn runs:mdqn
   python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy", "ray"):
+        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy", "jinja2", "plotly", "ray"):
             raise
         extra = "ray" if error.name == "ray" else "benchmark"
         print(f"error: {error.name} is missing, run `pip install -e '.[{extra}]'`", file=sys.stderr)
@@ -74,7 +77,7 @@ def _parser() -> ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{run,report,compare,plot,speed}")
+    commands = parser.add_subparsers(required=True, metavar="{run,report,export,leaderboard,compare,plot,speed}")
 
     def command(name: str, function: object, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -168,7 +171,24 @@ def _parser() -> ArgumentParser:
         metavar=("X", "Y"),
         help="show the probability that X improves on Y; repeatable (default: every algorithm over its parent)",
     )
-    for sub in (run, report):
+    report.add_argument("--svg", action="store_true", help="write the figures as SVG too")
+    export = command("export", _export, "write what a report needs of a folder of runs, to be published")
+    export.description = (
+        "Write the records (runs.jsonl) and the evaluations (evaluations.parquet) of a folder of runs into another: what "
+        "every table and figure is made from, small and without anything that reading could execute."
+    )
+    export.add_argument("results", type=Path, metavar="RESULTS", help="the folder to write, such as results/mine")
+    export.add_argument("--env", help="these environments only, separated by commas")
+    leaderboard = command("leaderboard", _leaderboard, "build the reports of everything published, and the page")
+    leaderboard.add_argument(
+        "--results",
+        type=Path,
+        default=DEFAULT_RESULTS,
+        help="the folder with a folder for every export: these get their tables and figures, and it the page "
+        "(default: results)",
+    )
+    leaderboard.add_argument("--svg", action="store_true", help="write the figures as SVG too")
+    for sub in (run, report, export):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
     compare = command("compare", _compare, "tell whether runs got worse than others, for a person or a gate")
     compare.description = (
@@ -318,8 +338,50 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
         experiments = {(env, steps) for env, steps in experiments if env in wanted}
     pairs = [tuple(pair) for pair in arguments.pair or ()]
     _check_labels([label for pair in pairs for label in pair], {record["spec"]["label"] for record in records})
-    _write_and_show(store, experiments, console, pairs or None)
+    _write_and_show(store, experiments, console, pairs or None, arguments.svg)
     return 0
+
+
+def _export(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.published import publish
+    from benchmarks.store import Store
+
+    store = Store(arguments.out)
+    there = {record["spec"]["env"] for record in store.records()}
+    if not there:
+        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+    wanted = there
+    if arguments.env is not None:
+        wanted = _environments_with_runs(_names(arguments.env, "--env"), there, arguments.out)
+    written = publish(store, arguments.results, wanted)
+    console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.published import RUNS, Published
+    from benchmarks.report import Grid, build_across, build_leaderboards, show_problems, write_page, write_report
+
+    folders = sorted(path.parent for path in arguments.results.glob(f"*/{RUNS}"))
+    if not folders:
+        example = f"`python -m benchmarks export {arguments.results / 'mine'} --out runs`"
+        raise UserError(f"There is nothing published in {arguments.results}: {example} publishes a folder of runs.")
+    grids = []
+    for folder in folders:
+        problems: list[str] = []
+        boards = build_leaderboards(Published(folder), problems)
+        tables = build_across(boards)
+        written = write_report(boards, tables, folder, problems, _suffixes(arguments.svg))
+        console.print(f"Written: {folder}, {len(written)} files", highlight=False, soft_wrap=True)
+        show_problems(problems, console)
+        grids.append(Grid(folder.name, boards, tables, problems))
+    page = write_page(grids, arguments.results / PAGE)
+    console.print(f"Written: {page}", highlight=False, soft_wrap=True)
+    return 1 if any(grid.problems for grid in grids) else 0
+
+
+def _suffixes(svg: bool) -> tuple[str, ...]:
+    return (".png", ".svg") if svg else (".png",)
 
 
 def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set[str]:
@@ -376,9 +438,22 @@ def _check_labels(labels: list[str], there: set[str]) -> None:
 
 
 def _write_and_show(
-    store: Store, experiments: set[tuple[str, int]], console: Console, pairs: list[tuple[str, str]] | None = None
+    store: Store,
+    experiments: set[tuple[str, int]],
+    console: Console,
+    pairs: list[tuple[str, str]] | None = None,
+    svg: bool = False,
 ) -> None:
-    from benchmarks.report import build_across, build_leaderboards, show, show_across, show_problems, write_report
+    from benchmarks.report import (
+        Grid,
+        build_across,
+        build_leaderboards,
+        show,
+        show_across,
+        show_problems,
+        write_page,
+        write_report,
+    )
 
     problems: list[str] = []
     boards = build_leaderboards(store, problems, pairs)
@@ -390,8 +465,10 @@ def _write_and_show(
         if experiments >= {(board.env, board.steps) for board in across.boards}:
             show_across(across, console)
     show_problems(problems, console)
-    written = write_report(boards, tables, store.out / "report", problems)
-    figures = [path for path in written if path.suffix == ".png"]
+    folder = store.out / "report"
+    written = write_report(boards, tables, folder, problems, _suffixes(svg))
+    written.insert(0, write_page([Grid("", boards, tables, problems)], folder / PAGE))
+    figures = [path for path in written if path.suffix in (".png", ".svg")]
     texts = ", ".join(str(path) for path in written if path not in figures)
     console.print(f"Written: {texts} and {len(figures)} figures beside them", highlight=False, soft_wrap=True)
 

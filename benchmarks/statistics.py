@@ -43,6 +43,10 @@ class Estimate:
     low: float
     high: float
 
+    def excludes(self, value: float) -> bool:
+        """Whether the interval lies wholly on one side of a value."""
+        return self.low > value or self.high < value
+
 
 @dataclass(frozen=True)
 class Aggregate:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchmarks.report.leaderboard import Row
 
-FEW_SEEDS = 5
+FEW_SEEDS, SWEEP = 5, 3
 NOT_RECORDED = "not recorded"
 _ORIGINS = (("commit", "commits"), ("versions", "package versions"), ("machine", "machines"))
 
@@ -26,6 +26,10 @@ def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
         cautions.append(f"Fewer than {FEW_SEEDS} seeds{plain}: too few to rank algorithms, and the intervals are too narrow.")
     if len(sizes) > 1:
         cautions.append("The algorithms have different numbers of seeds.")
+    settings = Counter(algo for algo, _ in {(row.algo, row.label) for row in rows})
+    for algo, number in sorted(settings.items()):
+        if number >= SWEEP:
+            cautions.append(f"{number} settings of {algo} were tried: the best of them owes something to chance.")
     if any(row.failures for row in rows):
         cautions.append("Some runs failed and are left out of the scores.")
     for name, what in _ORIGINS:

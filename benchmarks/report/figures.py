@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from benchmarks.report.across import Across
@@ -20,8 +24,12 @@ from benchmarks.report.words import number
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":")
 COLUMNS = 4
 SAVE_OPTIONS = {"dpi": 150, "bbox_inches": "tight", "metadata": {"Software": None}}
+SVG_OPTIONS = {"bbox_inches": "tight", "metadata": {"Date": None, "Creator": None}}
+
+_IMPROVEMENT = LinearSegmentedColormap.from_list("improvement", ["#E9A96F", "#FFFFFF", "#6FAED6"])
 
 TOGETHER = 5
 """So many algorithms are told apart in one plot; more get one each."""
@@ -31,27 +39,86 @@ STEPS, SECONDS = "step", "seconds"
 LABELS = {STEPS: "environment steps", SECONDS: "seconds of training (of runs trained together, a share each)"}
 
 
+def styles(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """How each algorithm is drawn, ``(dashes, colour)``: the same in every plot of a report, whatever its rank there.
+
+    Neighbours differ in both, and no two of 21 are the same.
+
+    :param labels: all that the report is of
+    """
+    looks = zip(itertools.cycle(DASHES), itertools.cycle(COLOURS), strict=False)
+    return dict(zip(sorted(labels), looks, strict=False))
+
+
 def draw_learning_curves(board: Leaderboard, path: Path, along: str = STEPS) -> None:
-    """Write :func:`learning_curves` as PNG.
+    """Write :func:`learning_curves`.
 
     :param board: the table whose curves to draw
-    :param path: file to write
+    :param path: file to write, PNG or SVG by its name
     :param along: ``"step"`` or ``"seconds"``
     """
     _save(learning_curves(board, along), path)
 
 
 def draw_performance_profiles(across: Across, path: Path) -> None:
-    """Write :func:`performance_profiles` as PNG.
+    """Write :func:`performance_profiles`.
 
     :param across: the table whose profiles to draw
-    :param path: file to write
+    :param path: file to write, PNG or SVG by its name
     """
     _save(performance_profiles(across), path)
 
 
+def draw_returns_profiles(board: Leaderboard, path: Path) -> None:
+    """Write the share of runs above each return on one environment, with 95 % bands.
+
+    :param board: the table whose profiles to draw
+    :param path: file to write, PNG or SVG by its name
+    """
+    curves = [
+        _Curve(row.label, row.summary.n, row.summary.iqm.value, board.profiles[row.label], "threshold", "share", steps=True)
+        for row in board.ranked
+    ]
+    if len(curves) <= TOGETHER:
+        figure = _draw_together(curves, [row.label for row in board.rows])
+        figure.axes[0].set_ylabel("share of runs above it")
+    else:
+        figure = _draw_apart(curves)
+    _finish(figure, f"{board.env}: share of runs above a return, with 95 % bands", "return")
+    _save(figure, path)
+
+
+def draw_improvements(board: Leaderboard, path: Path) -> None:
+    """Write the probability that the row's algorithm improves on the column's, as a matrix with its 95 % intervals.
+
+    :param board: the table whose algorithms to compare
+    :param path: file to write, PNG or SVG by its name
+    """
+    labels = [row.label for row in board.ranked]
+    shares = np.full((len(labels), len(labels)), np.nan)
+    side = max(3.2, 0.72 * len(labels))
+    figure, axes = plt.subplots(figsize=(side + 1.6, 0.62 * side + 1.2), layout="constrained")
+    for (i, x), (j, y) in itertools.permutations(enumerate(labels), 2):
+        estimate = board.improvements[x, y]
+        shares[i, j] = estimate.value
+        weight = "bold" if estimate.excludes(0.5) else "normal"
+        ends = "" if math.isnan(estimate.low) else f"\n{estimate.low:.2f}–{estimate.high:.2f}"
+        axes.text(j, i, f"{estimate.value:.2f}", ha="center", va="bottom" if ends else "center", fontsize=9, weight=weight)
+        axes.text(j, i, ends, ha="center", va="center", fontsize=6.5)
+    axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", fontsize=9)
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    title = "how often a run of the row beats one of the column, with 95 % intervals; bold: it excludes one half"
+    figure.suptitle(f"{board.env}: {title}", x=0.01, ha="left", fontsize=9)
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, **SAVE_OPTIONS)
+    # Ids in an SVG are random otherwise.
+    with matplotlib.rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(path, **(SVG_OPTIONS if path.suffix == ".svg" else SAVE_OPTIONS))
     plt.close(figure)
 
 
@@ -99,7 +166,7 @@ def performance_profiles(across: Across) -> Figure:
 
 @dataclass(frozen=True, eq=False)
 class _Curve:
-    """A line with its band: the columns ``x``, ``y``, ``low`` and ``high`` of the data."""
+    """A line with its band: the columns ``x``, ``y``, ``low`` and ``high`` of the data; in steps, or straight between."""
 
     label: str
     n: int
@@ -107,11 +174,17 @@ class _Curve:
     data: pd.DataFrame
     x: str
     y: str
+    steps: bool = False
 
     def draw(self, axes: Axes, colour: str, **options: str) -> None:
-        axes.plot(self.data[self.x], self.data[self.y], color=colour, linewidth=2, **options)
+        self.draw_line(axes, colour, 2, **options)
         low, high = (self.data[name].astype(float) for name in ("low", "high"))
-        axes.fill_between(self.data[self.x], low, high, color=colour, alpha=0.18, linewidth=0)
+        step = "post" if self.steps else None
+        axes.fill_between(self.data[self.x], low, high, color=colour, alpha=0.18, linewidth=0, step=step)
+
+    def draw_line(self, axes: Axes, colour: str, width: float, **options: str) -> None:
+        drawstyle = "steps-post" if self.steps else "default"
+        axes.plot(self.data[self.x], self.data[self.y], color=colour, linewidth=width, drawstyle=drawstyle, **options)
 
 
 def _curve_of(row: Row, along: str) -> pd.DataFrame:
@@ -120,10 +193,10 @@ def _curve_of(row: Row, along: str) -> pd.DataFrame:
 
 def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
-    # By name, not by rank: an algorithm keeps its colour when the ranking changes.
-    colours = dict(zip(sorted(labels), itertools.cycle(COLOURS), strict=False))
+    looks = styles(labels)
     for curve in curves:
-        curve.draw(axes, colours[curve.label], label=f"{curve.label} (n={curve.n})")
+        dashes, colour = looks[curve.label]
+        curve.draw(axes, colour, linestyle=dashes, label=f"{curve.label} (n={curve.n})")
     axes.legend(frameon=False)
     return figure
 
@@ -138,7 +211,7 @@ def _draw_apart(curves: list[_Curve]) -> Figure:
             axes.remove()
             continue
         for other in curves:
-            axes.plot(other.data[other.x], other.data[other.y], color="0.8", linewidth=0.7)
+            other.draw_line(axes, "0.8", 0.7)
         curve.draw(axes, COLOURS[0])
         axes.set_title(f"{curve.label}: {number(curve.value)} (n={curve.n})", fontsize=9, loc="left")
         axes.tick_params(labelsize=8)

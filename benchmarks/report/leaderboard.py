@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from itertools import combinations
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.normalisation import Scale, find_scale
 from benchmarks.report.cautions import NOT_RECORDED, cautions_on, cautions_on_speed
-from benchmarks.statistics import Aggregate, Estimate, aggregate, learning_curve, probability_of_improvement
+from benchmarks.statistics import (
+    Aggregate,
+    Estimate,
+    aggregate,
+    learning_curve,
+    performance_profile,
+    probability_of_improvement,
+)
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.errors import UserError
 
@@ -60,7 +69,7 @@ class Row:
         its share of the stack's seconds
     :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
         ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``, ``engine``, ``matrix_library``,
-        ``stack``; and ``hours``, their wall time in all
+        ``stack``, ``started``; ``hours``, their wall time in all; and ``hyperparameters``
     :param overshoot: environment steps actually taken, where they are over 1 % more than the run asked for; else 0
     """
 
@@ -79,6 +88,19 @@ class Row:
     overshoot: int = 0
 
 
+class Failure(NamedTuple):
+    """A run that ended in an error.
+
+    :param run: label and seed
+    :param error: the last line of the traceback
+    :param traceback: all of it
+    """
+
+    run: str
+    error: str
+    traceback: str
+
+
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
     """One table: algorithms on one environment after the same number of steps, the best IQM first.
@@ -88,7 +110,7 @@ class Leaderboard:
     :param episodes: episodes of an evaluation
     :param rows: the algorithms
     :param cautions: what a reader must know before believing the table, a sentence each
-    :param failures: ``(run, last line of the error)`` of every failed run
+    :param failures: every run that failed
     :param scale: of the normalised scores; ``None`` where the environment has none
     :param pairs: every algorithm beside its parent, or the pairs that were chosen
     """
@@ -98,9 +120,40 @@ class Leaderboard:
     episodes: int
     rows: tuple[Row, ...]
     cautions: tuple[str, ...]
-    failures: tuple[tuple[str, str], ...]
+    failures: tuple[Failure, ...]
     scale: Scale | None
     pairs: tuple[Pair, ...]
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The rows that have scores."""
+        return [row for row in self.rows if row.summary]
+
+    @cached_property
+    def profiles(self) -> dict[str, pd.DataFrame]:
+        """By label, the share of runs above a return, at the row's own scores and a little beyond everyone's.
+
+        Between two of these thresholds share and interval stay as they are at the lower one. The columns are those of
+        :func:`~benchmarks.statistics.performance_profile`.
+        """
+        scores = [score for row in self.rows for score in row.scores]
+        beyond = (0.03 * np.ptp(scores) if scores else 0.0) or 1.0
+        return {
+            row.label: performance_profile(
+                {self.env: row.scores}, np.unique([min(scores) - beyond, *row.scores, max(scores) + beyond])
+            )
+            for row in self.ranked
+        }
+
+    @cached_property
+    def improvements(self) -> dict[tuple[str, str], Estimate]:
+        """By two labels, how often a run of the first scores above one of the second."""
+        estimates = {}
+        for x, y in combinations(self.ranked, 2):
+            estimate = probability_of_improvement({self.env: x.scores}, {self.env: y.scores})
+            estimates[x.label, y.label] = estimate
+            estimates[y.label, x.label] = Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
+        return estimates
 
 
 def build_leaderboards(
@@ -148,8 +201,7 @@ def _leaderboard(
         shown = label if labels.count(label) == 1 else f"{label} ({group.rpartition('-')[2]})"
         rows.append(_row(shown, members, scale))
     rows.sort(key=lambda row: (-row.summary.iqm.value if row.summary else np.inf, row.label))
-    failed = [run.record for run in runs if run.evaluations is None]
-    failures = sorted((f"{r['spec']['label']} seed {r['spec']['seed']}", _last_line(r["error"])) for r in failed)
+    failures = sorted(_failure(run.record) for run in runs if run.evaluations is None)
     cautions, pairs = _cautions(rows, labels, env, scale), _pairs(rows, chosen, env)
     return Leaderboard(env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, tuple(pairs))
 
@@ -216,11 +268,12 @@ def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) 
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The distinct values of every field, as text, so that runs of one origin give lists of one."""
-    fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack")
+    fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack", "started")
     values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records}) for name in fields}
     # The runs of a stack share their time.
     seconds = sum(record.get("wall_seconds", 0.0) / record.get("stack", 1) for record in records)
-    return {**values, "hours": round(seconds / 3600, 3)}
+    # Runs that are pooled never differ in these.
+    return {**values, "hours": round(seconds / 3600, 3), "hyperparameters": records[0]["spec"]["hyperparameters"]}
 
 
 def _steps_per_second(record: dict[str, Any]) -> float:
@@ -239,5 +292,6 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
-def _last_line(error: str) -> str:
-    return error.strip().splitlines()[-1]
+def _failure(record: dict[str, Any]) -> Failure:
+    traceback = record["error"].strip()
+    return Failure(f"{record['spec']['label']} seed {record['spec']['seed']}", traceback.splitlines()[-1], traceback)

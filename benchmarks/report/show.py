@@ -28,7 +28,7 @@ def show(board: Leaderboard, console: Console) -> None:
     styles = ["red" if row.summary is None else None for row in board.rows]
     show_table(title_of(board), columns_of(board), [cells_of(board, row) for row in board.rows], console, styles)
     show_notes(notes_on(board), console)
-    show_notes((f"failed: {run}: {error}" for run, error in board.failures), console, style="red")
+    show_notes((f"failed: {run}: {error}" for run, error, _ in board.failures), console, style="red")
 
 
 def show_across(across: Across, console: Console) -> None:

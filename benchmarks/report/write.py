@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,15 @@ import pandas as pd
 from benchmarks.plan import as_file_name
 from benchmarks.records import SCHEMA
 from benchmarks.report.across import Across, AcrossRow
-from benchmarks.report.figures import draw_learning_curves, draw_performance_profiles
+from benchmarks.report.cautions import NOT_RECORDED
+from benchmarks.report.figures import (
+    SECONDS,
+    STEPS,
+    draw_improvements,
+    draw_learning_curves,
+    draw_performance_profiles,
+    draw_returns_profiles,
+)
 from benchmarks.report.leaderboard import Leaderboard, Pair, Row
 from benchmarks.report.words import (
     ACROSS_COLUMNS,
@@ -31,29 +39,48 @@ from benchmarks.store import replace_text
 
 
 def write_report(
-    boards: Sequence[Leaderboard], tables: Sequence[Across], folder: Path, problems: Sequence[str] = ()
+    boards: Sequence[Leaderboard],
+    tables: Sequence[Across],
+    folder: Path,
+    problems: Sequence[str] = (),
+    suffixes: Sequence[str] = (".png",),
 ) -> list[Path]:
-    """Write ``leaderboard.md``, ``leaderboard.json`` and the figures. Same data, same bytes.
+    """Write ``leaderboard.md``, ``.json``, ``.csv`` and the figures. Same data, same bytes.
 
     :param boards: the tables of single environments
     :param tables: those over several
     :param folder: made if it is not there
     :param problems: sentences about runs that could not be used
+    :param suffixes: of the figures, ``.png`` and ``.svg``; Markdown shows the first
     :return: what was written
     """
     folder.mkdir(parents=True, exist_ok=True)
     sections, figures = [], []
+
+    def draw(name: str, function: Callable[..., None], *arguments: object) -> str:
+        paths = [folder / f"{name}{suffix}" for suffix in suffixes]
+        for path in paths:
+            function(arguments[0], path, *arguments[1:])
+        figures.extend(paths)
+        return paths[0].name
+
     for number, across in enumerate(tables, start=1):
-        figures.append(folder / f"performance-profile-{number}.png")
-        draw_performance_profiles(across, figures[-1])
-        sections.append(_across_as_markdown(across, figures[-1].name))
+        sections.append(_across_as_markdown(across, draw(f"performance-profile-{number}", draw_performance_profiles, across)))
     for board in boards:
-        name = f"{as_file_name(board.env)}-{board.steps}.png"
-        curves = [folder / f"learning-curve-{name}", folder / f"learning-curve-in-time-{name}"]
-        for path, along in zip(curves, ("step", "seconds"), strict=True):
-            draw_learning_curves(board, path, along)
-        figures += curves
-        sections.append(_as_markdown(board, [path.name for path in curves]))
+        name = f"{as_file_name(board.env)}-{board.steps}"
+        shown = {
+            f"Learning curves on {board.env}": draw(f"learning-curve-{name}", draw_learning_curves, board, STEPS),
+            f"Return against time on {board.env}": draw(
+                f"learning-curve-in-time-{name}", draw_learning_curves, board, SECONDS
+            ),
+        }
+        if board.ranked:
+            title = f"Performance profiles on {board.env}"
+            shown[title] = draw(f"performance-profile-{name}", draw_returns_profiles, board)
+        if len(board.ranked) > 1:
+            title = f"Probability of improvement on {board.env}"
+            shown[title] = draw(f"probability-of-improvement-{name}", draw_improvements, board)
+        sections.append(_as_markdown(board, shown))
     if problems:
         sections.append("\n".join(["## Left out", "", *(f"- {problem}" for problem in problems)]))
     content = {
@@ -62,10 +89,43 @@ def write_report(
         "boards": [_as_json(board) for board in boards],
         "problems": list(problems),
     }
-    markdown, data = folder / "leaderboard.md", folder / "leaderboard.json"
+    markdown, data, table = (folder / f"leaderboard.{kind}" for kind in ("md", "json", "csv"))
     replace_text(markdown, "\n\n".join(sections) + "\n")
     replace_text(data, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    return [markdown, data, *figures]
+    replace_text(table, _as_csv(boards))
+    return [markdown, data, table, *figures]
+
+
+def _as_csv(boards: Sequence[Leaderboard]) -> str:
+    """A row an algorithm of every table of a single environment."""
+    rows = [
+        {
+            "env": board.env,
+            "steps": board.steps,
+            "algorithm": row.label,
+            "package": row.package,
+            "n": len(row.scores),
+            "failed": row.failures,
+            **_estimates("", row.summary),
+            **_estimates("normalised_", row.normalised),
+            "steps_per_second": row.steps_per_second,
+        }
+        for board in boards
+        for row in board.rows
+    ]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+
+
+def _estimates(prefix: str, summary: Aggregate | None) -> dict[str, float]:
+    nothing = Estimate(*[math.nan] * 3)
+    iqm, median, mean = (summary.iqm, summary.median, summary.mean) if summary else [nothing] * 3
+    return {
+        f"{prefix}iqm": iqm.value,
+        f"{prefix}low": iqm.low,
+        f"{prefix}high": iqm.high,
+        f"{prefix}median": median.value,
+        f"{prefix}mean": mean.value,
+    }
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -74,11 +134,11 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
     return lines + ["| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
-def _as_markdown(board: Leaderboard, figures: list[str]) -> str:
+def _as_markdown(board: Leaderboard, figures: dict[str, str]) -> str:
     lines = [f"## {title_of(board)}", "", *markdown_table(columns_of(board), [cells_of(board, row) for row in board.rows])]
-    lines += ["", *(f"![Learning curves on {board.env}]({figure})" for figure in figures), ""]
+    lines += ["", *(f"![{title}]({figure})" for title, figure in figures.items()), ""]
     lines += [f"- {note}" for note in notes_on(board)]
-    lines += [f"- failed: {run}: `{error}`" for run, error in board.failures]
+    lines += [f"- failed: {run}: `{error}`" for run, error, _ in board.failures]
     lines += [f"- {row.label}: {row.package}{_origin(row)}." for row in sorted(board.rows, key=lambda row: row.label)]
     return "\n".join(lines)
 
@@ -95,7 +155,7 @@ def _origin(row: Row) -> str:
         return ""
     p = row.provenance
     seeds = f"seeds {row.seeds[0]} to {row.seeds[-1]}" if len(row.seeds) > 1 else f"seed {row.seeds[0]}"
-    commits = " and ".join(commit[:10] for commit in p["commit"])
+    commits = " and ".join(commit if commit == NOT_RECORDED else commit[:10] for commit in p["commit"])
     return (
         f", {seeds}, {p['hours']:.2f} hours on {' and '.join(p['machine'])}, commit {commits}, {' and '.join(p['versions'])}"
     )
@@ -108,7 +168,7 @@ def _as_json(board: Leaderboard) -> dict[str, Any]:
         "episodes": board.episodes,
         "scale": board.scale and asdict(board.scale),
         "cautions": list(board.cautions),
-        "failures": [{"run": run, "error": error} for run, error in board.failures],
+        "failures": [{"run": run, "error": error} for run, error, _ in board.failures],
         "rows": [_row_as_json(row) for row in board.rows],
         "pairs": [_pair_as_json(pair) for pair in board.pairs],
     }

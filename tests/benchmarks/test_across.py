@@ -135,14 +135,14 @@ def test_what_is_written_over_several_environments(store, finish_all, tmp_path):
     for env in ("Pendulum-v1", "Hopper-v4"):
         finish_all(env, "sac", [0.25, 0.75])
     boards = build_leaderboards(store)
-    markdown, _, profile, *curves = write_report(boards, build_across(boards), tmp_path)
+    markdown, _, _, profile, *curves = write_report(boards, build_across(boards), tmp_path)
     text = markdown.read_text()
     assert text.startswith("## 2 environments, normalised return")
     assert "| sac | 0.50 | [0.25, 0.75] | 0.50 | 0.50 | 0.50 | 4 |" in text
     for path in (profile, *curves):
         assert f"]({path.name})" in text
         assert path.read_bytes().startswith(b"\x89PNG")
-    assert len(curves) == 4
+    assert len(curves) == 6
 
 
 def test_profiles_are_drawn_apart_where_they_are_many(store, finish_all):

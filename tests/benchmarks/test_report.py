@@ -50,7 +50,22 @@ def test_cautions_and_failures_are_said(boards):
     assert any("One environment" in caution for caution in board.cautions)
     assert any("Some runs failed" in caution for caution in board.cautions)
     assert not any("Fewer than 5" in caution for caution in board.cautions)
-    assert board.failures == (("sac seed 5", "ValueError: it broke"),)
+    assert board.failures == (
+        ("sac seed 5", "ValueError: it broke", "Traceback (most recent call last):\nValueError: it broke"),
+    )
+
+
+def test_a_sweep_is_said_to_be_one(store, make_spec, finish):
+    def said():
+        (board,) = build_leaderboards(store)
+        return [caution for caution in board.cautions if "settings" in caution]
+
+    for alpha in (0, 0.5):
+        finish(make_spec(label=f"msac[munchausen_alpha={alpha}]"), [1.0, 2.0])
+    finish(make_spec(algo="sac", label="sac"), [1.0, 2.0])
+    assert said() == [], "two are compared"
+    finish(make_spec(label="msac"), [1.0, 2.0])
+    assert said() == ["3 settings of msac were tried: the best of them owes something to chance."]
 
 
 def test_few_and_unequal_seeds_are_said(store, make_spec, finish):
@@ -144,20 +159,51 @@ def test_what_is_printed_is_whole_in_eighty_columns(store, boards, make_spec, fi
 
 
 def test_what_is_written(boards, tmp_path):
-    markdown, data, figure, _ = write_report(boards, build_across(boards), tmp_path / "report")
+    markdown, data, table, *figures = write_report(boards, build_across(boards), tmp_path / "report")
     text = markdown.read_text()
     assert "| msac | 102.0 |" in text
-    assert f"]({figure.name})" in text
+    assert [figure.name.rpartition("-Pendulum")[0] for figure in figures] == [
+        "learning-curve",
+        "learning-curve-in-time",
+        "performance-profile",
+        "probability-of-improvement",
+    ]
+    assert all(f"]({figure.name})" in text for figure in figures)
     (board,) = json.loads(data.read_text())["boards"]
     assert [row["algorithm"] for row in board["rows"]] == ["sac", "msac"]
     assert board["rows"][1]["summary"]["iqm"]["value"] == pytest.approx(102.0)
     assert board["failures"] == [{"run": "sac seed 5", "error": "ValueError: it broke"}]
-    assert figure.read_bytes().startswith(b"\x89PNG")
+    rows = pd.read_csv(table)
+    assert rows["algorithm"].tolist() == ["sac", "msac"]
+    assert rows["iqm"].tolist() == pytest.approx([202.0, 102.0])
+    assert rows["failed"].tolist() == [1, 0]
+    assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
 
 
 def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
-    first, second = (write_report(boards, build_across(boards), tmp_path / name) for name in ("one", "two"))
+    first, second = (
+        write_report(boards, build_across(boards), tmp_path / name, suffixes=(".png", ".svg")) for name in ("one", "two")
+    )
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+
+
+def test_profiles_and_improvements_are_those_of_the_scores(boards):
+    (board,) = boards
+    profile = board.profiles["msac"]
+    assert profile["threshold"].tolist() == pytest.approx([96.88, 100, 101, 102, 103, 104, 207.12])
+    assert profile["share"].tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0, 0])
+    assert board.improvements["sac", "msac"].value == 1
+    assert board.improvements["msac", "sac"].value == 0
+
+
+def test_the_two_sides_of_a_comparison_add_up_to_one(store, make_spec, finish):
+    for seed, (ours, theirs) in enumerate([(1.0, 2.0), (3.0, 2.0), (5.0, 4.0)]):
+        finish(make_spec(seed=seed), [0.0, ours])
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, theirs])
+    (board,) = build_leaderboards(store)
+    one, other = board.improvements["msac", "sac"], board.improvements["sac", "msac"]
+    assert one.value == pytest.approx(5 / 9)
+    assert (one.value + other.value, one.low + other.high, one.high + other.low) == pytest.approx((1, 1, 1))
 
 
 def test_few_algorithms_share_a_plot_and_many_get_one_each(store, make_spec, finish):
