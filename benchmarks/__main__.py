@@ -316,7 +316,9 @@ def _without_folder(words: list[str]) -> list[str]:
 
 
 def _continue(arguments: argparse.Namespace) -> str:
-    return "the same command without --fresh continues." if arguments.fresh else "the same command continues."
+    if arguments.fresh:
+        return "without --fresh the same command goes on with what has no record."
+    return "the same command continues."
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ Report = Callable[[dict[str, Any]], None]
 
 REPORT_EVERY = 0.5
 MEASURE_SECONDS = 4.0
+STOPPED = 75
+"""Exit code of a process that was asked to stop, and can be gone on with."""
 LEAST_SHARE = 20
 """Time between checkpoints, in times that one takes, at least."""
 
@@ -144,7 +147,7 @@ class CheckpointMoments:
         self._steps, self._now = -1, False
 
     def stop(self) -> None:
-        """Checkpoint as soon as that can be, and then raise ``SystemExit``."""
+        """Checkpoint as soon as that can be, and, a rollout later, raise ``SystemExit`` with the code :data:`STOPPED`."""
         self._stopping = True
 
     def is_now(self, steps: int) -> bool:
@@ -160,7 +163,7 @@ class CheckpointMoments:
                 self._keep_only(self._steps)
                 self._next = time.perf_counter() + max(self._seconds, LEAST_SHARE * (time.perf_counter() - self._began))
                 if self._stopping:
-                    raise SystemExit
+                    raise SystemExit(STOPPED)
             self._began = time.perf_counter()
             self._steps, self._now = steps, self._stopping or self._began >= self._next
         return self._now
@@ -205,7 +208,11 @@ class SaveCheckpoints(BaseCallback):
         folder = self._folder / f"{CHECKPOINT}{steps}"
         # Stopped before its first step, a run has the checkpoint that it was to go on from.
         if self._moments.is_now(steps) and not folder.exists():
-            save(folder, self.model, self._seeds, self.locals.get("generator"), self._extra(self.model))
+            try:
+                save(folder, self.model, self._seeds, self.locals.get("generator"), self._extra(self.model))
+            except OSError as error:
+                # A full disk is no reason to end what is to be protected; the checkpoint before is still there.
+                warnings.warn(f"no checkpoint could be written ({error})", stacklevel=2)
 
     def _on_step(self) -> bool:
         return True

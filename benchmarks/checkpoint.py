@@ -24,7 +24,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from stable_baselines3.common.logger import CSVOutputFormat, Logger
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from benchmarks.store import sync
 
 MODEL, REPLAY, STATE, SEEDS = "model.zip", "replay.pkl", "state.pkl", "seeds.json"
 
@@ -50,6 +52,7 @@ def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th
         "action_noise": getattr(model, "action_noise", None),
         "action_space": model.action_space,
         "env": environment_state(model.env),
+        "wrappers": environment_state(model.env, VecEnvWrapper),
         "exploration": _exploration(model),
         "extra": extra,
         "log": _log_state(model.logger),
@@ -58,6 +61,9 @@ def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th
         "torch": th.get_rng_state() if generator is None else generator.get_state(),
     }
     (unfinished / STATE).write_bytes(cloudpickle.dumps(state))
+    # The rename must not come before what it names.
+    for path in (*unfinished.iterdir(), unfinished):
+        sync(path)
     unfinished.rename(folder)
 
 
@@ -102,7 +108,9 @@ class Checkpoint:
         if self.environment_restored:
             restore_environment(model.env, state["env"])
         else:
-            # Learning then begins with a reset.
+            # Learning then begins with a reset. What observations are normalised by is known all the same.
+            if state["wrappers"] is not None:
+                restore_environment(model.env, state["wrappers"], VecEnvWrapper)
             model._last_obs = None
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])
@@ -123,11 +131,14 @@ class Checkpoint:
             th.set_rng_state(self._state["torch"])
 
 
-def environment_state(env: VecEnv) -> bytes | None:
+def environment_state(env: VecEnv, kind: type = object) -> bytes | None:
     """The state of environments and of all wrappers around them, or ``None`` where it cannot be had.
 
     It is everything that their objects hold. MuJoCo's simulations can be had so, and whatever is written in Python;
     Box2D's cannot, nor what runs in another process.
+
+    :param env: the outermost
+    :param kind: of those layers alone
     """
     layers = list(_layers(env))
     numbers = {id(layer): number for number, layer in enumerate(layers)}
@@ -137,26 +148,29 @@ def environment_state(env: VecEnv) -> bytes | None:
         def persistent_id(self, thing: Any) -> int | None:
             return numbers.get(id(thing))
 
-    if not all(hasattr(layer, "__dict__") for layer in layers) or not any(hasattr(layer, "envs") for layer in layers):
+    chosen = [layer for layer in layers if isinstance(layer, kind)]
+    elsewhere = kind is object and not any(hasattr(layer, "envs") for layer in layers)
+    if elsewhere or not all(hasattr(layer, "__dict__") for layer in chosen):
         return None
     file = io.BytesIO()
     try:
-        Pickler(file, protocol=5).dump([_own(layer) for layer in layers])
+        Pickler(file, protocol=5).dump([_own(layer) for layer in chosen])
     except Exception:
         # What an extension raises for an object it cannot pickle is its own choice.
         return None
     return file.getvalue()
 
 
-def restore_environment(env: VecEnv, state: bytes) -> None:
-    """Give newly made environments a state of :func:`environment_state`."""
+def restore_environment(env: VecEnv, state: bytes, kind: type = object) -> None:
+    """Give newly made environments a state of :func:`environment_state`, of the same kind of layers."""
     layers = list(_layers(env))
 
     class Unpickler(pickle.Unpickler):
         def persistent_load(self, number: int) -> Any:
             return layers[number]
 
-    for layer, content in zip(layers, Unpickler(io.BytesIO(state)).load(), strict=True):
+    chosen = [layer for layer in layers if isinstance(layer, kind)]
+    for layer, content in zip(chosen, Unpickler(io.BytesIO(state)).load(), strict=True):
         vars(layer).update(content)
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.markup import escape
@@ -108,7 +108,7 @@ def run_grid(
     :param checkpoint_seconds: between checkpoints of a run; by default it has them only where it is stopped in order
     """
     store.sweep()
-    grid = _Grid(plan, store, console, command, fresh, executor or LocalExecutor(), checkpoint_seconds)
+    grid = _Grid(plan, store, console, command, fresh, retry_failed, executor or LocalExecutor(), checkpoint_seconds)
     outcome = grid.outcome
     outcome.kept = [spec for spec in plan.runs if store.is_finished(spec) and not fresh]
     if not (fresh or retry_failed):
@@ -129,12 +129,14 @@ class _Grid:
         console: Console,
         command: str,
         fresh: bool,
+        retry_failed: bool,
         executor: Executor,
         checkpoint_seconds: float,
     ):
         self.outcome = Outcome()
         self._plan, self._store, self._console = plan, store, console
-        self._command, self._fresh, self._checkpoint_seconds = command, fresh, checkpoint_seconds
+        self._command, self._checkpoint_seconds = command, checkpoint_seconds
+        self._fresh, self._retry_failed = fresh, retry_failed
         self._executor = executor
         self._queue: deque[Unit] = deque()
         self._under_way: dict[Worker, tuple[Unit, Claim]] = {}
@@ -174,28 +176,33 @@ class _Grid:
                 self._queue.append(unit)
                 self._say_that_it_waits(unit)
                 continue
-            mine = self._not_done_meanwhile(unit)
-            if not mine.specs:
+            again = self._as_it_is_now(unit)
+            if len(again) != 1:
+                # All of it is done, or it has come apart: parts of it have got further than others.
                 claim.release()
+                self._queue.extendleft(again)
                 continue
+            (mine,) = again
             folders = tuple(self._store.begin(spec, resume=mine.resume is not None) for spec in mine.specs)
             plan, seconds = self._plan, self._checkpoint_seconds
             job = Job(tuple(mine.specs), folders, plan.matrix_library, mine.resume, seconds, modules=plan.modules)
             self._under_way[self._executor.start(job, claim)] = mine, claim
 
-    def _not_done_meanwhile(self, unit: Unit) -> Unit:
-        """The unit without what another grid has finished since it was planned, from the checkpoints that are there now."""
+    def _as_it_is_now(self, unit: Unit) -> list[Unit]:
+        """A unit that is claimed, without what another grid has done since it was planned, and from where that has stopped."""
         if self._fresh:
-            return unit
+            return [unit]
         left = []
         for spec in unit.specs:
             if self._store.is_finished(spec):
                 self.outcome.kept.append(spec)
                 self._display.end(spec, f"kept      {escape(spec.title)}: finished by another grid")
+            elif self._store.has_failed(spec) and not self._retry_failed:
+                self.outcome.failed.append(spec)
+                self._display.end(spec, f"[red]failed[/]    {escape(spec.title)}: in another grid")
             else:
                 left.append(spec)
-        resumable = all(unit.resume in self._store.checkpoints(spec) for spec in left)
-        return Unit(left, unit.resume if resumable else None, unit.attempts)
+        return [replace(each, attempts=unit.attempts) for each in self._units(left)]
 
     def _say_that_it_waits(self, unit: Unit) -> None:
         if not self._waited and not self._under_way:
@@ -207,9 +214,10 @@ class _Grid:
             if not worker.has_ended():
                 self._display.update(worker)
                 continue
-            del self._under_way[worker]
             self._display.drop(worker)
             self._settle(worker, unit)
+            # Only now, so that Ctrl-C on the way leaves it to be settled.
+            del self._under_way[worker]
             claim.release()
 
     def _settle(self, worker: Worker, unit: Unit) -> None:
@@ -219,16 +227,17 @@ class _Grid:
             # A full disk may keep the log from being written twice; the runs are what counts.
             with contextlib.suppress(OSError):
                 shutil.copy(worker.job.folders[0] / LOG, folder)
-        lost = []
+        lost: dict[int, str] = {}
         for run, error in enumerate(errors):
-            if error is not None and worker.was_lost() and unit.attempts > 1:
-                lost.append(unit.specs[run])
+            # One that has raised by itself would again.
+            if error is not None and worker.was_lost() and "error" not in worker.said_of[run] and unit.attempts > 1:
+                lost[run] = error.strip().splitlines()[-1]
             else:
                 self._settle_run(worker, run, error)
         if lost:
-            again = self._units(lost)
-            self._display.say(f"[yellow]lost[/]      {escape(title_of(lost))}: {errors[-1].strip().splitlines()[-1]} Again.")
-            self._queue.extendleft(Unit(each.specs, each.resume, unit.attempts - 1) for each in again)
+            specs = [unit.specs[run] for run in lost]
+            self._display.say(f"[yellow]lost[/]      {escape(title_of(specs))}: {next(iter(lost.values()))} Again.")
+            self._queue.extendleft(replace(each, attempts=unit.attempts - 1) for each in self._units(specs))
 
     def _settle_run(self, worker: Worker, run: int, error: str | None) -> None:
         spec, folder, said = worker.job.specs[run], worker.job.folders[run], worker.said_of[run]
@@ -261,8 +270,8 @@ class _Grid:
             while self._under_way and time.monotonic() < end:
                 for worker, (_, claim) in list(self._under_way.items()):
                     if worker.has_ended():
-                        del self._under_way[worker]
                         self._keep_finished(worker)
+                        del self._under_way[worker]
                         claim.release()
                 time.sleep(POLL_SECONDS)
         for worker in self._under_way:

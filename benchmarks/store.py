@@ -146,7 +146,7 @@ class Store:
                 raise
             shutil.rmtree(partial)
         shutil.rmtree(earlier, ignore_errors=True)
-        _sync(final.parent)
+        sync(final.parent)
         # Not before: until then they are what the run would be continued from.
         _remove_checkpoints(final)
         shutil.rmtree(self._failed_path(spec), ignore_errors=True)
@@ -168,7 +168,7 @@ class Store:
             final = folder.with_name(name)
             if folder.name.startswith(REPLACED) and not final.exists():
                 folder.rename(final)
-            elif folder.name.startswith(REPLACED) or not any(folder.glob(f"{CHECKPOINT}*")):
+            elif folder.name.startswith(REPLACED) or final.exists() or not any(folder.glob(f"{CHECKPOINT}*")):
                 shutil.rmtree(folder, ignore_errors=True)
             Claim(((descriptor, lock),)).release()
         for final in self.out.glob("*/*/*/seed-*"):
@@ -262,11 +262,11 @@ def _write_record(folder: Path, spec: RunSpec, record: dict[str, Any]) -> None:
         json.dumps({"schema": SCHEMA, "spec": asdict(spec), **record}, indent=1, sort_keys=True) + "\n"
     )
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Push to the disk, so that a rename never comes before what it names."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)

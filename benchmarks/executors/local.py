@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from benchmarks.callbacks import STOPPED
 from benchmarks.run import Job
 from benchmarks.store import Claim
 
@@ -64,8 +65,8 @@ class Process:
         return True
 
     def was_lost(self) -> bool:
-        """Whether it was killed, by the system or anyone."""
-        return self._process.returncode < 0
+        """Whether it was killed or asked to stop, by the system or anyone."""
+        return self._process.returncode < 0 or self._process.returncode == STOPPED
 
     def errors(self) -> list[str | None]:
         """Why a run has no record: its traceback, the job's, or how the process died and the end of its log."""
@@ -75,7 +76,8 @@ class Process:
         if "error" in self.said:
             return self.said["error"]
         code = self._process.returncode
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        ended = "was asked to stop" if code == STOPPED else f"ended with exit code {code}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else ended
         log = "" if self.job.folders is None else (self.job.folders[0] / LOG).read_text(errors="replace")[-4000:]
         return f"{log}\nThe worker process {how}."
 

@@ -79,6 +79,7 @@ class RayJob:
         self._home, self._name = home, str(job.folders[0])
         self._errors: list[str | None] | None = None
         self._lost = False
+        home.begin.remote(self._name)
         given = {} if job.resume is None else read_files(job.folders, f"{CHECKPOINT}{job.resume}")
         folders = [str(folder) for folder in job.folders]
         self._task = task.remote(job.to_json(), given, home, self._name, folders)
@@ -92,7 +93,7 @@ class RayJob:
             self.said_of = ray.get(self._home.heard.remote(self._name)) or self.said_of
             return False
         try:
-            self.said_of, self._errors, self._lost, files = ray.get(self._task)
+            said_of, errors, self._lost, files = ray.get(self._task)
         except RayError as error:
             # A task that raises has a bug, and one more try has too.
             self._lost = not isinstance(error, RayTaskError)
@@ -100,10 +101,12 @@ class RayJob:
             self._errors = [f"The Ray task was lost: {what}."] * len(self.job.specs)
             return True
         write_files(self.job.folders, files)
-        for said in self.said_of:
+        for said in said_of:
             if "record" in said:
                 # The copy it ran may be no checkout.
                 said["record"]["commit"] = said["record"]["commit"] or provenance()["commit"]
+        # Only now: whoever is told of a record finds its files.
+        self.said_of, self._errors = said_of, errors
         return True
 
     def was_lost(self) -> bool:
@@ -130,9 +133,15 @@ class Home:
         self._heard: dict[str, list[dict[str, Any]]] = {}
         self._stopping: set[str] = set()
 
+    def begin(self, name: str) -> None:
+        """A job begins, perhaps not for the first time."""
+        self._heard.pop(name, None)
+        self._stopping.discard(name)
+
     def hear(self, name: str, said_of: list[dict[str, Any]]) -> bool:
         """Take in what a job has said; whether it is to stop."""
-        self._heard[name] = said_of
+        # A record is one once its files have come, too.
+        self._heard[name] = [{key: value for key, value in said.items() if key not in ("record", "error")} for said in said_of]
         return name in self._stopping
 
     def heard(self, name: str) -> list[dict[str, Any]] | None:
@@ -149,6 +158,7 @@ class Home:
             unfinished = folder / f".{checkpoint}"
             shutil.rmtree(unfinished, ignore_errors=True)
             write_files([unfinished], {(0, Path(path).name): data for (run, path), data in files.items() if run == index})
+            shutil.rmtree(folder / checkpoint, ignore_errors=True)
             unfinished.rename(folder / checkpoint)
         for folder in map(Path, folders):
             for earlier in folder.glob(f"{CHECKPOINT}*"):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Literal
 
 import torch as th
@@ -49,9 +53,27 @@ def compile_graph(graph: fx.GraphModule, examples: list[th.Tensor]) -> Callable[
     from torch import _inductor
 
     try:
-        compiled = _inductor.compile(graph, list(examples))
-        compiled(*examples)
+        with _interruptible_afterwards():
+            compiled = _inductor.compile(graph, list(examples))
+            compiled(*examples)
     except Exception as error:
         warnings.warn(f"compiling failed, so the run goes on without ({type(error).__name__}: {error})", stacklevel=2)
         return None
     return compiled
+
+
+@contextmanager
+def _interruptible_afterwards() -> Iterator[None]:
+    """Let Ctrl-C within the block be heard at its end: the compiler would take it for a failure of its own."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    heard: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *received: heard.append(received))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            before(*heard[0])

@@ -1,20 +1,23 @@
 """A run that goes on from a checkpoint ends as one that was never disturbed."""
 
+import io
 import json
 import random
+import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch as th
 from gymnasium import spaces
+from rich.console import Console
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from benchmarks.callbacks import CheckpointMoments
-from benchmarks.checkpoint import environment_state, restore_environment
-from benchmarks.grid import units_of
+from benchmarks.checkpoint import Checkpoint, environment_state, restore_environment
+from benchmarks.grid import run_grid, units_of
 from benchmarks.plan import Plan
 from benchmarks.run import Job, execute
 from benchmarks.store import CHECKPOINT
@@ -211,6 +214,48 @@ def test_checkpoints_are_taken_by_all_of_a_stack_or_by_none(tmp_path, monkeypatc
     with pytest.raises(SystemExit):
         rollout(9, 35, 35)
     assert kept() == [f"{seed}/{CHECKPOINT}8" for seed in (0, 1)]
+
+
+def test_a_grid_that_has_waited_goes_on_from_where_the_other_has_stopped(store, make_spec, checkpointed):
+    class Refuses:
+        """Notes the jobs it is given and stops the grid, as Ctrl-C would."""
+
+        def __init__(self):
+            self.jobs = []
+
+        def start(self, job, claim=None):
+            self.jobs.append(job)
+            raise KeyboardInterrupt
+
+        def close(self):
+            pass
+
+    specs = [make_spec(seed=seed) for seed in range(2)]
+    plan, executor = Plan("short", tuple(specs), workers=1, sizes={specs[0].group: 2}), Refuses()
+    others = store.claim(specs)
+    letting_go = threading.Timer(0.5, others.release)
+    # Both have begun elsewhere since this grid was planned, and the other process has died.
+    later = threading.Timer(0.3, lambda: [checkpointed(spec, [0, 1], 100) for spec in specs])
+    for timer in (later, letting_go):
+        timer.start()
+    assert run_grid(plan, store, Console(file=io.StringIO()), executor=executor).interrupted
+    assert [(job.resume, [spec.seed for spec in job.specs]) for job in executor.jobs] == [(100, [0, 1])]
+    assert all(store.checkpoints(spec).keys() == {100} for spec in specs)
+
+
+def test_what_observations_are_normalised_by_outlives_a_world_that_cannot_be_kept(specs_of, run, monkeypatch):
+    counts = []
+    restore = Checkpoint.load
+
+    def note(checkpoint, fresh):
+        model = restore(checkpoint, fresh)
+        counts.append(model.get_vec_normalize_env().obs_rms.count)
+        return model
+
+    monkeypatch.setattr(Checkpoint, "load", note)
+    (record,), _ = run(specs_of("mdqn", env="LunarLander-v3", normalize=True), stops=(100,))
+    assert record["resumed"][0]["environment"] == "new episode"
+    assert counts[0] > 100
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Hopper-v4", "LunarLander-v3"])

@@ -1,5 +1,7 @@
 """Which engine runs what, and what is said of it."""
 
+import os
+import signal
 import warnings
 
 import numpy as np
@@ -146,6 +148,22 @@ class TestCompiler:
         assert not compiler.decide("auto", 100)[0]
         assert compiler.decide(True, 100)[0]
         assert not compiler.decide(False, 10**6)[0]
+
+    def test_ctrl_c_is_heard_once_the_compiler_is_done(self, monkeypatch):
+        done = []
+
+        def compile_like_torch(graph, examples):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt:
+                return lambda *_: None
+            done.append(True)
+            return lambda *_: None
+
+        monkeypatch.setattr("torch._inductor.compile", compile_like_torch)
+        with pytest.raises(KeyboardInterrupt):
+            compiler.compile_graph(None, [])
+        assert done
 
     def test_a_failed_compilation_is_warned_of_and_the_run_goes_on(self, monkeypatch):
         def fail(*_):
