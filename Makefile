@@ -14,11 +14,14 @@ WORKERS ?=
 BUDGET ?= short
 OUT ?= runs
 ARGS ?=
+# make compare: folders of runs, or one algorithm of a folder as in BASE=runs:dqn
+BASE ?=
+CANDIDATE ?= runs
 # make speed: all cases by default; `make speed ARGS=--help` tells them
 CASES ?=
 ROUNDS ?=
 
-.PHONY: help install test test-learning sb3-suite lint format benchmark report speed clean
+.PHONY: help install test test-harness test-learning sb3-suite lint format benchmark report leaderboard compare speed clean
 
 help:  ## this list
 	@echo "make benchmark ENV=Hopper-v4   [ALGOS=msac,sac SEEDS=5 STEPS=30000 WORKERS=2 BUDGET=smoke|short|full OUT=runs ARGS='--dry-run']"
@@ -36,7 +39,11 @@ $(READY): pyproject.toml constraints.txt
 test: $(READY)  ## the tests, under 10 minutes on two cores
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not learning"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not learning and not harness"
+
+test-harness: $(READY)  ## the slow tests of the harness: killed grids, Ray, and the page in Chromium where it is installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m harness
 
 test-learning: $(READY)  ## the tests that train to a score, longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m learning
@@ -60,6 +67,13 @@ benchmark: $(READY)  ## a seed grid and its leaderboard
 
 report: $(READY)  ## the leaderboards of every run in OUT
 	@$(BIN)/python -m benchmarks report --out '$(OUT)' $(if $(ENV),--env '$(ENV)') $(ARGS)
+
+leaderboard: $(READY)  ## tables, figures and the page of everything in results/
+	@$(BIN)/python -m benchmarks leaderboard $(ARGS)
+
+compare: $(READY)  ## did runs get worse? BASE=before [CANDIDATE=runs ARGS='--threshold 0.05 --out comparison']
+	@test -n "$(BASE)" || { echo "error: name what to compare with, such as make compare BASE=runs-before CANDIDATE=runs" >&2; exit 2; }
+	@$(BIN)/python -m benchmarks compare '$(BASE)' '$(CANDIDATE)' $(ARGS)
 
 speed: $(READY)  ## training speed beside Stable-Baselines3's [CASES=msac-hopper,scaling ROUNDS=5 STEPS=2000]
 	@$(BIN)/python -m benchmarks speed $(if $(CASES),--cases '$(CASES)') $(if $(ROUNDS),--rounds '$(ROUNDS)') \

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run a seed grid, report on it, look into single runs, measure speed."""
+"""``python -m benchmarks``: run a seed grid, report on it, compare two, look into single runs, measure speed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,29 @@ from rich.console import Console
 
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.cli import ArgumentParser, positive
+from sb3_entropic.cli import ArgumentParser, amount, positive
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from benchmarks.executors import Executor
     from benchmarks.store import Store
 
 CHECKPOINT_SECONDS = 300
-DEFAULT_OUT, DEFAULT_SPEED_OUT = Path("runs"), Path("results/speed")
+PAGE = "index.html"
+DEFAULT_OUT, DEFAULT_RESULTS, DEFAULT_SPEED_OUT = Path("runs"), Path("results"), Path("results/speed")
 
 EXAMPLES = """\
 examples:
   python -m benchmarks run --env Hopper-v4
   python -m benchmarks run --env Hopper-v4,Walker2d-v4 --algos msac,sac,tqc --seeds 10 --steps 1000000
   python -m benchmarks run --env Pendulum-v1 --algos msac -p munchausen_alpha=0.9
+  python -m benchmarks run --env Pendulum-v1 --algos msac --grid munchausen_alpha=0,0.5,0.9
+  python -m benchmarks run --env MyEnv-v0 --import my_envs --algos sac,my_algos:MySAC --hyperparameters mine.yml
   python -m benchmarks report --out runs
+  python -m benchmarks export results/mine --out runs
+  python -m benchmarks leaderboard
+  python -m benchmarks compare runs-before runs-after
+  python -m benchmarks compare runs:dqn runs:mdqn
   python -m benchmarks plot runs/Hopper-v4/*/*/seed-0
   python -m benchmarks speed --cases msac-hopper,scaling
 
@@ -40,7 +48,7 @@ under way goes on from its last checkpoint.
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
-    :return: 0; 1 if a run failed; 2 for a wrong input; 130 after Ctrl-C
+    :return: 0; 1 if a run failed, or what is compared got worse; 2 for a wrong input; 130 after Ctrl-C
     """
     warnings.filterwarnings("ignore")
     arguments = _parser().parse_args(argv)
@@ -52,9 +60,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy"):
+        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy", "jinja2", "plotly", "ray"):
             raise
-        print(f"error: {error.name} is missing, run `pip install -e '.[benchmark]'`", file=sys.stderr)
+        extra = "ray" if error.name == "ray" else "benchmark"
+        print(f"error: {error.name} is missing, run `pip install -e '.[{extra}]'`", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
@@ -68,7 +77,7 @@ def _parser() -> ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{run,report,plot,speed}")
+    commands = parser.add_subparsers(required=True, metavar="{run,report,export,leaderboard,compare,plot,speed}")
 
     def command(name: str, function: object, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -80,7 +89,10 @@ def _parser() -> ArgumentParser:
     run = command("run", _run, "run a seed grid and print its leaderboard")
     run.add_argument("--env", required=True, help="environment ids with their versions, separated by commas")
     algorithms = "; ".join(f"{a.name}: {a.summary}" for a in ALGORITHMS.values())
-    run.add_argument("--algos", help=f"algorithms, separated by commas (default: the protocol's); {algorithms}")
+    run.add_argument(
+        "--algos",
+        help=f"algorithms, separated by commas (default: the protocol's); module:Class is one of your own; {algorithms}",
+    )
     run.add_argument("--budget", default="short", help="smoke, short (about an hour on two cores, the default) or full")
     run.add_argument("--seeds", type=positive, help="number of seeds (default: the budget's)")
     run.add_argument("--steps", type=positive, help="environment steps of a run (default: the budget's)")
@@ -92,6 +104,23 @@ def _parser() -> ArgumentParser:
         default=[],
         metavar="[ALGO.]NAME=VALUE",
         help="a hyperparameter, over the zoo's, of one algorithm or of all; repeatable",
+    )
+    run.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="[ALGO.]NAME=VALUE,VALUE",
+        help="a sweep: an experiment for each value of a hyperparameter; given several times, for each combination",
+    )
+    run.add_argument(
+        "--hyperparameters",
+        type=Path,
+        metavar="FILE",
+        help="YAML of hyperparameters that go over the zoo's: algorithm, below it an environment id or default, below that "
+        "name: value",
+    )
+    run.add_argument(
+        "--import", dest="modules", metavar="MODULE", help="modules to import first, such as those that register environments"
     )
     run.add_argument(
         "--fresh", action="store_true", help="run again what is finished; each record is replaced when its run has finished"
@@ -117,11 +146,71 @@ def _parser() -> ArgumentParser:
         metavar="SECONDS",
         help="between checkpoints of a run, from which it goes on if it is interrupted (default: 300)",
     )
+    run.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        default="local",
+        help="local: processes on this machine; ray: a Ray cluster, the one of RAY_ADDRESS or a new one on this machine, "
+        "where --workers is by default what fits into it",
+    )
+    run.add_argument("--cpus-per-run", type=amount, default=1, metavar="N", help="cores a job reserves on Ray (default: 1)")
+    run.add_argument(
+        "--gpus-per-run",
+        type=amount,
+        default=0,
+        metavar="N",
+        help="GPUs a job reserves on Ray, 0.5 for half of one (default: 0)",
+    )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
-    report.add_argument("--env", help="these environments only, separated by commas")
-    for sub in (run, report):
+    report.add_argument("--env", help="show these environments only, separated by commas")
+    report.add_argument(
+        "--pair",
+        nargs=2,
+        action="append",
+        metavar=("X", "Y"),
+        help="show the probability that X improves on Y; repeatable (default: every algorithm over its parent)",
+    )
+    report.add_argument("--svg", action="store_true", help="write the figures as SVG too")
+    export = command("export", _export, "write what a report needs of a folder of runs, to be published")
+    export.description = (
+        "Write the records (runs.jsonl) and the evaluations (evaluations.parquet) of a folder of runs into another: what "
+        "every table and figure is made from, small and without anything that reading could execute."
+    )
+    export.add_argument("results", type=Path, metavar="RESULTS", help="the folder to write, such as results/mine")
+    export.add_argument("--env", help="these environments only, separated by commas")
+    leaderboard = command("leaderboard", _leaderboard, "build the reports of everything published, and the page")
+    leaderboard.add_argument(
+        "--results",
+        type=Path,
+        default=DEFAULT_RESULTS,
+        help="the folder with a folder for every export: these get their tables and figures, and it the page "
+        "(default: results)",
+    )
+    leaderboard.add_argument("--svg", action="store_true", help="write the figures as SVG too")
+    for sub in (run, report, export):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
+    compare = command("compare", _compare, "tell whether runs got worse than others, for a person or a gate")
+    compare.description = (
+        "Compare two folders of runs, algorithm by algorithm where environment and number of steps are the same, such as "
+        "those of two versions; or two algorithms, as in runs:dqn runs:mdqn. The difference is of interquartile means over "
+        "seeds, with a 95 % bootstrap interval, beside the probability that a run of CANDIDATE scores above one of BASE. "
+        "Exit code 1 tells of a regression: the whole interval lies below the threshold, or a larger share of runs failed; "
+        "or of a file in CANDIDATE that cannot be used. Nothing is trained."
+    )
+    compare.add_argument(
+        "base", metavar="BASE", help="a folder of runs (--out of a grid, or published ones), or FOLDER:ALGORITHM"
+    )
+    compare.add_argument("candidate", metavar="CANDIDATE", help="likewise; without :ALGORITHM that of BASE is meant")
+    compare.add_argument(
+        "--threshold",
+        type=amount,
+        metavar="SHARE",
+        help="what is no regression yet, as a share of the way from a random policy to the reference score in "
+        "benchmarks/normalisation.csv, or of BASE's IQM where there is none (default: that of benchmarks/protocols.yml)",
+    )
+    compare.add_argument("--env", help="compare these environments only, separated by commas")
+    compare.add_argument("--out", type=Path, metavar="FOLDER", help="write comparison.md and comparison.json there")
     plot = command("plot", _plot, "draw the training diagnostics of a run, or of several together")
     plot.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run, or any progress.csv of SB3's csv logger"
@@ -155,11 +244,12 @@ def _parser() -> ArgumentParser:
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.grid import run_grid
-    from benchmarks.plan import make_plan
+    from benchmarks.plan import cores, make_plan
     from benchmarks.preview import show_estimate, show_plan
     from benchmarks.store import Store
 
     store = Store(arguments.out)
+    executor = None if arguments.dry_run else _executor(arguments)
     plan = make_plan(
         envs=_names(arguments.env, "--env"),
         algos=None if arguments.algos is None else _names(arguments.algos, "--algos"),
@@ -167,9 +257,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         seeds=arguments.seeds,
         steps=arguments.steps,
         overrides=arguments.param,
-        workers=arguments.workers or _cores(),
+        workers=arguments.workers or getattr(executor, "room", cores()),
         stack=arguments.stack,
         matrix_library=arguments.matrix_library,
+        sweeps=arguments.grid,
+        entries=arguments.hyperparameters,
+        modules=_names(arguments.modules, "--import") if arguments.modules else None,
     )
     plan = store.with_earlier_sizes(plan)
     todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
@@ -188,6 +281,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         command,
         arguments.fresh,
         arguments.retry_failed,
+        executor=executor,
         checkpoint_seconds=arguments.checkpoint_every,
     )
     done = len(outcome.finished) + len(outcome.kept)
@@ -201,6 +295,20 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     return 1 if outcome.failed else 0
 
 
+def _executor(arguments: argparse.Namespace) -> Executor:
+    if arguments.executor == "local":
+        from benchmarks.executors.local import LocalExecutor
+
+        return LocalExecutor()
+    from benchmarks.executors.ray import RayExecutor
+
+    try:
+        return RayExecutor(arguments.cpus_per_run, arguments.gpus_per_run)
+    except ConnectionError as error:
+        address = os.environ.get("RAY_ADDRESS", "")
+        raise UserError(f"No Ray cluster answers at RAY_ADDRESS={address}: `ray start --head` starts one here.") from error
+
+
 def _without_folder(words: list[str]) -> list[str]:
     """The call without ``--out``: a folder of the user's machine determines no number."""
     kept = [word for word, before in zip(words, ["", *words[:-1]], strict=True) if before != "--out"]
@@ -212,17 +320,68 @@ def _continue(arguments: argparse.Namespace) -> str:
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.report import show_problems
     from benchmarks.store import Store
 
     store = Store(arguments.out)
-    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in store.records()}
+    problems: list[str] = []
+    records = store.records(problems)
+    experiments = {(record["spec"]["env"], record["spec"]["steps"]) for record in records}
     if not experiments:
-        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+        show_problems(problems, console)
+        usable = "usable " if problems else ""
+        raise UserError(
+            f"There are no {usable}runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some."
+        )
     if arguments.env is not None:
         wanted = _environments_with_runs(_names(arguments.env, "--env"), {env for env, _ in experiments}, arguments.out)
         experiments = {(env, steps) for env, steps in experiments if env in wanted}
-    _write_and_show(store, experiments, console)
+    pairs = [tuple(pair) for pair in arguments.pair or ()]
+    _check_labels([label for pair in pairs for label in pair], {record["spec"]["label"] for record in records})
+    _write_and_show(store, experiments, console, pairs or None, arguments.svg)
     return 0
+
+
+def _export(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.published import publish
+    from benchmarks.store import Store
+
+    store = Store(arguments.out)
+    there = {record["spec"]["env"] for record in store.records()}
+    if not there:
+        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+    wanted = there
+    if arguments.env is not None:
+        wanted = _environments_with_runs(_names(arguments.env, "--env"), there, arguments.out)
+    written = publish(store, arguments.results, wanted)
+    console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.published import RUNS, Published
+    from benchmarks.report import Grid, build_across, build_leaderboards, show_problems, write_page, write_report
+
+    folders = sorted(path.parent for path in arguments.results.glob(f"*/{RUNS}"))
+    if not folders:
+        example = f"`python -m benchmarks export {arguments.results / 'mine'} --out runs`"
+        raise UserError(f"There is nothing published in {arguments.results}: {example} publishes a folder of runs.")
+    grids = []
+    for folder in folders:
+        problems: list[str] = []
+        boards = build_leaderboards(Published(folder), problems)
+        tables = build_across(boards)
+        written = write_report(boards, tables, folder, problems, _suffixes(arguments.svg))
+        console.print(f"Written: {folder}, {len(written)} files", highlight=False, soft_wrap=True)
+        show_problems(problems, console)
+        grids.append(Grid(folder.name, boards, tables, problems))
+    page = write_page(grids, arguments.results / PAGE)
+    console.print(f"Written: {page}", highlight=False, soft_wrap=True)
+    return 1 if any(grid.problems for grid in grids) else 0
+
+
+def _suffixes(svg: bool) -> tuple[str, ...]:
+    return (".png", ".svg") if svg else (".png",)
 
 
 def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set[str]:
@@ -234,6 +393,14 @@ def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set
             raise UserError(f"There are no runs of {name} in {out}, only of {', '.join(sorted(there))}{nearest(name, there)}")
         wanted |= meant
     return wanted
+
+
+def _compare(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.compare import THRESHOLD, compare
+
+    envs = None if arguments.env is None else _names(arguments.env, "--env")
+    threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
+    return compare(arguments.base, arguments.candidate, threshold, envs, arguments.out, console)
 
 
 def _plot(arguments: argparse.Namespace, console: Console) -> int:
@@ -263,15 +430,47 @@ def _speed(arguments: argparse.Namespace, console: Console) -> int:
     return run_speed(cases, peers, arguments.rounds, arguments.steps, arguments.out, command, console)
 
 
-def _write_and_show(store: Store, experiments: set[tuple[str, int]], console: Console) -> None:
-    from benchmarks.report import build_leaderboards, show, write_report
+def _check_labels(labels: list[str], there: set[str]) -> None:
+    for label in labels:
+        # A label that several versions share is shown with the version in brackets behind it.
+        if label.partition(" (")[0] not in there:
+            raise UserError(f"There are no runs of {label!r}, only of {', '.join(sorted(there))}{nearest(label, there)}")
 
-    boards = build_leaderboards(store)
+
+def _write_and_show(
+    store: Store,
+    experiments: set[tuple[str, int]],
+    console: Console,
+    pairs: list[tuple[str, str]] | None = None,
+    svg: bool = False,
+) -> None:
+    from benchmarks.report import (
+        Grid,
+        build_across,
+        build_leaderboards,
+        show,
+        show_across,
+        show_problems,
+        write_page,
+        write_report,
+    )
+
+    problems: list[str] = []
+    boards = build_leaderboards(store, problems, pairs)
+    tables = build_across(boards)
     for board in boards:
         if (board.env, board.steps) in experiments:
             show(board, console)
-    written = write_report(boards, store.out / "report")
-    console.print("Written: " + ", ".join(str(path) for path in written), highlight=False, soft_wrap=True)
+    for across in tables:
+        if experiments >= {(board.env, board.steps) for board in across.boards}:
+            show_across(across, console)
+    show_problems(problems, console)
+    folder = store.out / "report"
+    written = write_report(boards, tables, folder, problems, _suffixes(svg))
+    written.insert(0, write_page([Grid("", boards, tables, problems)], folder / PAGE))
+    figures = [path for path in written if path.suffix in (".png", ".svg")]
+    texts = ", ".join(str(path) for path in written if path not in figures)
+    console.print(f"Written: {texts} and {len(figures)} figures beside them", highlight=False, soft_wrap=True)
 
 
 def _show_other_budgets(arguments: argparse.Namespace, console: Console) -> None:
@@ -288,6 +487,9 @@ def _command(arguments: argparse.Namespace, budget: str) -> str:
     kept = {"algos": arguments.algos, "workers": arguments.workers, "out": arguments.out}
     kept = {name: str(value) for name, value in kept.items() if value is not None and value != DEFAULT_OUT}
     parameters = [word for text in arguments.param for word in ("-p", text)]
+    parameters += [word for text in arguments.grid for word in ("--grid", text)]
+    own = {"--hyperparameters": arguments.hyperparameters, "--import": arguments.modules}
+    parameters += [word for option, value in own.items() if value is not None for word in (option, str(value))]
     changed = {"--stack": arguments.stack, "--matrix-library": arguments.matrix_library}
     parameters += [word for option, value in changed.items() if value != "auto" for word in (option, str(value))]
     if "MAKELEVEL" in os.environ:
@@ -307,10 +509,6 @@ def _names(text: str, option: str) -> list[str]:
     if not names:
         raise UserError(f"{option} is empty: name at least one, separated by commas.")
     return names
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ class CheckpointMoments:
     def __init__(self, folders: Sequence[Path], seconds: float):
         self._stopping = False
         self._folders, self._seconds = folders, seconds
-        self._next = time.perf_counter() + seconds
+        self._next = math.inf
         self._began = 0.0
         self._steps, self._now = -1, False
 
@@ -152,6 +152,8 @@ class CheckpointMoments:
 
         :param steps: environment steps it has taken
         """
+        if self._steps < 0:
+            self._next = time.perf_counter() + self._seconds
         if steps != self._steps:
             # The first of the stack to ask: of the last rollout everyone has had a turn.
             if self._now:
@@ -200,8 +202,9 @@ class SaveCheckpoints(BaseCallback):
             self._resumed.first_rollout_starts(self.model)
             self._resumed = None
         steps = self.model.num_timesteps
-        if self._moments.is_now(steps):
-            folder = self._folder / f"{CHECKPOINT}{steps}"
+        folder = self._folder / f"{CHECKPOINT}{steps}"
+        # Stopped before its first step, a run has the checkpoint that it was to go on from.
+        if self._moments.is_now(steps) and not folder.exists():
             save(folder, self.model, self._seeds, self.locals.get("generator"), self._extra(self.model))
 
     def _on_step(self) -> bool:

@@ -179,7 +179,8 @@ class _Grid:
                 claim.release()
                 continue
             folders = tuple(self._store.begin(spec, resume=mine.resume is not None) for spec in mine.specs)
-            job = Job(tuple(mine.specs), folders, self._plan.matrix_library, mine.resume, self._checkpoint_seconds)
+            plan, seconds = self._plan, self._checkpoint_seconds
+            job = Job(tuple(mine.specs), folders, plan.matrix_library, mine.resume, seconds, modules=plan.modules)
             self._under_way[self._executor.start(job, claim)] = mine, claim
 
     def _not_done_meanwhile(self, unit: Unit) -> Unit:

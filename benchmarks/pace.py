@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from benchmarks.executors.local import Process
-from benchmarks.plan import Plan, RunSpec
+from benchmarks.plan import Plan, RunSpec, cores
 from benchmarks.run import Job
 
 POLL_SECONDS = 0.1
@@ -33,7 +33,8 @@ class Pace:
 def measure_paces(plan: Plan, specs: list[RunSpec], console: Console) -> dict[str, Pace]:
     """The pace of every group of runs, by group, in a stack where that is how they run; without those too short to measure.
 
-    As many are measured at a time as will run at a time, so that they share the machine as the grid will.
+    As many are measured at a time as will run at a time, so that they share the machine as the grid will; no more than it has
+    cores, where they will run on other machines.
     """
     # The first of a group's stacks is the largest.
     one_each = list({stack[0].group: stack for stack in reversed(plan.stacks(specs))}.values())
@@ -41,8 +42,8 @@ def measure_paces(plan: Plan, specs: list[RunSpec], console: Console) -> dict[st
     with console.status(f"measuring the training speed of {len(one_each)} kinds of run"), contextlib.ExitStack() as stopped:
         queue, workers = deque(one_each), []
         while queue or workers:
-            while queue and len(workers) < plan.workers:
-                workers.append(Process(Job(tuple(queue.popleft()), None, plan.matrix_library)))
+            while queue and len(workers) < min(plan.workers, cores()):
+                workers.append(Process(Job(tuple(queue.popleft()), None, plan.matrix_library, modules=plan.modules)))
                 stopped.callback(workers[-1].stop)
             for worker in [w for w in workers if w.has_ended()]:
                 workers.remove(worker)

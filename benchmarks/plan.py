@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
+import itertools
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,15 @@ from typing import Any
 import yaml
 
 from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
-from sb3_entropic.catalog import ALGORITHMS, Algorithm, Environment, check_actions, find_algorithm, find_environment
+from sb3_entropic.catalog import (
+    ALGORITHMS,
+    Algorithm,
+    Environment,
+    check_actions,
+    find_algorithm,
+    find_environment,
+    import_module,
+)
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import why_not
 from sb3_entropic.errors import UserError, nearest
@@ -82,6 +91,7 @@ class Plan:
     :param sizes: by group, how many seeds are trained together at most; a group that is not there runs seed by seed
     :param matrix_library: ``"auto"`` lets matrix products go to oneDNN where that is faster and as exact, for every
         algorithm alike, and ``"torch"`` leaves them
+    :param modules: that are imported first, such as those that register environments
     """
 
     budget: str
@@ -90,6 +100,7 @@ class Plan:
     stack: int | str = AUTO
     sizes: Mapping[str, int] = field(default_factory=dict)
     matrix_library: str = AUTO
+    modules: tuple[str, ...] = ()
 
     @property
     def experiments(self) -> set[tuple[str, int]]:
@@ -116,6 +127,7 @@ class Plan:
             "sizes": dict(self.sizes),
             "stacks": [title_of(stack) for stack in self.stacks(self.runs)],
             "matrix_library": self.matrix_library,
+            "modules": list(self.modules),
             "runs": [asdict(run) for run in self.runs],
         }
 
@@ -130,6 +142,9 @@ def make_plan(
     workers: int = 1,
     stack: int | str = AUTO,
     matrix_library: str = AUTO,
+    sweeps: list[str] | None = None,
+    entries: Path | None = None,
+    modules: list[str] | None = None,
 ) -> Plan:
     """Decide a grid from the protocols file and what the user changed, and check all of it.
 
@@ -145,23 +160,40 @@ def make_plan(
     :param stack: seeds of one experiment that are trained together, where the algorithm can be; by default as
         :func:`benchmarks.stacks.stack_sizes` decides
     :param matrix_library: ``"auto"`` or ``"torch"``, see :class:`Plan`
+    :param sweeps: ``algo.name=value,value`` or ``name=value,value``: an experiment for each value, for several sweeps for
+        each combination of their values
+    :param entries: a YAML file of hyperparameters that go over the zoo's: by algorithm, then by environment id or
+        ``default``, a zoo entry
+    :param modules: to import first
     :raises UserError: for anything unknown or unsuitable, in one sentence
     """
     if budget not in BUDGETS:
         raise UserError(f"Unknown budget {budget!r}, there are {', '.join(BUDGETS)}{nearest(budget, BUDGETS)}")
+    for module in modules or ():
+        import_module(module)
     named = [find_algorithm(name) for name in algos or ()]
     environments = [find_environment(env) for env in envs]
     pairs = [(env, algorithm) for env in environments for algorithm in named or _default_algorithms(env)]
-    by_algorithm = _split_overrides(overrides or [], [algorithm for _, algorithm in pairs])
+    names = list(dict.fromkeys(algorithm.name for _, algorithm in pairs))
+    settings: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for values in itertools.product(*map(_values, sweeps or [])):
+        for name, chosen in _split_overrides([*(overrides or []), *values], names).items():
+            # A value for another algorithm makes no experiment of this one.
+            settings[name] += [chosen] * (chosen not in settings[name])
+    own = {} if entries is None else _read_entries(entries, names)
     for env, algorithm in pairs:
         check_actions(env, algorithm)
     ids = dict.fromkeys((env.id, algorithm) for env, algorithm in pairs)
-    groups = [_group(env, algorithm, budget, seeds, steps, by_algorithm[algorithm.name]) for env, algorithm in ids]
+    groups = [
+        _group(env, algorithm, budget, seeds, steps, _entry(own, algorithm, env), chosen, entries.name if entries else "")
+        for env, algorithm in ids
+        for chosen in settings[algorithm.name]
+    ]
     rooms = {runs[0].group: _room(runs, workers) for runs in groups}
     # Seed by seed, so that a grid stopped half-way has compared every algorithm on the same seeds.
     by_seed = sorted((run for group in groups for run in group), key=lambda run: run.seed)
     sizes = stack_sizes(rooms, workers) if stack == AUTO else {name: min(room.most, stack) for name, room in rooms.items()}
-    return Plan(budget, tuple(by_seed), workers, stack, sizes, matrix_library)
+    return Plan(budget, tuple(by_seed), workers, stack, sizes, matrix_library, tuple(modules or ()))
 
 
 def protocol(env_id: str, budget: str) -> dict[str, int]:
@@ -180,13 +212,26 @@ def _default_algorithms(env: Environment) -> list[Algorithm]:
 
 
 def _group(
-    env_id: str, algorithm: Algorithm, budget: str, seeds: int | None, steps: int | None, overrides: dict[str, Any]
+    env_id: str,
+    algorithm: Algorithm,
+    budget: str,
+    seeds: int | None,
+    steps: int | None,
+    entry: dict[str, Any],
+    overrides: dict[str, Any],
+    source: str,
 ) -> list[RunSpec]:
-    """The runs of one algorithm on one environment, one a seed."""
+    """The runs of one algorithm on one environment, one a seed.
+
+    :param entry: what a file of the user's has for them; goes over the zoo's
+    :param overrides: go over both
+    :param source: the name of that file
+    """
     chosen = protocol(env_id, budget)
     steps = steps or chosen["steps"]
-    hyperparameters = {**_within_budget(load_hyperparameters(algorithm, env_id), algorithm, budget, steps), **overrides}
-    changes = ",".join(f"{name}={value}" for name, value in sorted(overrides.items()))
+    zoo = {**load_hyperparameters(algorithm, env_id), **entry}
+    hyperparameters = {**_within_budget(zoo, algorithm, budget, steps), **overrides}
+    changes = ",".join([source] * bool(entry) + [f"{name}={value}" for name, value in sorted(overrides.items())])
     return [
         RunSpec(
             env=env_id,
@@ -207,7 +252,7 @@ def _group(
 def _room(runs: list[RunSpec], workers: int) -> Room:
     """What bounds the stacks of an experiment; its model is built, so that a wrong hyperparameter is found."""
     spec = runs[0]
-    model = make_model(ALGORITHMS[spec.algo], spec.env, spec.hyperparameters, seed=0, device="cpu")
+    model = make_model(find_algorithm(spec.algo), spec.env, spec.hyperparameters, seed=0, device="cpu")
     model.env.close()
     if getattr(model, "engine", None) == FAST and (reason := why_not(model)) is not None:
         raise UserError(f"{spec.label} on {spec.env}: engine=fast cannot run this, {reason}.")
@@ -225,9 +270,8 @@ def title_of(runs: Sequence[RunSpec]) -> str:
 def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget: str, steps: int) -> dict[str, Any]:
     """An entry with what a run of that many steps under that budget cannot afford cut down."""
     hyperparameters = {name: value for name, value in hyperparameters.items() if name != "n_timesteps"}
-    constructor = inspect.signature(algorithm.constructor.__init__).parameters
     longest = int(PROTOCOLS["warm_up_at_most"] * steps)
-    warm_up = constructor["learning_starts"].default if "learning_starts" in constructor else 0
+    warm_up = algorithm.parameters["learning_starts"].default if "learning_starts" in algorithm.parameters else 0
     if hyperparameters.get("learning_starts", warm_up) > longest:
         hyperparameters["learning_starts"] = longest
     policy_kwargs = hyperparameters.get("policy_kwargs", {})
@@ -237,23 +281,72 @@ def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget
     return hyperparameters
 
 
-def _split_overrides(texts: list[str], algorithms: list[Algorithm]) -> dict[str, dict[str, Any]]:
+def _values(text: str) -> list[str]:
+    """``"alpha=0,0.5"`` as ``["alpha=0", "alpha=0.5"]``.
+
+    :raises UserError: if there is no name, or no list of values
+    """
+    name, equals, values = text.partition("=")
+    depth, parts = 0, [""]
+    for character in values:
+        depth += (character in "[{(") - (character in ")}]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if not (name.strip() and equals) or not all(part.strip() for part in parts):
+        raise UserError(f"{text!r} is not a sweep: write name=value,value, such as munchausen_alpha=0,0.5,0.9.")
+    return [f"{name}={part.strip()}" for part in parts]
+
+
+def _read_entries(path: Path, names: list[str]) -> dict[str, Any]:
+    """A user's file of hyperparameters, by algorithm.
+
+    :raises UserError: if it cannot be read, or names an algorithm that is not in the grid
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"The hyperparameters {path} cannot be read: {' '.join(str(error).split())}.") from None
+    levels = [content, *content.values()] if isinstance(content, dict) else [content]
+    levels += [entry for level in levels[1:] if isinstance(level, dict) for entry in level.values()]
+    if not all(isinstance(level, dict) for level in levels):
+        raise UserError(
+            f"{path} is not a file of hyperparameters: write algorithm, below it an environment id or default, below that "
+            "name: value."
+        )
+    for name in content:
+        if name not in names:
+            raise UserError(f"{path} is for {name!r}, which is not in the grid ({', '.join(names)}){nearest(name, names)}")
+    return content
+
+
+def _entry(own: dict[str, Any], algorithm: Algorithm, env: str) -> dict[str, Any]:
+    entries = own.get(algorithm.name, {})
+    return entries.get(env, entries.get("default", {}))
+
+
+def _split_overrides(texts: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
     """``["msac.munchausen_alpha=0.9", "gamma=0.98"]`` by algorithm."""
-    names = list(dict.fromkeys(algorithm.name for algorithm in algorithms))
     split: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in texts:
         name, value = parse_override(text)
-        prefix, dot, rest = name.partition(".")
+        prefix, dot, rest = name.rpartition(".")
         if dot and prefix not in split:
             raise UserError(
                 f"{text!r} names {prefix!r}, which is not in the grid ({', '.join(names)}){nearest(prefix, names)}"
             )
-        takes = [n for n in names if name in inspect.signature(ALGORITHMS[n].constructor.__init__).parameters]
+        takes = [n for n in names if name in find_algorithm(n).parameters]
         if not dot and takes and len(takes) < len(names):
             raise UserError(f"{name!r} is for {', '.join(takes)} alone in this grid: write {takes[0]}.{text}.")
         for target in [prefix] if dot else names:
             split[target][rest if dot else name] = value
     return split
+
+
+def cores() -> int:
+    """Cores of this machine that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_file_name(text: str) -> str:

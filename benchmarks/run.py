@@ -43,12 +43,11 @@ from benchmarks.plan import RunSpec
 from benchmarks.provenance import provenance
 from benchmarks.stacks import AUTO
 from benchmarks.store import CHECKPOINT
-from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.catalog import find_algorithm, import_module
 from sb3_entropic.engine.compiler import decide
 from sb3_entropic.engine.gemm import fast_matrix_products
-from sb3_entropic.engine.lockstep import gradient_steps_to_go
 from sb3_entropic.engine.options import Engine, as_engine
-from sb3_entropic.off_policy import OffPolicyLoop
+from sb3_entropic.learner import Learner
 from sb3_entropic.train_seeds import train_together
 from sb3_entropic.zoo import make_model
 
@@ -65,6 +64,8 @@ class Job:
     :param matrix_library: see :class:`benchmarks.plan.Plan`
     :param resume: environment steps after which the checkpoints were taken that the runs go on from; ``None`` to begin
     :param checkpoint_seconds: between checkpoints; by default there are none
+    :param device: torch's
+    :param modules: to import first, such as those that register environments
     """
 
     specs: tuple[RunSpec, ...]
@@ -72,6 +73,8 @@ class Job:
     matrix_library: str = AUTO
     resume: int | None = None
     checkpoint_seconds: float = math.inf
+    device: str = "cpu"
+    modules: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """For the worker's standard input, a line."""
@@ -84,7 +87,7 @@ class Job:
         content = json.loads(text)
         specs = tuple(RunSpec(**spec) for spec in content["specs"])
         folders = None if content["folders"] is None else tuple(map(Path, content["folders"]))
-        return cls(**{**content, "specs": specs, "folders": folders})
+        return cls(**{**content, "specs": specs, "folders": folders, "modules": tuple(content["modules"])})
 
 
 def execute(job: Job, report: Report, moments: CheckpointMoments | None = None) -> list[dict[str, Any]]:
@@ -155,7 +158,7 @@ class _Part:
         if self._from is None:
             return model
         model = self._from.load(model)
-        if isinstance(model, OffPolicyLoop):
+        if isinstance(model, Learner):
             # What remains may be too short for what the whole run was worth.
             model.engine = _engine_again(model.engine, self._from.extra["engine"])
         return model
@@ -215,10 +218,11 @@ def measure(job: Job) -> dict[str, Any]:
 def _will_compile(model: BaseAlgorithm, spec: RunSpec) -> bool:
     if getattr(model, "engine_used", SB3) == SB3:
         return False
-    # The measured model may have begun to learn earlier.
-    model.learning_starts = spec.hyperparameters.get("learning_starts", model.learning_starts)
+    if hasattr(model, "learning_starts"):
+        # The measured model may have begun to learn earlier.
+        model.learning_starts = spec.hyperparameters.get("learning_starts", model.learning_starts)
     wanted = as_engine(spec.hyperparameters.get("engine", AUTO)).compile
-    return decide(wanted, gradient_steps_to_go(model, 0, spec.steps))[0]
+    return decide(wanted, model.gradient_steps_between(0, spec.steps))[0]
 
 
 def _report_of(report: Report, run: int, message: dict[str, Any]) -> None:
@@ -233,7 +237,7 @@ def _train(
     :param makers: of the models
     :param steps: environment steps to go
     """
-    ours = issubclass(ALGORITHMS[job.specs[0].algo].constructor, OffPolicyLoop)
+    ours = issubclass(find_algorithm(job.specs[0].algo).constructor, Learner)
     wanted, begin = job.matrix_library == AUTO, job.resume is None
     if ours and len(makers) > 1:
         models, errors = train_together(makers, steps, lambda run, _: callbacks[run], reset_num_timesteps=begin)
@@ -251,8 +255,8 @@ def _train(
 
 def _make(job: Job, spec: RunSpec, folder: Path | None = None) -> BaseAlgorithm:
     """A new model that logs to a folder; without one it is for a measurement."""
-    model = make_model(ALGORITHMS[spec.algo], spec.env, spec.hyperparameters, seed=spec.seed, device="cpu")
-    if isinstance(model, OffPolicyLoop):
+    model = make_model(find_algorithm(spec.algo), spec.env, spec.hyperparameters, seed=spec.seed, device=job.device)
+    if isinstance(model, Learner):
         compiled = False if folder is None else model.engine.compile
         model.engine = replace(model.engine, compile=compiled, onednn=job.matrix_library == AUTO)
     if folder is not None:
@@ -302,6 +306,8 @@ def main() -> int:
 
     try:
         th.set_num_threads(1)
+        for module in job.modules:
+            import_module(module)
         if job.folders is None:
             report(measure(job))
             return 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sb3_entropic.engine.support import why_not_together
-from sb3_entropic.off_policy import OffPolicyLoop
+from sb3_entropic.learner import Learner
 
 AUTO = "auto"
 ENOUGH = 5
@@ -46,10 +46,11 @@ def most_together(model: Any, steps: int, workers: int) -> int:
     :param steps: environment steps of a run
     :param workers: processes at a time
     """
-    if not isinstance(model, OffPolicyLoop) or model.engine.kind == "sb3" or why_not_together([model]) is not None:
+    if not isinstance(model, Learner) or model.engine.kind == "sb3" or why_not_together([model]) is not None:
         return 1
     memory = MEMORY_SHARE * _memory_bytes() / workers
-    return max(1, int(memory / max(_replay_bytes(model.replay_buffer, steps), 1)))
+    buffer = getattr(model, "replay_buffer", None) or model.rollout_buffer
+    return max(1, int(memory / max(_buffer_bytes(buffer, steps), 1)))
 
 
 def stack_sizes(experiments: Mapping[str, Room], workers: int) -> dict[str, int]:
@@ -79,8 +80,8 @@ def split(runs: list[Run], most: int) -> list[list[Run]]:
     return [runs[begin:end] for begin, end in itertools.pairwise(ends)]
 
 
-def _replay_bytes(buffer: Any, steps: int) -> float:
-    """Bytes that a plain replay buffer takes after so many steps; the memory of transitions still to come is not taken."""
+def _buffer_bytes(buffer: Any, steps: int) -> float:
+    """Bytes that a buffer takes after so many steps; the memory of transitions still to come is not taken."""
     arrays = sum(array.nbytes for array in vars(buffer).values() if hasattr(array, "nbytes"))
     return arrays * min(1.0, steps / (buffer.buffer_size * buffer.n_envs))
 

@@ -29,6 +29,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.plan import Plan, RunSpec
+from benchmarks.records import SCHEMA, check_evaluations, read_evaluations, read_record
 from sb3_entropic.errors import UserError
 
 RECORD, EVALUATIONS = "run.json", "evaluations.parquet"
@@ -191,19 +192,36 @@ class Store:
         """
         runs = json.loads(json.dumps(plan.as_dict()["runs"]))
         for path in sorted((self.out / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-            earlier = json.loads(path.read_text())
-            if (earlier.get("stack"), earlier["runs"]) == (plan.stack, runs):
-                return replace(plan, sizes=earlier["sizes"])
+            # A plan that cannot be read is none: its grid is then divided anew.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                earlier = json.loads(path.read_text())
+                if (earlier["stack"], earlier["runs"]) == (plan.stack, runs):
+                    return replace(plan, sizes=dict(earlier["sizes"]))
         return plan
 
-    def records(self) -> list[dict[str, Any]]:
-        """Every record, finished or failed (those have ``"error"``), sorted by path."""
-        paths = sorted(self.out.glob(f"*/*/*/seed-*/{RECORD}"))
-        return [{**json.loads(path.read_text()), "path": path.parent.relative_to(self.out).as_posix()} for path in paths]
+    def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
+        """Every record, finished or failed (those have ``"error"``), sorted by path.
+
+        :param problems: a sentence about each record that cannot be used is appended to it
+        :raises UserError: the first such sentence, if there is no list to take it
+        """
+        records = []
+        for path in sorted(self.out.glob(f"*/*/*/seed-*/{RECORD}")):
+            try:
+                records.append({**read_record(path), "path": path.parent.relative_to(self.out).as_posix()})
+            except UserError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+        return records
 
     def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
-        """A finished run's evaluation rows: one an episode, see :mod:`benchmarks.run`."""
-        return pd.read_parquet(self.out / record["path"] / EVALUATIONS)
+        """A finished run's evaluation rows: one an episode, see :mod:`benchmarks.run`.
+
+        :raises UserError: if they cannot be read or lack something, naming the file
+        """
+        path = self.out / record["path"] / EVALUATIONS
+        return check_evaluations(read_evaluations(path), str(path))
 
     def _failed_path(self, spec: RunSpec) -> Path:
         final = self.out / spec.path
@@ -240,7 +258,9 @@ def _remove_checkpoints(folder: Path) -> None:
 
 
 def _write_record(folder: Path, spec: RunSpec, record: dict[str, Any]) -> None:
-    (folder / RECORD).write_text(json.dumps({"spec": asdict(spec), **record}, indent=1, sort_keys=True) + "\n")
+    (folder / RECORD).write_text(
+        json.dumps({"schema": SCHEMA, "spec": asdict(spec), **record}, indent=1, sort_keys=True) + "\n"
+    )
     for path in folder.iterdir():
         _sync(path)
     _sync(folder)

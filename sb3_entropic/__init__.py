@@ -9,6 +9,7 @@ from importlib.metadata import version
 from sb3_entropic.active_inference import VFE
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.engine.options import Engine
+from sb3_entropic.on_policy import EntropyPPO, MaxEntPPO
 from sb3_entropic.train_seeds import SeedsFailedError, train_seeds
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
@@ -28,6 +29,8 @@ __all__ = [
     "VFE",
     "DiscreteSAC",
     "Engine",
+    "EntropyPPO",
+    "MaxEntPPO",
     "MoDQN",
     "SeedsFailedError",
     "SoftDQN",

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import importlib
+import inspect
 import re
 import warnings
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
 
 import gymnasium as gym
 import sb3_contrib
@@ -17,6 +23,7 @@ import sb3_entropic.envs  # noqa: F401 (registers their ids)
 from sb3_entropic.active_inference import VFE
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.on_policy import EntropyPPO, MaxEntPPO
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
 
@@ -38,10 +45,29 @@ class Algorithm:
     parent: str = ""
 
     @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """What hyperparameters may set: the constructor's arguments, with those that it passes on as ``**kwargs``."""
+        found: dict[str, inspect.Parameter] = {}
+        for base in (base for base in self.constructor.__mro__ if "__init__" in vars(base)):
+            own = inspect.signature(base.__init__).parameters
+            found = {**own, **found}
+            if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in own.values()):
+                break
+        return {name: found[name] for name in found.keys() - {"self", "env", "_init_setup_model", "args", "kwargs"}}
+
+    @property
     def package(self) -> str:
-        """The package that implements it and its version, such as ``stable_baselines3 2.9.2``."""
+        """The package that implements it and its version, such as ``stable_baselines3 2.9.2``.
+
+        Of a class from elsewhere also a digest of the file it is in, which may change under one version or have none.
+        """
         name = self.constructor.__module__.split(".")[0]
-        return f"{name} {version(name)}"
+        if self.name in ALGORITHMS:
+            return f"{name} {version(name)}"
+        with contextlib.suppress(PackageNotFoundError):
+            name = f"{name} {version(name)}"
+        content = Path(inspect.getfile(self.constructor)).read_bytes()
+        return f"{name} {hashlib.sha256(content).hexdigest()[:10]}"
 
 
 _BOX, _DISCRETE = (spaces.Box,), (spaces.Discrete,)
@@ -67,6 +93,8 @@ ALGORITHMS: dict[str, Algorithm] = {
             "diayn", DIAYN, _BOX, "skills without reward: SAC rewarded for telling skills apart by states", parent="sac"
         ),
         Algorithm("vfe", VFE, _DISCRETE, "active inference: a policy of least variational free energy", parent="dqn"),
+        Algorithm("entropyppo", EntropyPPO, _ANY, "PPO whose entropy is scheduled or held at a target", parent="ppo"),
+        Algorithm("maxentppo", MaxEntPPO, _ANY, "PPO with the entropy of all steps to come in the return", parent="ppo"),
         Algorithm("sac", stable_baselines3.SAC, _BOX, "Soft Actor-Critic"),
         Algorithm("tqc", sb3_contrib.TQC, _BOX, "SAC with truncated quantile critics"),
         Algorithm("dqn", stable_baselines3.DQN, _DISCRETE, "Deep Q-Network"),
@@ -77,13 +105,45 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def find_algorithm(name: str) -> Algorithm:
-    """The algorithm of that short name.
+    """The algorithm of that short name, or the class that ``module:Class`` names.
 
+    A class from elsewhere has the nearest algorithm that it extends as its parent, whose hyperparameters it starts from.
+
+    :param name: a key of :data:`ALGORITHMS`, or where a subclass of SB3's ``BaseAlgorithm`` can be imported from
     :raises UserError: if there is none; names the nearest
     """
+    if ":" in name:
+        return _algorithm_of_class(name)
     if name.lower() not in ALGORITHMS:
         raise UserError(f"Unknown algorithm {name!r}, there are {', '.join(ALGORITHMS)}{nearest(name, ALGORITHMS)}")
     return ALGORITHMS[name.lower()]
+
+
+def _algorithm_of_class(name: str) -> Algorithm:
+    module_name, _, class_name = name.partition(":")
+    module = import_module(module_name)
+    known = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, BaseAlgorithm)]
+    if class_name not in known:
+        raise UserError(f"{module_name} has no algorithm {class_name!r}{nearest(class_name, known)}")
+    constructor = getattr(module, class_name)
+    parents = {algorithm.constructor: algorithm for algorithm in ALGORITHMS.values()}
+    parent = next((parents[base] for base in constructor.__mro__ if base in parents), None)
+    actions, extended = (_ANY, "") if parent is None else (parent.actions, parent.name)
+    summary = (inspect.getdoc(constructor) or class_name).splitlines()[0]
+    return Algorithm(name, constructor, actions, summary, parent=extended)
+
+
+def import_module(name: str) -> ModuleType:
+    """A module of the user's.
+
+    :raises UserError: if it cannot be imported
+    """
+    try:
+        return importlib.import_module(name)
+    except (ImportError, ValueError, SyntaxError) as error:
+        raise UserError(
+            f"{name!r} cannot be imported ({str(error).rstrip('.')}): install it, or name its folder in PYTHONPATH."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,16 @@ def check_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value} is outside [0, 1]: the nearest choice is {min(max(value, 0), 1)}.")
 
 
+def check_finite(name: str, value: Any) -> None:
+    """Check that an argument is a finite number.
+
+    :raises ValueError: if it is not
+    """
+    _check_number(name, value, "give one")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}={value} is not finite.")
+
+
 def check_positive(name: str, value: Any) -> None:
     """Check that an argument is a finite number above 0.
 

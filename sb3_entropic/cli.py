@@ -20,6 +20,17 @@ def positive(text: str) -> int:
     return int(number)
 
 
+def amount(text: str) -> float:
+    """An argument that is a share of something: a number from 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0.")
+    return number
+
+
 def seed(text: str) -> int:
     """An argument that seeds random generators: a whole number from 0."""
     if not text.isdecimal() or int(text) >= 2**32:

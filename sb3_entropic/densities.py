@@ -1,4 +1,4 @@
-"""Log-densities of squashed Gaussian policies: pure tensor functions of a few lines.
+"""Log-densities and entropies of Gaussian policies, squashed or not: pure tensor functions of a few lines.
 
 Notation: ``u`` is the Gaussian action before the squash, ``a = tanh(u)`` the action SB3 stores, both of shape
 ``(batch, action_dim)``; log-densities have shape ``(batch,)`` and are in nats. Those of a given action take any number of
@@ -60,6 +60,30 @@ def squashed_gaussian_log_prob(u: th.Tensor, mean: th.Tensor, std: th.Tensor) ->
     :return: ``(batch,)``
     """
     return gaussian_log_prob(u, mean, std) - tanh_log_det(u).sum(dim=-1)
+
+
+def gaussian_entropy(std: th.Tensor) -> th.Tensor:
+    """Entropy of a diagonal Gaussian, ``sum_i (log std_i + log(2 pi e) / 2)``.
+
+    :param std: standard deviation > 0, ``(batch, action_dim)``; ``-> 0`` gives minus infinity
+    :return: nats, ``(batch,)``
+    """
+    return (std.log() + 0.5 + LOG_SQRT_2PI).sum(dim=-1)
+
+
+def squashed_gaussian_entropy(mean: th.Tensor, std: th.Tensor, noise: th.Tensor) -> th.Tensor:
+    """An unbiased estimate of the entropy of ``tanh(u)``, ``u ~ N(mean, std^2)``, from one sample.
+
+    The Gaussian's entropy plus ``E[log |d tanh(u) / du|]``, of which only the second has no closed form. Its gradient is
+    that of ``-log pi(tanh(mean + noise std))`` and its variance is smaller. The entropy is at most
+    ``action_dim log 2``, that of the uniform distribution.
+
+    :param mean: ``(batch, action_dim)``
+    :param std: standard deviation > 0, ``(batch, action_dim)``
+    :param noise: standard normal, ``(batch, action_dim)``
+    :return: nats, ``(batch,)``
+    """
+    return gaussian_entropy(std) + tanh_log_det(mean + noise * std).sum(dim=-1)
 
 
 def sample_squashed_gaussian(

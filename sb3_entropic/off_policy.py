@@ -6,28 +6,19 @@ from typing import Any
 
 import torch as th
 
-from sb3_entropic.engine import lockstep
-from sb3_entropic.engine.options import Engine, as_engine
-from sb3_entropic.engine.runner import Streams
-from sb3_entropic.engine.step import RecordingError
-from sb3_entropic.engine.support import why_not
+from sb3_entropic.engine.lockstep import ReplayLockstep
+from sb3_entropic.learner import Learner
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps, move_towards
 
 
-class OffPolicyLoop:
+class OffPolicyLoop(Learner):
     """Walks an algorithm's list of updates; to be placed before the SB3 parent in the bases.
 
     A family says what its networks look like to a loss (:meth:`make_networks`), which noise a gradient step needs and
     what follows the step; an algorithm declares its :meth:`updates`. Everything else is the SB3 parent's.
-
-    :param engine: ``"auto"``, ``"fast"``, ``"sb3"`` or an :class:`sb3_entropic.Engine`, which explains them
     """
 
-    def __init__(self, *args: Any, engine: str | Engine = "auto", **kwargs: Any):
-        self.engine = as_engine(engine)
-        self.engine_used = ""
-        """What ran the last ``learn``: ``"sb3"``, or ``"fast"`` and whether it was compiled; empty before it."""
-        super().__init__(*args, **kwargs)
+    lockstep_class = ReplayLockstep
 
     def updates(self) -> list[Update]:
         """The algorithm as an ordered list of losses and their optimisers."""
@@ -45,9 +36,11 @@ class OffPolicyLoop:
         """
         return None
 
-    def coefficients(self) -> dict[str, float]:
-        """Numbers among the algorithm's attributes that its losses read and that may change, or differ between seeds."""
-        return {"gamma": self.gamma}
+    def gradient_steps_between(self, done: int, total_timesteps: int) -> int:
+        """How many gradient steps there are from so many environment steps to so many."""
+        collected = self.train_freq.frequency * self.n_envs
+        each = self.gradient_steps if self.gradient_steps >= 0 else collected
+        return max(total_timesteps - max(done, self.learning_starts), 0) // collected * each
 
     def target_networks(self) -> list[tuple[th.nn.Module, th.nn.Module]]:
         """Networks that follow others after gradient steps, each with the one it follows."""
@@ -108,40 +101,3 @@ class OffPolicyLoop:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, value in {**means.fetch(), **{name: value.item() for name, value in last.items()}}.items():
             self.logger.record(f"train/{name}", value)
-
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: Any = None,
-        log_interval: int = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Any:
-        """As in SB3; runs are logged to TensorBoard under the algorithm's own name.
-
-        :raises ValueError: if ``engine="fast"`` cannot run this model; says why
-        """
-        name = tb_log_name or type(self).__name__
-        reason = "as asked for" if self.engine.kind == "sb3" else why_not(self)
-        if reason is None and self.engine.kind == "auto":
-            reason = lockstep.why_not_alone(self, total_timesteps, reset_num_timesteps)
-        if reason is None:
-            arguments = (total_timesteps, log_interval, [name], reset_num_timesteps, progress_bar, self.engine)
-            try:
-                lockstep.learn([self], [callback], [Streams(own=False)], *arguments)
-                return self
-            except RecordingError as error:
-                reason = str(error)
-        lockstep.leave_to_sb3(self, reason)
-        self.engine_used = "sb3"
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
-
-    def get_parameters(self) -> dict[str, dict]:
-        """As in SB3; what is saved in the middle of a stack's training holds this model's parameters alone."""
-        return th.utils._pytree.tree_map_only(th.Tensor, _without_the_rest, super().get_parameters())
-
-
-def _without_the_rest(tensor: th.Tensor) -> th.Tensor:
-    """A copy, if the tensor is a part of a larger storage."""
-    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor

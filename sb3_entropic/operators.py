@@ -211,6 +211,39 @@ def soft_td_target(
     return rewards + (1 - dones) * discounts * (next_values - next_entropy_term)
 
 
+def clipped_surrogate(ratio: th.Tensor, advantages: th.Tensor, clip_range: th.Tensor | float) -> th.Tensor:
+    """``min(ratio A, clip(ratio, 1 - c, 1 + c) A)``, what PPO ascends (arXiv 1707.06347, eq. 7).
+
+    :param ratio: ``pi(a|s) / pi_old(a|s)``, ``(batch,)``
+    :param advantages: ``(batch,)``
+    :param clip_range: ``c >= 0``; 0 leaves only the gradient that takes a step back
+    :return: ``(batch,)``
+    """
+    return th.min(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_range, 1 + clip_range))
+
+
+def kl_from_old(log_ratio: th.Tensor) -> th.Tensor:
+    """An estimate of ``KL(pi || pi_old)`` from an action of the old policy, ``r log r - (r - 1) >= 0``.
+
+    Unbiased, and so is its gradient; both are 0 where the policies agree. It is the divergence of mirror descent (arXiv
+    2005.09814), and needs nothing of a policy but its density.
+
+    :param log_ratio: ``log r = log pi(a|s) - log pi_old(a|s)`` with ``a ~ pi_old``, ``(batch,)``
+    :return: nats, ``(batch,)``
+    """
+    ratio = log_ratio.exp()
+    return ratio * log_ratio - (ratio - 1)
+
+
+def kl_to_new(log_ratio: th.Tensor) -> th.Tensor:
+    """The same of ``KL(pi_old || pi)``, ``r - 1 - log r >= 0``: what SB3's PPO logs and stops early by.
+
+    :param log_ratio: see :func:`kl_from_old`
+    :return: nats, ``(batch,)``
+    """
+    return (log_ratio.exp() - 1) - log_ratio
+
+
 def is_off(weight: th.Tensor | float) -> bool:
     """Whether a term is left out of a loss: its weight is the number 0. A tensor of weights never says so."""
     return not isinstance(weight, th.Tensor) and weight == 0

@@ -5,10 +5,12 @@ SB3 calls the temperature ``ent_coef``; its ``tau`` is Polyak averaging.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import LinearSchedule
 
 Scheduled = float | Schedule
 """A number, or a function of the remaining progress (1 at the start, 0 at the end)."""
@@ -21,6 +23,37 @@ def at_progress(value: Any, remaining: float) -> Any:
     :param remaining: 1 to 0; several environments may step past the end
     """
     return float(value(max(remaining, 0.0))) if callable(value) else value
+
+
+def as_scheduled(name: str, value: Any) -> Any:
+    """``"lin_0.01"``, as rl-baselines3-zoo writes it, as a schedule from 0.01 to 0; anything else as it is.
+
+    :param name: of the argument, for the message
+    :raises ValueError: if what follows ``lin_`` is not a number
+    """
+    if not (isinstance(value, str) and value.startswith("lin_")):
+        return value
+    try:
+        return LinearSchedule(float(value.removeprefix("lin_")), 0.0, 1.0)
+    except ValueError:
+        raise ValueError(f"{name}={value!r} is not a schedule: write lin_0.001, say.") from None
+
+
+def learned_from(name: str, value: Any, default: float) -> float | None:
+    """What a coefficient that is learned starts from, ``"auto"`` or ``"auto_0.1"``; ``None`` for one that is not.
+
+    :param name: of the argument, for the message
+    :param default: what ``"auto"`` starts from
+    :raises ValueError: for any other text
+    """
+    if not isinstance(value, str):
+        return None
+    if value == "auto":
+        return default
+    found = re.fullmatch(r"auto_(\d+\.?\d*(?:e-?\d+)?|\.\d+)", value)
+    if found is None or float(found[1]) == 0:
+        raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.01", "lin_0.01", a number and a function of progress.')
+    return float(found[1])
 
 
 def largest(value: Scheduled) -> float:

@@ -47,6 +47,11 @@ class Update:
     def step(self, networks: Any, batch: Any, noise: Any) -> Metrics:
         """Take one gradient step and return what to log, without waiting for the device."""
         loss, metrics = self.loss(networks, batch, noise)
+        self.descend(loss)
+        return {self.loss_name: loss.detach(), **metrics}
+
+    def descend(self, loss: th.Tensor) -> None:
+        """Let the optimiser take its step against the gradient of a loss."""
         # Only the update's own parameters: the actor's loss passes through the critics, whose weight gradients nobody
         # would read.
         if parameters := self.parameters:
@@ -55,7 +60,6 @@ class Update:
             if self.max_grad_norm is not None:
                 th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             self.optimizer.step()
-        return {self.loss_name: loss.detach(), **metrics}
 
 
 def batch_elementwise_steps(optimizer: th.optim.Optimizer) -> None:
@@ -98,13 +102,19 @@ class MetricsMean:
         self._names: tuple[str, ...] = ()
         self._rows: list[th.Tensor] = []
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def add(self, metrics: Metrics) -> None:
         """Keep one gradient step's scalars; every step of a call logs the same names."""
         self._names = tuple(metrics)
         self._rows.append(th.stack([value.detach().reshape(()) for value in metrics.values()]))
 
-    def fetch(self) -> dict[str, float]:
-        """Mean of every scalar, in float64 as ``np.mean`` over Python floats is."""
+    def fetch(self, since: int = 0) -> dict[str, float]:
+        """Mean of every scalar, in float64 as ``np.mean`` over Python floats is.
+
+        :param since: how many of the first gradient steps to leave out
+        """
         if not self._rows:
             return {}
-        return dict(zip(self._names, th.stack(self._rows).double().mean(dim=0).tolist(), strict=True))
+        return dict(zip(self._names, th.stack(self._rows[since:]).double().mean(dim=0).tolist(), strict=True))

@@ -11,8 +11,10 @@ from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 from sb3_entropic.densities import (
+    gaussian_entropy,
     gaussian_log_prob,
     sample_squashed_gaussian,
+    squashed_gaussian_entropy,
     squashed_gaussian_log_prob,
     tanh_log_det,
     unsquash,
@@ -102,3 +104,32 @@ def test_sampling_has_the_bits_of_sb3():
     of_ours = th.autograd.grad(ours[0].sum() + ours[1].mean(), (mean, log_std), retain_graph=True)
     of_theirs = th.autograd.grad(theirs[0].sum() + theirs[1].mean(), (mean, log_std))
     assert all(th.equal(our, their) for our, their in zip(of_ours, of_theirs, strict=True))
+
+
+def test_the_entropy_of_a_gaussian_is_torchs():
+    std = th.rand(50, 3, generator=th.Generator().manual_seed(0)) * 3 + 0.01
+    expected = Independent(Normal(th.zeros(50, 3), std), 1).entropy()
+    assert th.allclose(gaussian_entropy(std), expected)
+
+
+@pytest.mark.parametrize(
+    ("std", "worked_out"), [(0.1, -0.895), (0.3, 0.126), (0.5, 0.500), (0.87, 0.684), (1.0, 0.671), (2.0, 0.0), (5.0, -3.69)]
+)
+def test_the_entropy_of_a_squashed_gaussian(std, worked_out):
+    """Against numbers from quadrature, and the mean of ``-log pi`` of samples."""
+    noise = th.randn(200_000, 1, dtype=th.float64, generator=th.Generator().manual_seed(0))
+    mean, std = th.zeros_like(noise), th.full_like(noise, std)
+    estimates = squashed_gaussian_entropy(mean, std, noise)
+    by_density = -squashed_gaussian_log_prob(mean + std * noise, mean, std)
+    assert estimates.mean().item() == pytest.approx(worked_out, abs=0.03)
+    assert estimates.mean().item() == pytest.approx(by_density.mean().item(), abs=0.01)
+
+
+def test_the_gradient_of_the_squashed_entropy_is_that_of_the_density():
+    generator = th.Generator().manual_seed(0)
+    noise, mean = (th.randn(100, 2, dtype=th.float64, generator=generator) for _ in range(2))
+    parameters = mean.requires_grad_(), (th.rand(100, 2, dtype=th.float64, generator=generator) + 0.1).requires_grad_()
+    entropy = squashed_gaussian_entropy(*parameters, noise)
+    by_density = -squashed_gaussian_log_prob(parameters[0] + parameters[1] * noise, *parameters)
+    for ours, theirs in zip(*(th.autograd.grad(e.sum(), parameters) for e in (entropy, by_density)), strict=True):
+        assert th.allclose(ours, theirs)

@@ -23,7 +23,9 @@ OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent and a
 
 
 def of_actions(space):
-    return pytest.mark.parametrize("algorithm", [a for a in OURS if space in a.actions], ids=lambda a: a.name)
+    # Those of PPO take either, and on Pendulum ten times as many steps.
+    suitable = [a for a in OURS if space in a.actions and not (space is spaces.Box and a.parent == "ppo")]
+    return pytest.mark.parametrize("algorithm", suitable, ids=lambda a: a.name)
 
 
 def curve(algorithm, env_id, steps, seed, evaluations=1):

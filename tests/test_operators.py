@@ -12,6 +12,7 @@ from sb3_entropic.operators import (
     as_bound,
     boltzmann_mean,
     boltzmann_policy,
+    clipped_surrogate,
     log_sum_exp,
     mellowmax,
     policy_entropy,
@@ -334,3 +335,11 @@ WORDS_THAT_ARE_NO_BOUND = ["tanh", "tanh(x/0)", "clip(x/-1)", "clip(x/1e3)", "si
 def test_what_is_no_bound_is_named(bound):
     with pytest.raises(ValueError, match="munchausen_bound="):
         as_bound(bound, "munchausen_bound")
+
+
+def test_the_clipped_surrogate_has_the_values_worked_out_by_hand():
+    ratio = th.tensor([0.5, 1.1, 2.0, 0.5, 1.1, 2.0])
+    advantages = th.tensor([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
+    # What would gain by going further is cut off; what would lose is not.
+    expected = th.tensor([0.5, 1.1, 1.2, -0.8, -1.1, -2.0])
+    th.testing.assert_close(clipped_surrogate(ratio, advantages, 0.2), expected)

@@ -21,12 +21,13 @@ OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent]
 every_algorithm = pytest.mark.parametrize("algorithm", OURS, ids=lambda a: a.name)
 of_the_parents_network = pytest.mark.parametrize(
     "algorithm",
-    [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "softq", "diayn", "vfe")],
+    [a for a in OURS if a.name not in ("modqn", "miqn", "discretesac", "softq", "diayn", "vfe", "maxentppo")],
     ids=lambda a: a.name,
 )
 of_another_network = pytest.mark.parametrize(
-    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "diayn", "vfe")], ids=lambda a: a.name
+    "algorithm", [a for a in OURS if a.name in ("modqn", "miqn", "diayn", "vfe", "maxentppo")], ids=lambda a: a.name
 )
+of_one_kind_of_actions = pytest.mark.parametrize("algorithm", [a for a in OURS if a.parent != "ppo"], ids=lambda a: a.name)
 # These take vectors, DIAYN as they are.
 of_any_observations = pytest.mark.parametrize(
     "algorithm", [a for a in OURS if a.name not in ("diayn", "vfe")], ids=lambda a: a.name
@@ -39,6 +40,10 @@ def continuous(algorithm):
     return spaces.Box in algorithm.actions
 
 
+def on_policy(algorithm):
+    return algorithm.parent == "ppo"
+
+
 def env_id(algorithm):
     return "Pendulum-v1" if continuous(algorithm) else "CartPole-v1"
 
@@ -48,6 +53,8 @@ def small(algorithm, policy_kwargs=None, **arguments):
     few = {"n_quantiles": 5} if algorithm.parent in ("qrdqn", "tqc") else {}
     sizes = {"n_samples": 4, "n_target_samples": 3} if algorithm.name == "miqn" else {}
     common = {"buffer_size": 300, "batch_size": 16, "learning_starts": 20, "device": "cpu"}
+    if on_policy(algorithm):
+        common = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "device": "cpu"}
     return {**common, **sizes, "policy_kwargs": {"net_arch": [16], **few, **(policy_kwargs or {})}, **arguments}
 
 
@@ -105,6 +112,25 @@ DIAYN = {
     "the environment's reward": {"environment_reward_weight": 0.1},
     "a discriminator of its own": {"policy_kwargs": {"discriminator_arch": [4], "discriminator_features": slice(0, 2)}},
 }
+ON_POLICY = {
+    **{name: COMMON[name] for name in ("schedule", "AdamW")},
+    "learned coefficients": {
+        **{"ent_coef": "auto_0.05", "target_entropy": lambda progress: progress, "ent_coef_bounds": (0.01, 0.1)},
+        **{"kl_coef": "auto", "target_kl": 0.01},
+    },
+    "schedules": {"ent_coef": "lin_0.01", "kl_coef": lambda progress: 0.1 + progress, "clip_range_vf": 0.2},
+    "gSDE": {"use_sde": True, "ent_coef": 0.01},
+    "a squashed policy": {"use_sde": True, "policy_kwargs": {"squash_output": True}, "ent_coef": "auto"},
+    "SB3's estimator": {
+        **{"use_sde": True, "policy_kwargs": {"squash_output": True}, "ent_coef": "auto"},
+        **{"entropy_estimator": "sb3"},
+    },
+    "features of their own": {"policy_kwargs": {"share_features_extractor": False}},
+}
+MAXENT = {
+    "one critic": {"entropy_critic": False, "entropy_baseline": 0.5},
+    "an entropy of its own": {"entropy_gamma": 0.5, "entropy_gae_lambda": 1.0, "entropy_baseline": "mean"},
+}
 VFE = {
     "every option": {"entropy_in_target": True, "epistemic_weight": 0.1, "exploration": "epsilon"},
     "an ensemble of its own": {"policy_kwargs": {"n_members": 2, "transition_arch": [4], "dueling": True}},
@@ -118,6 +144,8 @@ def variants(algorithm):
         return {**KEEPS_STATES, **FIXED_TEMPERATURE, **CONTINUOUS, **DIAYN}
     if algorithm.name == "vfe":
         return {**KEEPS_STATES, **VFE}
+    if on_policy(algorithm):
+        return {**ON_POLICY, **(MAXENT if algorithm.name == "maxentppo" else {})}
     if algorithm.name == "softq":
         return {**COMMON, **FIXED_TEMPERATURE, **SOFT_Q}
     if continuous(algorithm):
@@ -149,7 +177,9 @@ def test_dict_observations(algorithm):
     learns(build(algorithm, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=not continuous(algorithm))), steps=60)
 
 
-@of_any_observations
+@pytest.mark.parametrize(
+    "algorithm", [a for a in OURS if a.name not in ("diayn", "vfe") and not on_policy(a)], ids=lambda a: a.name
+)
 def test_hindsight_experience_replay(algorithm):
     env = BitFlippingEnv(n_bits=3, continuous=continuous(algorithm), max_steps=6)
     learns(build(algorithm, "MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer))
@@ -158,7 +188,7 @@ def test_hindsight_experience_replay(algorithm):
 @pytest.mark.parametrize("algorithm", [a for a in OURS if a.name != "diayn"], ids=lambda a: a.name)
 def test_normalised_vectorised_environments(algorithm):
     env = VecNormalize(make_vec_env(env_id(algorithm), n_envs=2, seed=0))
-    learns(build(algorithm, env=env, gradient_steps=-1), steps=200)
+    learns(build(algorithm, env=env, **({} if on_policy(algorithm) else {"gradient_steps": -1})), steps=200)
 
 
 class Endless(gym.Wrapper):
@@ -179,7 +209,9 @@ def test_callbacks_and_tensorboard(algorithm, tmp_path):
         CheckpointCallback(100, tmp_path, save_replay_buffer=True),
         StopTrainingOnMaxEpisodes(1),
     ]
-    model = build(algorithm, tensorboard_log=str(tmp_path / "tb"), learning_starts=0, env=TimeLimit(Endless(algorithm), 200))
+    from_the_start = {} if on_policy(algorithm) else {"learning_starts": 0}
+    env = TimeLimit(Endless(algorithm), 200)
+    model = build(algorithm, tensorboard_log=str(tmp_path / "tb"), env=env, **from_the_start)
     model.learn(1000, callback=callbacks)
     assert model.num_timesteps == 200
     assert (tmp_path / "evaluations.npz").is_file()
@@ -206,13 +238,15 @@ def test_predictions_of_one_observation_and_of_many(algorithm):
 @every_algorithm
 def test_a_saved_policy_can_be_loaded_alone(algorithm, tmp_path):
     shared = {"share_features_extractor": True}
+    arguments = {"use_sde": True} if on_policy(algorithm) else {}
     unusual = {
         **{name: {"n_critics": 3} for name in ("msac", "mdac", "mtqc")},
         **{name: shared for name in ("discretesac", "softq")},
+        **{name: {"squash_output": True} for name in ("entropyppo", "maxentppo")},
         "diayn": {"discriminator_arch": [4], "discriminator_features": [0, -1]},
         "vfe": {"n_members": 2, "transition_arch": [4], "dueling": True},
     }
-    model = build(algorithm, seed=0, policy_kwargs=unusual.get(algorithm.name, {"dueling": True}))
+    model = build(algorithm, seed=0, policy_kwargs=unusual.get(algorithm.name, {"dueling": True}), **arguments)
     model.policy.save(tmp_path / "policy")
     loaded = type(model.policy).load(tmp_path / "policy", device="cpu")
     observations = np.random.default_rng(0).normal(size=(8, *model.observation_space.shape)).astype(np.float32)
@@ -226,11 +260,12 @@ def test_a_saved_model_goes_on_as_if_it_had_never_stopped(algorithm, tmp_path):
     model.save(tmp_path / "model")
     loaded = algorithm.constructor.load(tmp_path / "model", env=gym.make(env_id(algorithm)), device="cpu")
     loaded.set_logger(model.logger)
-    loaded.replay_buffer = model.replay_buffer
+    buffer = "rollout_buffer" if on_policy(algorithm) else "replay_buffer"
+    setattr(loaded, buffer, getattr(model, buffer))
     for each in (model, loaded):
         np.random.seed(0)
         th.manual_seed(0)
-        each.train(gradient_steps=20, batch_size=16)
+        each.train(**({} if on_policy(algorithm) else {"gradient_steps": 20, "batch_size": 16}))
     for key, value in model.policy.state_dict().items():
         assert th.equal(value, loaded.policy.state_dict()[key]), key
 
@@ -239,6 +274,10 @@ MUNCHAUSEN = {
     **{"munchausen_alpha": 0.25, "munchausen_bound": (-0.5, 0.25), "entropy_bound": th.tanh},
     **{"munchausen_shift": False, "munchausen_density": "pretanh"},
 }
+ENTROPY_PPO = {
+    **{"entropy_estimator": "sb3", "target_entropy": 0.5, "ent_coef_bounds": (0.001, 0.1), "ent_coef_rate": 0.25},
+    **{"kl_coef": 0.25},
+}
 OWN = {
     "msac": MUNCHAUSEN,
     "mdac": {**MUNCHAUSEN, "munchausen_shift": True},
@@ -246,6 +285,11 @@ OWN = {
     "softq": {"n_particles": 6, "n_value_samples": 10, "proposal": "sampler", "squash_correction": False},
     "diayn": {"environment_reward_weight": 0.25, "n_skills": 4},
     "vfe": {"epistemic_weight": 0.25, "entropy_in_target": True, "temperature": 0.5, "exploration": "epsilon"},
+    "entropyppo": {"kl_coef": 0.25, **ENTROPY_PPO},
+    "maxentppo": {
+        **{"entropy_gamma": 0.25, "entropy_gae_lambda": 0.5, "entropy_baseline": 0.5, "entropy_vf_coef": 1.0},
+        **{"entropy_critic": False, **ENTROPY_PPO},
+    },
     "modqn": {"momentum": 0.25, "temperature": 0.5, "exploration": "boltzmann"},
     "discretesac": {
         **{"munchausen_alpha": 0.25, "munchausen_clip": -30.0, "critic_reduction": "mean"},
@@ -308,7 +352,7 @@ def test_the_same_seed_gives_the_same_model(algorithm):
     assert all(th.equal(value, second.policy.state_dict()[key]) for key, value in first.policy.state_dict().items())
 
 
-@every_algorithm
+@of_one_kind_of_actions
 def test_unsuitable_actions_are_refused(algorithm):
     with pytest.raises(AssertionError, match="action spaces"):
         algorithm.constructor("MlpPolicy", "CartPole-v1" if continuous(algorithm) else "Pendulum-v1")

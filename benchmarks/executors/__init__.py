@@ -15,8 +15,7 @@ class Worker(Protocol):
     """A job that was started, and the latest it has said.
 
     :ivar job: what it was asked for
-    :ivar said_of: by run, what is known of it: ``timesteps``, ``train_seconds``, ``return``, and in the end ``record`` or
-        ``error``
+    :ivar said_of: by run, what it last said: ``timesteps``, ``train_seconds``, ``return``, in the end ``record`` or ``error``
     """
 
     job: Job
@@ -39,12 +38,7 @@ class Worker(Protocol):
 
 
 class Executor(Protocol):
-    """What carries out jobs.
-
-    :ivar where: for the user, such as ``2 processes``
-    """
-
-    where: str
+    """What carries out jobs."""
 
     def start(self, job: Job, claim: Claim | None = None) -> Worker:
         """Start a job.

@@ -108,8 +108,6 @@ class Process:
 class LocalExecutor:
     """Processes on this machine."""
 
-    where = "on this machine"
-
     def start(self, job: Job, claim: Claim | None = None) -> Process:
         """A process for a job; it inherits the claim."""
         return Process(job, claim)

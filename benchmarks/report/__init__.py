@@ -1,6 +1,20 @@
-"""Reports: one leaderboard, shown in the terminal, as Markdown and as JSON, with a learning-curve figure."""
+"""Reports: leaderboards, shown in the terminal, as Markdown and as JSON, with figures."""
 
+from benchmarks.report.across import Across, build_across
 from benchmarks.report.leaderboard import Leaderboard, build_leaderboards
-from benchmarks.report.write import show, write_report
+from benchmarks.report.page import Grid, write_page
+from benchmarks.report.show import show, show_across, show_problems
+from benchmarks.report.write import write_report
 
-__all__ = ["Leaderboard", "build_leaderboards", "show", "write_report"]
+__all__ = [
+    "Across",
+    "Grid",
+    "Leaderboard",
+    "build_across",
+    "build_leaderboards",
+    "show",
+    "show_across",
+    "show_problems",
+    "write_page",
+    "write_report",
+]

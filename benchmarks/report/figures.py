@@ -1,100 +1,237 @@
-"""The learning-curve figure, and what figures share."""
+"""The figures of a report, and what figures share."""
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from benchmarks.report.across import Across
 from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.words import number
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":")
 COLUMNS = 4
 SAVE_OPTIONS = {"dpi": 150, "bbox_inches": "tight", "metadata": {"Software": None}}
+SVG_OPTIONS = {"bbox_inches": "tight", "metadata": {"Date": None, "Creator": None}}
 
+_IMPROVEMENT = LinearSegmentedColormap.from_list("improvement", ["#E9A96F", "#FFFFFF", "#6FAED6"])
 
 TOGETHER = 5
 """So many algorithms are told apart in one plot; more get one each."""
 
 
-def draw_learning_curves(board: Leaderboard, path: Path) -> None:
-    """Write :func:`learning_curves` as PNG.
+STEPS, SECONDS = "step", "seconds"
+LABELS = {STEPS: "environment steps", SECONDS: "seconds of training (of runs trained together, a share each)"}
+
+
+def styles(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """How each algorithm is drawn, ``(dashes, colour)``: the same in every plot of a report, whatever its rank there.
+
+    Neighbours differ in both, and no two of 21 are the same.
+
+    :param labels: all that the report is of
+    """
+    looks = zip(itertools.cycle(DASHES), itertools.cycle(COLOURS), strict=False)
+    return dict(zip(sorted(labels), looks, strict=False))
+
+
+def draw_learning_curves(board: Leaderboard, path: Path, along: str = STEPS) -> None:
+    """Write :func:`learning_curves`.
 
     :param board: the table whose curves to draw
-    :param path: file to write
+    :param path: file to write, PNG or SVG by its name
+    :param along: ``"step"`` or ``"seconds"``
     """
-    figure = learning_curves(board)
-    figure.savefig(path, **SAVE_OPTIONS)
+    _save(learning_curves(board, along), path)
+
+
+def draw_performance_profiles(across: Across, path: Path) -> None:
+    """Write :func:`performance_profiles`.
+
+    :param across: the table whose profiles to draw
+    :param path: file to write, PNG or SVG by its name
+    """
+    _save(performance_profiles(across), path)
+
+
+def draw_returns_profiles(board: Leaderboard, path: Path) -> None:
+    """Write the share of runs above each return on one environment, with 95 % bands.
+
+    :param board: the table whose profiles to draw
+    :param path: file to write, PNG or SVG by its name
+    """
+    curves = [
+        _Curve(row.label, row.summary.n, row.summary.iqm.value, board.profiles[row.label], "threshold", "share", steps=True)
+        for row in board.ranked
+    ]
+    if len(curves) <= TOGETHER:
+        figure = _draw_together(curves, [row.label for row in board.rows])
+        figure.axes[0].set_ylabel("share of runs above it")
+    else:
+        figure = _draw_apart(curves)
+    _finish(figure, f"{board.env}: share of runs above a return, with 95 % bands", "return")
+    _save(figure, path)
+
+
+def draw_improvements(board: Leaderboard, path: Path) -> None:
+    """Write the probability that the row's algorithm improves on the column's, as a matrix with its 95 % intervals.
+
+    :param board: the table whose algorithms to compare
+    :param path: file to write, PNG or SVG by its name
+    """
+    labels = [row.label for row in board.ranked]
+    shares = np.full((len(labels), len(labels)), np.nan)
+    side = max(3.2, 0.72 * len(labels))
+    figure, axes = plt.subplots(figsize=(side + 1.6, 0.62 * side + 1.2), layout="constrained")
+    for (i, x), (j, y) in itertools.permutations(enumerate(labels), 2):
+        estimate = board.improvements[x, y]
+        shares[i, j] = estimate.value
+        weight = "bold" if estimate.excludes(0.5) else "normal"
+        ends = "" if math.isnan(estimate.low) else f"\n{estimate.low:.2f}–{estimate.high:.2f}"
+        axes.text(j, i, f"{estimate.value:.2f}", ha="center", va="bottom" if ends else "center", fontsize=9, weight=weight)
+        axes.text(j, i, ends, ha="center", va="center", fontsize=6.5)
+    axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", fontsize=9)
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    title = "how often a run of the row beats one of the column, with 95 % intervals; bold: it excludes one half"
+    figure.suptitle(f"{board.env}: {title}", x=0.01, ha="left", fontsize=9)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Ids in an SVG are random otherwise.
+    with matplotlib.rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(path, **(SVG_OPTIONS if path.suffix == ".svg" else SAVE_OPTIONS))
     plt.close(figure)
 
 
-def learning_curves(board: Leaderboard) -> Figure:
-    """IQM of the evaluation return against environment steps, with 95 % intervals.
+def learning_curves(board: Leaderboard, along: str = STEPS) -> Figure:
+    """IQM of the evaluation return against environment steps or seconds of training, with 95 % intervals.
 
     Up to :data:`TOGETHER` algorithms share a plot. More get one each, in the table's order, with the curves of the others
     in grey behind.
 
     :param board: the table whose curves to draw
+    :param along: ``"step"`` or ``"seconds"``
     """
     rows = [row for row in board.rows if row.summary]
-    return _draw_together(board, rows) if len(rows) <= TOGETHER else _draw_apart(board, rows)
+    curves = [_Curve(row.label, row.summary.n, row.summary.iqm.value, _curve_of(row, along), along, "iqm") for row in rows]
+    if len(rows) <= TOGETHER:
+        figure = _draw_together(curves, [row.label for row in board.rows])
+        figure.axes[0].set_ylabel(f"return, IQM over seeds ({board.episodes} episodes each)")
+        title = f"{board.env}: evaluation return with 95 % stratified-bootstrap intervals"
+    else:
+        figure = _draw_apart(curves)
+        title = f"{board.env}: evaluation return, IQM over seeds with 95 % intervals; beside the name, its last value"
+    _finish(figure, title, LABELS[along])
+    for axes in figure.axes:
+        axes.set_xlim(0, board.steps if along == STEPS else max((c.data[along].max() for c in curves), default=1.0))
+    return figure
 
 
-def _draw_together(board: Leaderboard, rows: list[Row]) -> Figure:
+def performance_profiles(across: Across) -> Figure:
+    """The share of runs above each normalised return, with 95 % bands, laid out as :func:`learning_curves`.
+
+    :param across: the table whose profiles to draw
+    """
+    curves = [
+        _Curve(row.label, row.summary.n, row.summary.iqm.value, row.profile, "threshold", "share") for row in across.rows
+    ]
+    if len(curves) <= TOGETHER:
+        figure = _draw_together(curves, [row.label for row in across.rows])
+        figure.axes[0].set_ylabel("share of runs above it")
+    else:
+        figure = _draw_apart(curves)
+    title = f"Performance profiles over {len(across.boards)} environments, with 95 % bands"
+    _finish(figure, title if len(curves) <= TOGETHER else f"{title}; beside the name, the IQM", "normalised return")
+    return figure
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """A line with its band: the columns ``x``, ``y``, ``low`` and ``high`` of the data; in steps, or straight between."""
+
+    label: str
+    n: int
+    value: float
+    data: pd.DataFrame
+    x: str
+    y: str
+    steps: bool = False
+
+    def draw(self, axes: Axes, colour: str, **options: str) -> None:
+        self.draw_line(axes, colour, 2, **options)
+        low, high = (self.data[name].astype(float) for name in ("low", "high"))
+        step = "post" if self.steps else None
+        axes.fill_between(self.data[self.x], low, high, color=colour, alpha=0.18, linewidth=0, step=step)
+
+    def draw_line(self, axes: Axes, colour: str, width: float, **options: str) -> None:
+        drawstyle = "steps-post" if self.steps else "default"
+        axes.plot(self.data[self.x], self.data[self.y], color=colour, linewidth=width, drawstyle=drawstyle, **options)
+
+
+def _curve_of(row: Row, along: str) -> pd.DataFrame:
+    return row.curve if along == STEPS else row.curve_in_time
+
+
+def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
-    # By name, not by rank: an algorithm keeps its colour when the ranking changes.
-    colours = dict(zip(sorted(row.label for row in board.rows), itertools.cycle(COLOURS), strict=False))
-    for row in rows:
-        _draw_curve(axes, row, colours[row.label], label=f"{row.label} (n={row.summary.n})")
-    _finish(axes, board)
-    axes.set_xlabel("environment steps")
-    axes.set_ylabel(f"return, IQM over seeds ({board.episodes} episodes each)")
-    axes.set_title(f"{board.env}: evaluation return with 95 % stratified-bootstrap intervals", fontsize=11, loc="left")
+    looks = styles(labels)
+    for curve in curves:
+        dashes, colour = looks[curve.label]
+        curve.draw(axes, colour, linestyle=dashes, label=f"{curve.label} (n={curve.n})")
     axes.legend(frameon=False)
     return figure
 
 
-def _draw_apart(board: Leaderboard, rows: list[Row]) -> Figure:
-    n_rows = -(-len(rows) // COLUMNS)
+def _draw_apart(curves: list[_Curve]) -> Figure:
+    n_rows = -(-len(curves) // COLUMNS)
     figure, grid = plt.subplots(
         n_rows, COLUMNS, figsize=(9.6, 2.0 * n_rows + 0.6), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
-    for axes, row in itertools.zip_longest(grid.flat, rows):
-        if row is None:
+    for axes, curve in itertools.zip_longest(grid.flat, curves):
+        if curve is None:
             axes.remove()
             continue
-        for other in rows:
-            axes.plot(other.curve["step"], other.curve["iqm"], color="0.8", linewidth=0.7)
-        _draw_curve(axes, row, COLOURS[0])
-        axes.set_title(f"{row.label}: {row.summary.iqm:,.1f} (n={row.summary.n})", fontsize=9, loc="left")
-        _finish(axes, board)
+        for other in curves:
+            other.draw_line(axes, "0.8", 0.7)
+        curve.draw(axes, COLOURS[0])
+        axes.set_title(f"{curve.label}: {number(curve.value)} (n={curve.n})", fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
     for column in range(COLUMNS):
-        lowest = grid[(len(rows) - 1 - column) // COLUMNS, column]
-        lowest.set_xlabel("environment steps", fontsize=9)
-        lowest.tick_params(labelbottom=True)
-    title = f"{board.env}: evaluation return, IQM over seeds with 95 % intervals; beside the name, its last value"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        grid[(len(curves) - 1 - column) // COLUMNS, column].tick_params(labelbottom=True)
     return figure
 
 
-def _draw_curve(axes: Axes, row: Row, colour: str, **options: str) -> None:
-    axes.plot(row.curve["step"], row.curve["iqm"], color=colour, linewidth=2, **options)
-    axes.fill_between(row.curve["step"], row.curve["low"], row.curve["high"], color=colour, alpha=0.18, linewidth=0)
-
-
-def _finish(axes: Axes, board: Leaderboard) -> None:
-    axes.set_xlim(0, board.steps)
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(thousands))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+def _finish(figure: Figure, title: str, x_label: str) -> None:
+    """The title, the label below, and the style that all plots share."""
+    for axes in figure.axes:
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(thousands))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(figure.axes) == 1:
+        figure.axes[0].set_xlabel(x_label)
+        figure.axes[0].set_title(title, fontsize=11, loc="left")
+    else:
+        figure.supxlabel(x_label, fontsize=9)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
 
 def thousands(steps: float, _: object) -> str:

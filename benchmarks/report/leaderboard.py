@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from itertools import combinations
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics import Aggregate, aggregate
-from benchmarks.store import Store
+from benchmarks.normalisation import Scale, find_scale
+from benchmarks.report.cautions import NOT_RECORDED, cautions_on, cautions_on_speed
+from benchmarks.statistics import (
+    Aggregate,
+    Estimate,
+    aggregate,
+    learning_curve,
+    performance_profile,
+    probability_of_improvement,
+)
+from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.errors import UserError
 
-FEW_SEEDS = 5
-NOT_RECORDED = "not recorded"
+
+class Runs(Protocol):
+    """Where runs are read from, such as a :class:`benchmarks.store.Store`."""
+
+    def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
+        """See :meth:`benchmarks.store.Store.records`."""
+
+    def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
+        """See :meth:`benchmarks.store.Store.evaluations`."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two algorithms that are compared.
+
+    :param x: label of the one
+    :param y: label of the other
+    :param improvement: the probability that a run of X scores above one of Y
+    """
+
+    x: str
+    y: str
+    improvement: Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,30 +55,50 @@ class Row:
     """One algorithm of a table.
 
     :param label: the algorithm, with the hyperparameters that were overridden
+    :param algo: the algorithm's short name
     :param package: what implements it, with the version
     :param seeds: the seeds that finished
     :param scores: final evaluation return of each of them
     :param summary: their aggregate; ``None`` if every run failed
+    :param normalised: the aggregate of the normalised scores; ``None`` where the environment has no scale
     :param steps_per_second: environment steps per second of training, the median over runs; of a run that was trained in a
         stack, the steps of all its seeds
     :param failures: number of runs that ended in an error
     :param curve: columns ``step``, ``iqm``, ``low``, ``high``
+    :param curve_in_time: columns ``seconds`` of training, ``iqm``, ``low``, ``high``; of a run that was trained in a stack,
+        its share of the stack's seconds
     :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
         ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``, ``engine``, ``matrix_library``,
-        ``stack``; and ``hours``, their wall time in all
+        ``stack``, ``started``; ``hours``, their wall time in all; and ``hyperparameters``
     :param overshoot: environment steps actually taken, where they are over 1 % more than the run asked for; else 0
     """
 
     label: str
+    algo: str
     package: str
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
     summary: Aggregate | None
+    normalised: Aggregate | None
     steps_per_second: float
     failures: int
     curve: pd.DataFrame
+    curve_in_time: pd.DataFrame
     provenance: dict[str, Any]
     overshoot: int = 0
+
+
+class Failure(NamedTuple):
+    """A run that ended in an error.
+
+    :param run: label and seed
+    :param error: the last line of the traceback
+    :param traceback: all of it
+    """
+
+    run: str
+    error: str
+    traceback: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +110,9 @@ class Leaderboard:
     :param episodes: episodes of an evaluation
     :param rows: the algorithms
     :param cautions: what a reader must know before believing the table, a sentence each
-    :param failures: ``(run, last line of the error)`` of every failed run
+    :param failures: every run that failed
+    :param scale: of the normalised scores; ``None`` where the environment has none
+    :param pairs: every algorithm beside its parent, or the pairs that were chosen
     """
 
     env: str
@@ -64,78 +120,132 @@ class Leaderboard:
     episodes: int
     rows: tuple[Row, ...]
     cautions: tuple[str, ...]
-    failures: tuple[tuple[str, str], ...]
+    failures: tuple[Failure, ...]
+    scale: Scale | None
+    pairs: tuple[Pair, ...]
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The rows that have scores."""
+        return [row for row in self.rows if row.summary]
+
+    @cached_property
+    def profiles(self) -> dict[str, pd.DataFrame]:
+        """By label, the share of runs above a return, at the row's own scores and a little beyond everyone's.
+
+        Between two of these thresholds share and interval stay as they are at the lower one. The columns are those of
+        :func:`~benchmarks.statistics.performance_profile`.
+        """
+        scores = [score for row in self.rows for score in row.scores]
+        beyond = (0.03 * np.ptp(scores) if scores else 0.0) or 1.0
+        return {
+            row.label: performance_profile(
+                {self.env: row.scores}, np.unique([min(scores) - beyond, *row.scores, max(scores) + beyond])
+            )
+            for row in self.ranked
+        }
+
+    @cached_property
+    def improvements(self) -> dict[tuple[str, str], Estimate]:
+        """By two labels, how often a run of the first scores above one of the second."""
+        estimates = {}
+        for x, y in combinations(self.ranked, 2):
+            estimate = probability_of_improvement({self.env: x.scores}, {self.env: y.scores})
+            estimates[x.label, y.label] = estimate
+            estimates[y.label, x.label] = Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
+        return estimates
 
 
-def build_leaderboards(store: Store) -> list[Leaderboard]:
+def build_leaderboards(
+    runs: Runs, problems: list[str] | None = None, pairs: Sequence[tuple[str, str]] | None = None
+) -> list[Leaderboard]:
     """A leaderboard for each environment, number of steps and kind of evaluation that has a run.
 
-    :param store: the runs
+    :param runs: where they are read from
+    :param problems: a sentence about each run that cannot be used is appended to it
+    :param pairs: the labels of the algorithms to compare; by default every algorithm and its parent
+    :raises UserError: the first such sentence, if there is no list to take it
     """
-    tables: dict[tuple[str, int, int], list[dict[str, Any]]] = defaultdict(list)
-    for record in store.records():
+    tables: dict[tuple[str, int, int], list[_Run]] = defaultdict(list)
+    for record in runs.records(problems):
         spec = record["spec"]
-        tables[spec["env"], spec["steps"], spec["episodes"]].append(record)
-    return [_leaderboard(store, *key, records) for key, records in sorted(tables.items())]
+        try:
+            evaluations = None if "error" in record else _evaluations(runs, record)
+        except UserError as error:
+            if problems is None:
+                raise
+            # Of published runs all evaluations are in one file.
+            if str(error) not in problems:
+                problems.append(str(error))
+        else:
+            tables[spec["env"], spec["steps"], spec["episodes"]].append(_Run(record, evaluations))
+    return [_leaderboard(*key, members, pairs) for key, members in sorted(tables.items())]
 
 
-def _leaderboard(store: Store, env: str, steps: int, episodes: int, records: list[dict[str, Any]]) -> Leaderboard:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for record in records:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    record: dict[str, Any]
+    evaluations: pd.DataFrame | None
+
+
+def _leaderboard(
+    env: str, steps: int, episodes: int, runs: list[_Run], chosen: Sequence[tuple[str, str]] | None
+) -> Leaderboard:
+    groups: dict[tuple[str, str], list[_Run]] = defaultdict(list)
+    for run in runs:
         # The folder's name holds the hash of everything but the seed: what differs in it is never pooled.
-        groups[record["spec"]["label"], record["path"].rsplit("/", 2)[1]].append(record)
-    labels = [label for label, _ in groups]
+        groups[run.record["spec"]["label"], run.record["path"].rsplit("/", 2)[1]].append(run)
+    labels, scale = [label for label, _ in groups], find_scale(env)
     rows = []
     for (label, group), members in groups.items():
         shown = label if labels.count(label) == 1 else f"{label} ({group.rpartition('-')[2]})"
-        rows.append(_row(store, shown, members))
-    rows.sort(key=lambda row: (-row.summary.iqm if row.summary else np.inf, row.label))
-    failures = [(f"{r['spec']['label']} seed {r['spec']['seed']}", _last_line(r["error"])) for r in records if "error" in r]
-    return Leaderboard(env, steps, episodes, tuple(rows), tuple(_cautions(rows, labels)), tuple(sorted(failures)))
+        rows.append(_row(shown, members, scale))
+    rows.sort(key=lambda row: (-row.summary.iqm.value if row.summary else np.inf, row.label))
+    failures = sorted(_failure(run.record) for run in runs if run.evaluations is None)
+    cautions, pairs = _cautions(rows, labels, env, scale), _pairs(rows, chosen, env)
+    return Leaderboard(env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, tuple(pairs))
 
 
-def _row(store: Store, label: str, records: list[dict[str, Any]]) -> Row:
-    done = sorted((r for r in records if "error" not in r), key=lambda record: record["spec"]["seed"])
-    package, failures = records[0]["spec"]["package"], len(records) - len(done)
+def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
+    done = sorted((run for run in runs if run.evaluations is not None), key=lambda run: run.record["spec"]["seed"])
+    spec, failures = runs[0].record["spec"], len(runs) - len(done)
     if not done:
-        empty = pd.DataFrame(columns=["step", "iqm", "low", "high"])
-        return Row(label, package, (), (), None, float("nan"), failures, empty, {})
-    # (seeds, points): the mean return over an evaluation's episodes
-    curves = pd.concat([store.evaluations(record) for record in done]).pivot_table(
-        index="seed", columns="step", values="return", aggfunc="mean"
-    )
-    summary, iqm, low, high = aggregate(curves.to_numpy())
-    rate = float(np.median([_steps_per_second(record) for record in done]))
-    curve = pd.DataFrame({"step": curves.columns.to_numpy(), "iqm": iqm, "low": low, "high": high})
-    scores = tuple(curves.iloc[:, -1].tolist())
+        curves = (pd.DataFrame(columns=[along, "iqm", "low", "high"]) for along in ("step", "seconds"))
+        return Row(label, spec["algo"], spec["package"], (), (), None, None, float("nan"), failures, *curves, {})
+    evaluations = pd.concat([run.evaluations for run in done])
+    records = [run.record for run in done]
+    scores = [run.evaluations["score"].iloc[-1] for run in done]
     return Row(
-        label,
-        package,
-        tuple(curves.index.tolist()),
-        scores,
-        summary,
-        rate,
-        failures,
-        curve,
-        _provenance(done),
-        _overshoot(done),
+        label=label,
+        algo=spec["algo"],
+        package=spec["package"],
+        seeds=tuple(record["spec"]["seed"] for record in records),
+        scores=tuple(map(float, scores)),
+        summary=aggregate({spec["env"]: scores}),
+        normalised=aggregate({spec["env"]: scale.normalise(scores)}, normalised=True) if scale else None,
+        steps_per_second=float(np.median([_steps_per_second(record) for record in records])),
+        failures=failures,
+        curve=learning_curve(evaluations),
+        curve_in_time=learning_curve(evaluations, along="seconds"),
+        provenance=_provenance(records),
+        overshoot=_overshoot(records),
     )
 
 
-def _cautions(rows: list[Row], labels: list[str]) -> list[str]:
+def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
+    """A row an evaluation in the order of their steps, whose score is the mean return of its episodes."""
+    episodes = runs.evaluations(record)
+    # The runs of a stack share their time.
+    seconds = episodes["train_seconds"] / record.get("stack", 1)
+    scores = episodes.assign(seconds=seconds, score=episodes["return"]).groupby("step")[["score", "seconds"]].mean()
+    return scores.reset_index().assign(task=record["spec"]["env"], seed=record["spec"]["seed"])
+
+
+def _cautions(rows: list[Row], labels: list[str], env: str, scale: Scale | None) -> list[str]:
     cautions = ["One environment: the interquartile mean is over seeds alone, of raw returns."]
-    sizes = {len(row.scores) for row in rows if row.scores}
-    if sizes and min(sizes) < FEW_SEEDS:
-        plain = " (with fewer than 4 nothing is trimmed: the IQM is the mean)" if min(sizes) < 4 else ""
-        cautions.append(f"Fewer than {FEW_SEEDS} seeds{plain}: too few to rank algorithms, and the intervals are too narrow.")
-    if len(sizes) > 1:
-        cautions.append("The algorithms have different numbers of seeds.")
-    if any(row.failures for row in rows):
-        cautions.append("Some runs failed and are left out of the scores: see the list below the table.")
-    for name, what in (("commit", "commits"), ("versions", "package versions"), ("machine", "machines")):
-        if len({value for row in rows for value in row.provenance.get(name, ())}) > 1:
-            cautions.append(f"The runs are of different {what}: see the records.")
-    cautions += _ways_of_training(rows)
+    if scale is None:
+        cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
+    cautions += cautions_on(rows) + cautions_on_speed(rows)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
@@ -144,39 +254,26 @@ def _cautions(rows: list[Row], labels: list[str]) -> list[str]:
     return cautions
 
 
-def _ways_of_training(rows: list[Row]) -> list[str]:
-    """What of how the runs were trained bears on steps/s, and on the last digits of results."""
-    cautions = []
-    for name, what in (("engine", "Engines"), ("matrix_library", "Matrix libraries")):
-        labels = _labels_by(name, rows)
-        if len(labels) > 1:
-            cautions.append(f"{what} differ: {_listed(labels)}.")
-    stacks = _labels_by("stack", rows)
-    if stacks.keys() - {"1", NOT_RECORDED}:
-        cautions.append(f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}.")
-    return cautions
-
-
-def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:
-    """The rows that have each value of a field of their provenance."""
-    labels: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        for value in row.provenance.get(name, ()):
-            labels[value].append(row.label)
-    return labels
-
-
-def _listed(labels: dict[str, list[str]]) -> str:
-    return "; ".join(f"{value} ({', '.join(members)})" for value, members in sorted(labels.items()))
+def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) -> list[Pair]:
+    scored = [row for row in rows if row.scores]
+    if chosen is None:
+        wanted = [(x, y) for x in scored for y in scored if x.algo in ALGORITHMS and y.algo == ALGORITHMS[x.algo].parent]
+    else:
+        wanted = [(x, y) for names in chosen for x in scored for y in scored if (x.label, y.label) == names]
+    scores = {row.label: {env: row.scores} for row in scored}
+    return [
+        Pair(x.label, y.label, probability_of_improvement(scores[x.label], scores[y.label])) for x, y in wanted if x is not y
+    ]
 
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The distinct values of every field, as text, so that runs of one origin give lists of one."""
-    fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack")
+    fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack", "started")
     values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records}) for name in fields}
     # The runs of a stack share their time.
     seconds = sum(record.get("wall_seconds", 0.0) / record.get("stack", 1) for record in records)
-    return {**values, "hours": round(seconds / 3600, 3)}
+    # Runs that are pooled never differ in these.
+    return {**values, "hours": round(seconds / 3600, 3), "hyperparameters": records[0]["spec"]["hyperparameters"]}
 
 
 def _steps_per_second(record: dict[str, Any]) -> float:
@@ -195,5 +292,6 @@ def _as_text(value: Any) -> str:
     return str(value)
 
 
-def _last_line(error: str) -> str:
-    return error.strip().splitlines()[-1]
+def _failure(record: dict[str, Any]) -> Failure:
+    traceback = record["error"].strip()
+    return Failure(f"{record['spec']['label']} seed {record['spec']['seed']}", traceback.splitlines()[-1], traceback)

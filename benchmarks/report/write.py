@@ -1,86 +1,153 @@
-"""Show a leaderboard in the terminal and write it as Markdown, JSON and a figure."""
+"""Write leaderboards as Markdown, JSON and figures."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import pandas as pd
 
 from benchmarks.plan import as_file_name
-from benchmarks.report.figures import draw_learning_curves
-from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.records import SCHEMA
+from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.cautions import NOT_RECORDED
+from benchmarks.report.figures import (
+    SECONDS,
+    STEPS,
+    draw_improvements,
+    draw_learning_curves,
+    draw_performance_profiles,
+    draw_returns_profiles,
+)
+from benchmarks.report.leaderboard import Leaderboard, Pair, Row
+from benchmarks.report.words import (
+    ACROSS_COLUMNS,
+    cells_across,
+    cells_of,
+    columns_of,
+    notes_across,
+    notes_on,
+    title_across,
+    title_of,
+)
+from benchmarks.statistics import Aggregate, Estimate
 from benchmarks.store import replace_text
 
-COLUMNS = ("algorithm", "IQM", "95 % interval", "median", "mean", "n", "steps/s", "failed")
 
+def write_report(
+    boards: Sequence[Leaderboard],
+    tables: Sequence[Across],
+    folder: Path,
+    problems: Sequence[str] = (),
+    suffixes: Sequence[str] = (".png",),
+) -> list[Path]:
+    """Write ``leaderboard.md``, ``.json``, ``.csv`` and the figures. Same data, same bytes.
 
-def show(board: Leaderboard, console: Console) -> None:
-    """Print one table and its cautions."""
-    table = Table(
-        title=_title(board), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    table.add_column(COLUMNS[0], overflow="fold", min_width=12)
-    for name in COLUMNS[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in board.rows:
-        table.add_row(*map(escape, _cells(row)), style="red" if row.summary is None else None)
-    console.print(table)
-    for caution in board.cautions:
-        console.print(f"- {caution}", style="dim", highlight=False)
-    for run, error in board.failures:
-        console.print(f"- failed: {run}: {error}", style="red", highlight=False, markup=False)
-
-
-def write_report(boards: list[Leaderboard], folder: Path) -> list[Path]:
-    """Write ``leaderboard.md``, ``leaderboard.json`` and a learning-curve figure a table. Same data, same bytes.
-
-    :param boards: the tables
+    :param boards: the tables of single environments
+    :param tables: those over several
     :param folder: made if it is not there
+    :param problems: sentences about runs that could not be used
+    :param suffixes: of the figures, ``.png`` and ``.svg``; Markdown shows the first
     :return: what was written
     """
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {}
+    sections, figures = [], []
+
+    def draw(name: str, function: Callable[..., None], *arguments: object) -> str:
+        paths = [folder / f"{name}{suffix}" for suffix in suffixes]
+        for path in paths:
+            function(arguments[0], path, *arguments[1:])
+        figures.extend(paths)
+        return paths[0].name
+
+    for number, across in enumerate(tables, start=1):
+        sections.append(_across_as_markdown(across, draw(f"performance-profile-{number}", draw_performance_profiles, across)))
     for board in boards:
-        figures[board] = folder / f"learning-curve-{as_file_name(board.env)}-{board.steps}.png"
-        draw_learning_curves(board, figures[board])
-    markdown, data = folder / "leaderboard.md", folder / "leaderboard.json"
-    replace_text(markdown, "\n\n".join(_markdown(board, figures[board].name) for board in boards) + "\n")
-    replace_text(data, json.dumps([_as_json(board) for board in boards], indent=1, allow_nan=False) + "\n")
-    return [markdown, data, *figures.values()]
+        name = f"{as_file_name(board.env)}-{board.steps}"
+        shown = {
+            f"Learning curves on {board.env}": draw(f"learning-curve-{name}", draw_learning_curves, board, STEPS),
+            f"Return against time on {board.env}": draw(
+                f"learning-curve-in-time-{name}", draw_learning_curves, board, SECONDS
+            ),
+        }
+        if board.ranked:
+            title = f"Performance profiles on {board.env}"
+            shown[title] = draw(f"performance-profile-{name}", draw_returns_profiles, board)
+        if len(board.ranked) > 1:
+            title = f"Probability of improvement on {board.env}"
+            shown[title] = draw(f"probability-of-improvement-{name}", draw_improvements, board)
+        sections.append(_as_markdown(board, shown))
+    if problems:
+        sections.append("\n".join(["## Left out", "", *(f"- {problem}" for problem in problems)]))
+    content = {
+        "schema": SCHEMA,
+        "across": [_across_as_json(across) for across in tables],
+        "boards": [_as_json(board) for board in boards],
+        "problems": list(problems),
+    }
+    markdown, data, table = (folder / f"leaderboard.{kind}" for kind in ("md", "json", "csv"))
+    replace_text(markdown, "\n\n".join(sections) + "\n")
+    replace_text(data, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    replace_text(table, _as_csv(boards))
+    return [markdown, data, table, *figures]
 
 
-def _title(board: Leaderboard) -> str:
-    return f"{board.env} after {board.steps:,} steps, return of {board.episodes} seeded episodes"
+def _as_csv(boards: Sequence[Leaderboard]) -> str:
+    """A row an algorithm of every table of a single environment."""
+    rows = [
+        {
+            "env": board.env,
+            "steps": board.steps,
+            "algorithm": row.label,
+            "package": row.package,
+            "n": len(row.scores),
+            "failed": row.failures,
+            **_estimates("", row.summary),
+            **_estimates("normalised_", row.normalised),
+            "steps_per_second": row.steps_per_second,
+        }
+        for board in boards
+        for row in board.rows
+    ]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
-def _cells(row: Row) -> list[str]:
-    if row.summary is None:
-        return [row.label, "-", "-", "-", "-", "0", "-", str(row.failures)]
-    s = row.summary
-    interval = "-" if math.isnan(s.low) else f"[{_number(s.low)}, {_number(s.high)}]"
-    values = [_number(s.iqm), interval, _number(s.median), _number(s.mean), str(s.n), f"{row.steps_per_second:,.0f}"]
-    return [row.label, *values, str(row.failures)]
+def _estimates(prefix: str, summary: Aggregate | None) -> dict[str, float]:
+    nothing = Estimate(*[math.nan] * 3)
+    iqm, median, mean = (summary.iqm, summary.median, summary.mean) if summary else [nothing] * 3
+    return {
+        f"{prefix}iqm": iqm.value,
+        f"{prefix}low": iqm.low,
+        f"{prefix}high": iqm.high,
+        f"{prefix}median": median.value,
+        f"{prefix}mean": mean.value,
+    }
 
 
-def _number(value: float) -> str:
-    """About four digits: a return's spread over seeds makes more of them noise."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown, the first column to the left and the others to the right."""
+    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    return lines + ["| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
-def _markdown(board: Leaderboard, figure: str) -> str:
-    lines = [f"## {_title(board)}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
-    lines += ["| " + " | ".join(_cells(row)).replace("\n", " ") + " |" for row in board.rows]
-    lines += ["", f"![Learning curves on {board.env}]({figure})", ""]
-    lines += [f"- {caution}" for caution in board.cautions]
-    lines += [f"- failed: {run}: `{error}`" for run, error in board.failures]
+def _as_markdown(board: Leaderboard, figures: dict[str, str]) -> str:
+    lines = [f"## {title_of(board)}", "", *markdown_table(columns_of(board), [cells_of(board, row) for row in board.rows])]
+    lines += ["", *(f"![{title}]({figure})" for title, figure in figures.items()), ""]
+    lines += [f"- {note}" for note in notes_on(board)]
+    lines += [f"- failed: {run}: `{error}`" for run, error, _ in board.failures]
     lines += [f"- {row.label}: {row.package}{_origin(row)}." for row in sorted(board.rows, key=lambda row: row.label)]
     return "\n".join(lines)
+
+
+def _across_as_markdown(across: Across, figure: str) -> str:
+    rows = [cells_across(row) for row in across.rows]
+    lines = [f"## {title_across(across)}", "", *markdown_table(ACROSS_COLUMNS, rows), ""]
+    lines += [f"![Performance profiles over {len(across.boards)} environments]({figure})", ""]
+    return "\n".join(lines + [f"- {note}" for note in notes_across(across)])
 
 
 def _origin(row: Row) -> str:
@@ -88,7 +155,7 @@ def _origin(row: Row) -> str:
         return ""
     p = row.provenance
     seeds = f"seeds {row.seeds[0]} to {row.seeds[-1]}" if len(row.seeds) > 1 else f"seed {row.seeds[0]}"
-    commits = " and ".join(commit[:10] for commit in p["commit"])
+    commits = " and ".join(commit if commit == NOT_RECORDED else commit[:10] for commit in p["commit"])
     return (
         f", {seeds}, {p['hours']:.2f} hours on {' and '.join(p['machine'])}, commit {commits}, {' and '.join(p['versions'])}"
     )
@@ -99,27 +166,65 @@ def _as_json(board: Leaderboard) -> dict[str, Any]:
         "env": board.env,
         "steps": board.steps,
         "episodes": board.episodes,
+        "scale": board.scale and asdict(board.scale),
         "cautions": list(board.cautions),
-        "failures": [{"run": run, "error": error} for run, error in board.failures],
+        "failures": [{"run": run, "error": error} for run, error, _ in board.failures],
         "rows": [_row_as_json(row) for row in board.rows],
+        "pairs": [_pair_as_json(pair) for pair in board.pairs],
     }
 
 
 def _row_as_json(row: Row) -> dict[str, Any]:
-    summary = None
-    if row.summary is not None:
-        s = row.summary
-        ends = None if math.isnan(s.low) else [s.low, s.high]
-        summary = {"iqm": s.iqm, "interval": ends, "median": s.median, "mean": s.mean, "n": s.n}
-    curve = row.curve.astype(object).where(row.curve.notna(), None)
     return {
         "algorithm": row.label,
         "package": row.package,
-        "summary": summary,
+        "summary": _aggregate_as_json(row.summary),
+        "normalised": _aggregate_as_json(row.normalised),
         "seeds": list(row.seeds),
         "scores": list(row.scores),
         "steps_per_second": None if math.isnan(row.steps_per_second) else row.steps_per_second,
         "failures": row.failures,
-        "curve": curve.to_dict(orient="list"),
+        "curve": curve_as_json(row.curve),
+        "curve_in_time": curve_as_json(row.curve_in_time),
         "provenance": row.provenance,
     }
+
+
+def _across_as_json(across: Across) -> dict[str, Any]:
+    return {
+        "tasks": [{"env": board.env, "steps": board.steps} for board in across.boards],
+        "cautions": list(across.cautions),
+        "rows": [_across_row_as_json(row) for row in across.rows],
+        "pairs": [_pair_as_json(pair) for pair in across.pairs],
+    }
+
+
+def _across_row_as_json(row: AcrossRow) -> dict[str, Any]:
+    scores = {task: list(map(float, scores)) for task, scores in row.scores.items()}
+    return {
+        "algorithm": row.label,
+        "normalised": _aggregate_as_json(row.summary),
+        "scores": scores,
+        "profile": curve_as_json(row.profile),
+    }
+
+
+def _pair_as_json(pair: Pair) -> dict[str, Any]:
+    return {"x": pair.x, "y": pair.y, "improvement": estimate_as_json(pair.improvement)}
+
+
+def _aggregate_as_json(summary: Aggregate | None) -> dict[str, Any] | None:
+    if summary is None:
+        return None
+    names = ("iqm", "median", "mean", *(["optimality_gap"] if summary.optimality_gap else []))
+    return {name: estimate_as_json(getattr(summary, name)) for name in names} | {"n": summary.n}
+
+
+def estimate_as_json(estimate: Estimate) -> dict[str, Any]:
+    """Its value, and its interval or ``None``."""
+    return {"value": estimate.value, "interval": None if math.isnan(estimate.low) else [estimate.low, estimate.high]}
+
+
+def curve_as_json(curve: pd.DataFrame) -> dict[str, list[Any]]:
+    """The columns of a curve, ``None`` where there is no interval."""
+    return curve.astype(object).where(curve.notna(), None).to_dict(orient="list")

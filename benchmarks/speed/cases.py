@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -10,6 +11,7 @@ from sb3_entropic.errors import UserError, nearest
 
 SAC, DQN = "stable_baselines3:SAC", "stable_baselines3:DQN"
 MSAC, MDQN = "sb3_entropic:MSAC", "sb3_entropic:MDQN"
+PPO, ENTROPY_PPO, MAXENT_PPO = "stable_baselines3:PPO", "sb3_entropic:EntropyPPO", "sb3_entropic:MaxEntPPO"
 SBX_SAC = "sbx:SAC"
 
 PEERS = {"sb3": "stable_baselines3", "sbx": "sbx"}
@@ -33,6 +35,7 @@ class System:
     :param processes: at the same time, one thread each
     :param switch: whether an algorithm of another package learns with our choice of the matrix library
     :param scale: environment steps timed, as a multiple of ``--steps``, so that fast and slow systems take seconds alike
+    :param rollout: of an on-policy algorithm, environment steps of a seed between updates; whole ones are timed
     :param step_flop: operations a gradient step cannot do without; where given, the machine's rate is measured, too
     """
 
@@ -46,6 +49,7 @@ class System:
     processes: int = 1
     switch: bool = False
     scale: float = 1.0
+    rollout: int = 1
     step_flop: float | None = None
 
     @property
@@ -60,7 +64,7 @@ class System:
 
     def steps_of_a_seed(self, steps: int) -> int:
         """Environment steps of each seed while the clock runs, for ``--steps``: those of a process are alike for all."""
-        return max(round(steps * self.scale / self.seeds), 1)
+        return max(math.ceil(round(steps * self.scale / self.seeds) / self.rollout), 1) * self.rollout
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,36 @@ def _mdqn_cartpole_10(name: str, width: int) -> Case:
     return Case(name, f"CartPole-v1, {width}x{width}, batch 128, two processes, all their seeds together", systems)
 
 
+PPO_CARTPOLE: dict[str, Any] = {"env": "CartPole-v1", "scale": 4.0, "rollout": 2048}
+
+
+def _ppo_cartpole() -> Case:
+    peer = "SB3 PPO"
+
+    def row(label: str, algorithm: str, **more: Any) -> System:
+        return System(label, peer, algorithm, **PPO_CARTPOLE, **more)
+
+    systems = (
+        row(peer, PPO),
+        row("EntropyPPO, SB3's loop", ENTROPY_PPO, engine={"kind": "sb3", "compile": False}),
+        row("EntropyPPO, fast engine", ENTROPY_PPO, engine=EAGER),
+        row("EntropyPPO, compiled", ENTROPY_PPO, engine=COMPILED),
+        row("MaxEntPPO, compiled", MAXENT_PPO, engine=COMPILED),
+    )
+    return Case("ppo-cartpole", "CartPole-v1, default arguments, one process", systems)
+
+
+def _ppo_cartpole_10() -> Case:
+    peer = "2 x SB3 PPO"
+    setting: dict[str, Any] = {**PPO_CARTPOLE, "processes": 2}
+    systems = (
+        System(peer, peer, PPO, **setting),
+        System("2 x 5 seeds of EntropyPPO", peer, ENTROPY_PPO, **setting, engine=COMPILED, seeds=5),
+        System("2 x 5 seeds of MaxEntPPO", peer, MAXENT_PPO, **setting, engine=COMPILED, seeds=5),
+    )
+    return Case("ppo-cartpole-10", "CartPole-v1, default arguments, two processes, all their seeds together", systems)
+
+
 def _scaling() -> Case:
     def rows(name: str, algorithm: str, **setting: Any) -> list[System]:
         def label(seeds: int) -> str:
@@ -175,6 +209,8 @@ CASES = {
         _msac_hopper_10(),
         _mdqn_cartpole_10("mdqn-cartpole-10", 64),
         _mdqn_cartpole_10("mdqn-cartpole-10-256", 256),
+        _ppo_cartpole(),
+        _ppo_cartpole_10(),
         _scaling(),
         _gemm(),
     )

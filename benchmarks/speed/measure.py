@@ -129,10 +129,12 @@ def time_system(system: System, steps: int, scratch: Path) -> dict[str, float]:
     of_a_seed = system.steps_of_a_seed(steps)
     # Long enough for the exploration rate of DQN, which falls over the first tenth, to have fallen.
     training_before = max(of_a_seed // 4, 10)
+    # On-policy algorithms update between rollouts alone: two of them have seen an update, which compiles it.
+    warm_up = starts + training_before if system.rollout == 1 else 2 * system.rollout
     job = {
         **{name: getattr(system, name) for name in ("algorithm", "env", "arguments", "engine", "switch")},
         "probe": system.step_flop is not None,
-        "warm_up": starts + training_before,
+        "warm_up": warm_up,
         "steps": of_a_seed,
     }
     with ExitStack() as stack:

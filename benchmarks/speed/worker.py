@@ -65,7 +65,7 @@ class Clock(BaseCallback):
         steps = self._job["steps"] * len(self._job["seeds"])
         return {
             "steps_per_second": steps / seconds,
-            "update_ms": 1000 * self._updating / (steps * self.model.gradient_steps),
+            "update_ms": 1000 * self._updating / (steps * _gradient_steps_a_step(self.model)),
             "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
             "cores_used": cpu_seconds / seconds,
             **(_probe() if self._job["probe"] else {}),
@@ -73,6 +73,11 @@ class Clock(BaseCallback):
 
     def _say(self, message: dict[str, Any]) -> None:
         print(json.dumps(message), file=self._channel, flush=True)
+
+
+def _gradient_steps_a_step(model: Any) -> float:
+    """Gradient steps for every environment step, of an on-policy algorithm with minibatches that divide its rollout."""
+    return model.gradient_steps if hasattr(model, "gradient_steps") else model.n_epochs / model.batch_size
 
 
 def train(job: dict[str, Any], channel: TextIO) -> None:

@@ -2,6 +2,6 @@
 
 ``stack.py`` holds the parameters of all seeds, ``replay.py`` their transitions; ``trace.py`` turns a gradient step into
 a graph of batched operations, ``compiler.py`` compiles it where that pays; ``step.py`` runs it and steps the optimisers;
-``lockstep.py`` is the loop that acts, stores and trains; ``support.py`` says what is left to SB3's own loop, and
-``gemm.py`` picks the matrix library.
+``lockstep.py`` is the loop that acts, stores and trains, ``rollouts.py`` that of on-policy algorithms; ``support.py``
+says what is left to SB3's own loop, and ``gemm.py`` picks the matrix library.
 """

@@ -26,6 +26,8 @@ class Lockstep:
     :raises RecordingError: if the losses cannot be recorded; the models are then as they were
     """
 
+    runner_class: type[Runner] = Runner
+
     def __init__(self, models: list[Any], streams: list[Streams], compiled: bool):
         self._models = models
         self._template = models[0]
@@ -34,9 +36,7 @@ class Lockstep:
         """Whether it is compiled; no longer once compiling has failed."""
         self._isolate = len(models) > 1
         self._runners: list[Runner] = []
-        self._replay = PackedReplay([model.replay_buffer for model in models])
-        self._rows = np.zeros((len(models), self._template.batch_size), dtype=np.int64)
-        self._batch = self._replay.gather(self._rows)
+        self._prepare()
         self._step = self._stack()
 
     def learn(self, runners: list[Runner], total_timesteps: int) -> None:
@@ -50,14 +50,9 @@ class Lockstep:
         self._say_what_runs()
         try:
             while taken < total_timesteps and self._live():
-                self._each(lambda index, runner: runner.callback.on_rollout_start())
-                for _ in range(model.train_freq.frequency):
-                    self._act_and_step()
-                    taken += model.n_envs
-                self._each(lambda index, runner: runner.callback.on_rollout_end())
-                if taken > model.learning_starts and self._live():
-                    collected = model.train_freq.frequency * model.n_envs
-                    self._train(model.gradient_steps if model.gradient_steps >= 0 else collected)
+                taken += self._collect()
+                if self._live():
+                    self._update(taken)
         finally:
             np.random.set_bit_generator(before)
             for index in self._live():
@@ -69,8 +64,24 @@ class Lockstep:
         for model in self._models:
             model.engine_used = f"fast, {'compiled' if self.compiled else 'not compiled'}"
 
+    def _prepare(self) -> None:
+        """Take over what the models have collected."""
+        raise NotImplementedError
+
     def _stack(self) -> StackedStep:
-        return StackedStep(self._models, self.compiled, self._generators, self._batch)
+        """Take over their parameters."""
+        raise NotImplementedError
+
+    def _collect(self) -> int:
+        """Collect a rollout of every model, and return how many environment steps each has taken."""
+        raise NotImplementedError
+
+    def _update(self, taken: int) -> None:
+        """Learn from what was collected, after so many environment steps of each."""
+        raise NotImplementedError
+
+    def _log(self, index: int) -> None:
+        """Record what the last gradient steps of a model are to log, where that is not done at once."""
 
     def _live(self) -> list[int]:
         return [index for index, runner in enumerate(self._runners) if not runner.stopped]
@@ -90,36 +101,6 @@ class Lockstep:
             if runner.stopped:
                 self._leave(index)
 
-    def _act_and_step(self) -> None:
-        at_random = [True] * len(self._runners)
-        of_policy: Any = None
-
-        def choose(index: int, runner: Runner) -> None:
-            at_random[index] = runner.chooses_at_random()
-
-        def step(index: int, runner: Runner) -> None:
-            actions = runner.actions(None if at_random[index] else of_policy[index])
-            runner.step(*actions, log=lambda: self._log(index))
-
-        self._each(choose)
-        if not all(at_random):
-            self._keep_up()
-            of_policy = self._step.act(np.stack([model._last_obs for model in self._models]))
-        self._each(step)
-
-    def _train(self, gradient_steps: int) -> None:
-        def draw(index: int, runner: Runner) -> None:
-            self._rows[index] = self._replay.draw(index, runner.model.batch_size)
-
-        self._keep_up()
-        rates = [runner.learning_rate() for runner in self._runners]
-        for gradient_step in range(gradient_steps):
-            self._each(draw)
-            self._batch = self._replay.gather(self._rows)
-            self._step.train(gradient_step, self._batch, rates)
-        for index in self._live():
-            self._models[index]._n_updates += gradient_steps
-
     def _keep_up(self) -> None:
         """Stack anew if a callback has replaced what the stack holds."""
         if not self._step.is_current():
@@ -137,6 +118,62 @@ class Lockstep:
                 # Where it leaves there is no one to catch it, and the others are not to suffer.
                 runner.error = error
         self._step.stack.unbind(index)
+
+
+class ReplayLockstep(Lockstep):
+    """Of off-policy algorithms, which learn from batches of their replay buffers."""
+
+    def _prepare(self) -> None:
+        self._replay = PackedReplay([model.replay_buffer for model in self._models])
+        self._rows = np.zeros((len(self._models), self._template.batch_size), dtype=np.int64)
+        self._batch = self._replay.gather(self._rows)
+
+    def _stack(self) -> StackedStep:
+        return StackedStep(self._models, self.compiled, self._generators, self._batch)
+
+    def _collect(self) -> int:
+        steps = self._template.train_freq.frequency
+        self._each(lambda index, runner: runner.callback.on_rollout_start())
+        for _ in range(steps):
+            self._act_and_step()
+        self._each(lambda index, runner: runner.callback.on_rollout_end())
+        return steps * self._template.n_envs
+
+    def _act_and_step(self) -> None:
+        at_random = [True] * len(self._runners)
+        of_policy: Any = None
+
+        def choose(index: int, runner: Runner) -> None:
+            at_random[index] = runner.chooses_at_random()
+
+        def step(index: int, runner: Runner) -> None:
+            actions = runner.actions(None if at_random[index] else of_policy[index])
+            runner.step(*actions, log=lambda: self._log(index))
+
+        self._each(choose)
+        if not all(at_random):
+            self._keep_up()
+            (of_policy,) = self._step.act(np.stack([model._last_obs for model in self._models]))
+        self._each(step)
+
+    def _update(self, taken: int) -> None:
+        model = self._template
+        if taken > model.learning_starts:
+            collected = model.train_freq.frequency * model.n_envs
+            self._train(model.gradient_steps if model.gradient_steps >= 0 else collected)
+
+    def _train(self, gradient_steps: int) -> None:
+        def draw(index: int, runner: Runner) -> None:
+            self._rows[index] = self._replay.draw(index, runner.model.batch_size)
+
+        self._keep_up()
+        rates = [runner.learning_rate() for runner in self._runners]
+        for gradient_step in range(gradient_steps):
+            self._each(draw)
+            self._batch = self._replay.gather(self._rows)
+            self._step.train(gradient_step, self._batch, rates)
+        for index in self._live():
+            self._models[index]._n_updates += gradient_steps
 
     def _log(self, index: int) -> None:
         """Record what the last gradient steps are to log, which SB3 does after every one of them."""
@@ -175,15 +212,15 @@ def learn(
     """
     model, before = models[0], np.random.get_bit_generator()
     done = 0 if reset_num_timesteps else model.num_timesteps
-    compiled, why = decide(options.compile, gradient_steps_to_go(model, done, done + total_timesteps))
-    lockstep = Lockstep(models, streams, compiled)
+    compiled, why = decide(options.compile, model.gradient_steps_between(done, done + total_timesteps))
+    lockstep = model.lockstep_class(models, streams, compiled)
     runners = []
     for model, callback, stream, name in zip(models, callbacks, streams, tb_log_names, strict=True):
         stream.enter()
         # The models keep step, so one bar speaks for all.
         bar = progress_bar and model is models[0]
         target, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
-        runners.append(Runner(model, callback, stream, log_interval))
+        runners.append(lockstep.runner_class(model, callback, stream, log_interval))
         known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
         callback.on_training_start(known, globals())
     with fast_matrix_products(models[0].policy, options.onednn) as library:
@@ -206,15 +243,8 @@ def learn(
 def why_not_alone(model: Any, total_timesteps: int, reset_num_timesteps: bool) -> str | None:
     """Why a single model's run is too short for the fast engine, as a clause; ``None`` if it is not."""
     done = 0 if reset_num_timesteps else model.num_timesteps
-    steps = gradient_steps_to_go(model, done, done + total_timesteps)
+    steps = model.gradient_steps_between(done, done + total_timesteps)
     return f"{steps:,} gradient steps would not repay the fast engine" if steps < LONG_RUN else None
-
-
-def gradient_steps_to_go(model: Any, done: int, total_timesteps: int) -> int:
-    """How many gradient steps a model will take from ``done`` environment steps to ``total_timesteps``."""
-    collected = model.train_freq.frequency * model.n_envs
-    each = model.gradient_steps if model.gradient_steps >= 0 else collected
-    return max(total_timesteps - max(done, model.learning_starts), 0) // collected * each
 
 
 def leave_to_sb3(model: Any, reason: str) -> None:

@@ -17,9 +17,11 @@ class Engine:
 
     :param kind: ``"sb3"`` is SB3's loop, modules and order of operations: with its entropic term off an algorithm then has
         its parent's bits. ``"fast"`` runs batched graphs of the same losses on the same random draws, equal to rounding;
-        it takes vector observations, SB3's multilayer policies, Adam and the plain replay buffer. ``"auto"`` is
+        it takes vector observations, SB3's multilayer policies, Adam and the plain replay buffer, or SB3's rollouts of a
+        categorical or Gaussian policy in minibatches of one size. ``"auto"`` is
         ``"fast"`` where that applies and the run has 20,000 gradient steps or more, else ``"sb3"``. The fast engine
-        records ``train/...`` when SB3 is about to write its logs, of the last gradient steps, rather than after each.
+        records ``train/...`` of off-policy algorithms when SB3 is about to write its logs, of the last gradient steps,
+        rather than after each.
     :param compile: whether the fast engine's graphs are compiled: half a minute once, then about twice the speed.
         ``"auto"`` compiles runs of 20,000 gradient steps and more, if there is a C++ compiler
     :param onednn: whether matrix products may go to oneDNN where that is faster and rounds as 32 bits do; not with ``"sb3"``

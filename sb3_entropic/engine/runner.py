@@ -54,8 +54,11 @@ class Runner:
     :param model: set up for learning, with its callback
     :param callback: of this model, as ``_setup_learn`` returns it
     :param streams: its random numbers
-    :param log_interval: episodes between logs, ``None`` for none
+    :param log_interval: episodes (on-policy: rollouts) between logs, ``None`` for none
     """
+
+    shown: tuple[str, ...] = ("train_freq", "replay_buffer", "action_noise", "learning_starts")
+    """Attributes of the model that SB3 has as local variables."""
 
     def __init__(self, model: Any, callback: BaseCallback, streams: Streams, log_interval: int | None):
         self.model, self.callback, self.streams = model, callback, streams
@@ -63,18 +66,14 @@ class Runner:
         self.error: Exception | None = None
         self._log_interval = log_interval
         self._rate: float | None = None
-        single = type(model.env) is DummyVecEnv and model.n_envs == 1
-        self._step = partial(step_single, model.env) if single else model.env.step
+        self._step = partial(step_dummy, model.env) if type(model.env) is DummyVecEnv else model.env.step
         self._discrete = isinstance(model.action_space, spaces.Discrete)
         # What callbacks find in ``self.locals``.
         self._locals: dict[str, Any] = {
             "self": model,
             "env": model.env,
             "callback": callback,
-            "train_freq": model.train_freq,
-            "replay_buffer": model.replay_buffer,
-            "action_noise": model.action_noise,
-            "learning_starts": model.learning_starts,
+            **{name: getattr(model, name) for name in self.shown},
             "log_interval": log_interval,
             "generator": streams.generator,
         }
@@ -115,16 +114,9 @@ class Runner:
     def step(self, actions: np.ndarray, buffer_actions: np.ndarray, log: Callable[[], None]) -> None:
         """Step the environments, call the callback, and store and count what happened, in SB3's order."""
         model = self.model
-        new_obs, rewards, dones, infos = self._step(actions)
-        model.num_timesteps += model.n_envs
-        self._locals.update(
-            actions=actions, buffer_actions=buffer_actions, new_obs=new_obs, rewards=rewards, dones=dones, infos=infos
-        )
-        self.callback.update_locals(self._locals)
-        if not self.callback.on_step():
-            self.stopped = True
+        if (seen := self._advance(actions, actions=actions, buffer_actions=buffer_actions)) is None:
             return
-        model._update_info_buffer(infos, dones)
+        new_obs, rewards, dones, infos = seen
         self._store(buffer_actions, new_obs, rewards, dones, infos)
         model._last_original_obs, model._last_obs = model._last_obs, new_obs
         model._update_current_progress_remaining(model.num_timesteps, model._total_timesteps)
@@ -136,6 +128,23 @@ class Runner:
             if self._log_interval is not None and model._episode_num % self._log_interval == 0:
                 log()
                 model.dump_logs()
+
+    def _advance(self, to_take: np.ndarray, **shown: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any] | None:
+        """Step the environments and call the callback; ``None`` if it stops the model.
+
+        :param to_take: actions
+        :param shown: what the callback finds in its ``locals`` besides
+        """
+        model = self.model
+        new_obs, rewards, dones, infos = self._step(to_take)
+        model.num_timesteps += model.n_envs
+        self._locals.update(new_obs=new_obs, rewards=rewards, dones=dones, infos=infos, **shown)
+        self.callback.update_locals(self._locals)
+        if not self.callback.on_step():
+            self.stopped = True
+            return None
+        model._update_info_buffer(infos, dones)
+        return new_obs, rewards, dones, infos
 
     def _store(self, actions: np.ndarray, new_obs: np.ndarray, rewards: np.ndarray, dones: np.ndarray, infos: Any) -> None:
         """Write a row of the replay buffer: what SB3 writes, without its copies."""
@@ -157,20 +166,21 @@ class Runner:
             buffer.full, buffer.pos = True, 0
 
 
-def step_single(env: DummyVecEnv, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """``env.step`` for a single environment of vectors, without the deep copies that take longer than small environments.
+def step_dummy(env: DummyVecEnv, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """``env.step`` for environments of vectors, without the deep copies that take longer than small environments.
 
     :param env: keeps its own records as if it had been asked
-    :param actions: ``(1, ...)``
+    :param actions: ``(n_envs, ...)``
     """
     env.actions = actions
-    obs, reward, terminated, truncated, info = env.envs[0].step(actions[0])
-    done = terminated or truncated
-    info = {**info, "TimeLimit.truncated": truncated and not terminated}
-    if done:
-        info["terminal_observation"] = obs
-        obs, env.reset_infos[0] = env.envs[0].reset()
-    env.buf_infos[0], env.buf_rews[0], env.buf_dones[0] = info, reward, done
-    new_obs = env.buf_obs[None]
-    new_obs[0] = obs
-    return new_obs.copy(), env.buf_rews.copy(), env.buf_dones.copy(), [info]
+    (new_obs,) = env.buf_obs.values()
+    for index, each in enumerate(env.envs):
+        obs, reward, terminated, truncated, info = each.step(actions[index])
+        done = terminated or truncated
+        info = {**info, "TimeLimit.truncated": truncated and not terminated}
+        if done:
+            info["terminal_observation"] = obs
+            obs, env.reset_infos[index] = each.reset()
+        env.buf_infos[index], env.buf_rews[index], env.buf_dones[index] = info, reward, done
+        new_obs[index] = obs
+    return new_obs.copy(), env.buf_rews.copy(), env.buf_dones.copy(), list(env.buf_infos)

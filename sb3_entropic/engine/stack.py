@@ -62,26 +62,30 @@ class AdamStack:
             for name in ("step", "exp_avg", "exp_avg_sq"):
                 state[name] = state[name].clone()
 
-    def step(self, gradients: list[th.Tensor], which: list[int], learning_rates: list[float]) -> None:
+    def step(
+        self, gradients: list[th.Tensor], which: list[int], learning_rates: list[float], models: list[int] | None = None
+    ) -> None:
         """One step of Adam in every model, with its own learning rate.
 
         :param gradients: ``(n_models, ...)`` each
         :param which: the parameters they belong to; the others receive none and stay
         :param learning_rates: of every model
+        :param models: those that take the step; ``None`` for all
         """
         if not which:
             return
         # The fused step walks through memory.
         gradients = [gradient.contiguous() for gradient in gradients]
-        self._steps += 1
+        moving = list(range(len(learning_rates))) if models is None else models
+        self._steps[moving] += 1
         parameters, first, second = ([values[i] for i in which] for values in (self._parameters, self._first, self._second))
         steps = self._steps.tolist()
-        if len(set(zip(steps, learning_rates, strict=True))) == 1:
+        if len(moving) == len(steps) and len(set(zip(steps, learning_rates, strict=True))) == 1:
             self._fused(parameters, gradients, first, second, 0, learning_rates[0])
             return
-        for index, rate in enumerate(learning_rates):
+        for index in moving:
             rows = ([value[index] for value in values] for values in (parameters, gradients, first, second))
-            self._fused(*rows, index, rate)
+            self._fused(*rows, index, learning_rates[index])
 
     def _fused(self, parameters: Any, gradients: Any, first: Any, second: Any, index: int, rate: float) -> None:
         steps = [self._steps[index]] * len(parameters)

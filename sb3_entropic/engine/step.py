@@ -74,11 +74,20 @@ class StackedStep:
     :param compiled: whether what is recorded is compiled
     :param generators: of torch's random numbers, one for each model; ``None`` for the global one
     :param batch: of the shapes of those to come; its values do not matter
+    :param samples: the class of SB3's that a batch of one model is
     :raises RecordingError: if the losses cannot be recorded; the models are then as they were
     """
 
-    def __init__(self, models: list[Any], compiled: bool, generators: list[th.Generator | None], batch: Tensors):
+    def __init__(
+        self,
+        models: list[Any],
+        compiled: bool,
+        generators: list[th.Generator | None],
+        batch: Tensors,
+        samples: type = ReplayBufferSamples,
+    ):
         self._models = models
+        self._samples = samples
         self.compiled = compiled
         """Whether it is; no longer once compiling has failed."""
         self._generators = generators
@@ -90,7 +99,7 @@ class StackedStep:
         self._targets = self._names_of_targets(models[0])
         self._act: Callable[..., Any] | None = None
         self._metrics: list[list[th.Tensor]] = []
-        self._example = ReplayBufferSamples(**{name: batch[name][0] for name in ReplayBufferSamples._fields if name in batch})
+        self._example = samples(**{name: batch[name][0] for name in samples._fields if name in batch})
         try:
             self._stages = self._record(batch)
         except Exception as error:
@@ -101,7 +110,7 @@ class StackedStep:
     def _record(self, batch: Tensors) -> list[Recorded]:
         # A generator of its own, so that recording draws nothing from the models'.
         noises = [self._models[0].draw_noise(self._example, th.Generator().manual_seed(0)) for _ in self._models]
-        self.layout = Layout(ReplayBufferSamples, None if noises[0] is None else type(noises[0]))
+        self.layout = Layout(self._samples, None if noises[0] is None else type(noises[0]))
         inputs = StepInputs(self.stack.parameters, self._attributes, batch, _stacked_noise(noises))
         owned = [optimizer.names for optimizer in self.stack.optimizers]
         return [Recorded(stage) for stage in trace_step(self._models[0], owned, inputs, self.layout)]
@@ -122,8 +131,8 @@ class StackedStep:
         model = self._models[0]
         return {name: getattr(model, name) for name in self._options}
 
-    def act(self, observations: np.ndarray) -> np.ndarray:
-        """Actions of every model's policy: ``(n_models, n_envs, ...)`` for observations of that shape."""
+    def act(self, observations: np.ndarray) -> list[np.ndarray]:
+        """What every model's ``act`` returns, ``(n_models, n_envs, ...)`` each, for observations of that shape."""
         model, seen = self._models[0], th.from_numpy(observations)
         noise = _stacked([model.acting_noise(seen[0], generator) for generator in self._generators])
         drawn = {} if noise is None else {"noise": noise}
@@ -131,9 +140,9 @@ class StackedStep:
         if self._act is None:
             inputs = (self.stack.parameters, self._attributes, seen, drawn)
             self._act = self._finished(trace_function(vmap(self._act_of_one), *inputs), values)
-        return self._act(*values)[0].numpy()
+        return [result.numpy() for result in self._act(*values)]
 
-    def _act_of_one(self, parameters: Tensors, attributes: Tensors, observations: th.Tensor, noise: Tensors) -> th.Tensor:
+    def _act_of_one(self, parameters: Tensors, attributes: Tensors, observations: th.Tensor, noise: Tensors) -> Any:
         model, given = self._models[0], noise.get("noise")
         with swapped_attributes(model, attributes):
             return run_with(model.policy, parameters, lambda: model.act(model.make_networks(), observations, given))

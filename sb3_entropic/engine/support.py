@@ -8,6 +8,7 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import nn
@@ -18,9 +19,12 @@ METHODS = (
     *("train", "after_gradient_step"),
 )
 """What the engine does in its own way, so that a user's own would not be called."""
+RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution)
+"""How on-policy algorithms act, as far as it is recorded."""
 COUNTS = (
     *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
     *("num_timesteps", "n_envs", "buffer_size", "top_quantiles_to_drop_per_net"),
+    *("n_steps", "n_epochs", "vf_coef", "max_grad_norm", "normalize_advantage", "target_kl", "samples"),
 )
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
 
@@ -71,7 +75,7 @@ def _structure(model: Any) -> dict[str, Any]:
 
 def _why_not_class(model: Any) -> str | None:
     for name in METHODS:
-        if not _is_known(getattr(type(model), name)):
+        if hasattr(type(model), name) and not _is_known(getattr(type(model), name)):
             return f"{type(model).__name__} has its own {name}"
     return "exploration is state-dependent (gSDE)" if model.use_sde else None
 
@@ -91,6 +95,21 @@ def _why_not_policy(model: Any) -> str | None:
 
 
 def _why_not_data(model: Any) -> str | None:
+    return _why_not_rollouts(model) if hasattr(model, "rollout_buffer") else _why_not_replay(model)
+
+
+def _why_not_rollouts(model: Any) -> str | None:
+    if type(model.policy.action_dist) not in RECORDED_POLICIES:
+        return f"the actions are a {type(model.policy.action_dist).__name__}'s"
+    if not _is_known(type(model.rollout_buffer)):
+        return f"the rollout buffer is a {type(model.rollout_buffer).__name__}"
+    collected = model.n_steps * model.n_envs
+    if collected % min(model.batch_size, collected):
+        return f"the last minibatch of {collected} steps would be smaller than batch_size={model.batch_size}"
+    return None
+
+
+def _why_not_replay(model: Any) -> str | None:
     if type(model.replay_buffer) is not ReplayBuffer or model.replay_buffer.optimize_memory_usage:
         return "the replay buffer is not SB3's plain one"
     if model._vec_normalize_env is not None:

@@ -50,8 +50,9 @@ class Layout:
 
     def batch_of(self, fields: Tensors) -> Any:
         """The batch as SB3's buffer gives it: an episode that ran out of time has not terminated."""
-        dones = fields["dones"] * (1 - fields["timeouts"])
-        return self.batch(**{name: fields.get(name) for name in self.batch._fields} | {"dones": dones})
+        if "timeouts" in fields:
+            fields = {**fields, "dones": fields["dones"] * (1 - fields["timeouts"])}
+        return self.batch(**{name: fields.get(name) for name in self.batch._fields})
 
     def noise_of(self, fields: Tensors) -> Any:
         """The noise as the family draws it."""
@@ -180,21 +181,32 @@ def clipped(gradients: list[th.Tensor], max_norm: float | None) -> list[th.Tenso
 def trace_function(function: Callable[..., Any], *examples: Any) -> fx.GraphModule:
     """A function of tensors as the operations it consists of.
 
-    :param function: maps the examples to a tensor
-    :param examples: trees of tensors; the result takes their leaves and returns a list of one
+    :param function: maps the examples to a tensor, or several
+    :param examples: trees of tensors; the result takes their leaves and returns a list
     """
     values, spec = pytree.tree_flatten(examples)
-    return _record(lambda values: [function(*pytree.tree_unflatten(values, spec))], values)
+    return _record(lambda values: pytree.tree_leaves(function(*pytree.tree_unflatten(values, spec))), values)
 
 
 def _record(function: Callable[[list[th.Tensor]], list[th.Tensor]], values: list[th.Tensor]) -> fx.GraphModule:
     """The operations of a function of a list, as a module that takes the list's members one by one."""
-    with th.no_grad():
+    with th.no_grad(), _unchecked_distributions():
         recorded = make_fx(function)(values)
         # Apart, since functionalize admits no autograd inside; what is left is without mutation.
         module = make_fx(th.func.functionalize(recorded))(values)
     module.graph.set_codegen(fx.graph.CodeGen())
     return simplify(module)
+
+
+@contextmanager
+def _unchecked_distributions() -> Iterator[None]:
+    """Let torch's distributions take their parameters unseen: a recording has no values to look at."""
+    before = th.distributions.Distribution._validate_args
+    th.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        th.distributions.Distribution.set_default_validate_args(before)
 
 
 def simplify(module: fx.GraphModule) -> fx.GraphModule:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -12,10 +11,10 @@ import gymnasium as gym
 import torch as th
 import yaml
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_entropic.catalog import ALGORITHMS, Algorithm
 from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.temperature import as_scheduled
 
 ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize", "env_wrapper"}
 """Keys of an entry that are not the constructor's: total steps, policy name (by default the one for the observation
@@ -46,7 +45,7 @@ def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any])
     :param hyperparameters: zoo format, see :func:`load_hyperparameters`
     :raises HyperparameterError: for a name the constructor does not have, or a class that is not there; names the nearest
     """
-    known = inspect.signature(algorithm.constructor.__init__).parameters.keys() - {"self", "env", "_init_setup_model"}
+    known = algorithm.parameters
     arguments = {}
     for name, value in hyperparameters.items():
         if name in ZOO_KEYS:
@@ -78,11 +77,10 @@ def env_wrapper(hyperparameters: dict[str, Any]) -> Callable[[gym.Env], gym.Env]
 
 
 def _from_text(name: str, value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("lin_"):
-        try:
-            return LinearSchedule(float(value.removeprefix("lin_")), 0.0, 1.0)
-        except ValueError:
-            raise HyperparameterError(f"{name}={value!r} is not a schedule: write lin_0.001, say.") from None
+    try:
+        value = as_scheduled(name, value)
+    except ValueError as error:
+        raise HyperparameterError(str(error)) from None
     if name == "train_freq" and isinstance(value, list):
         return tuple(value)
     if name == "policy_kwargs":

@@ -35,18 +35,31 @@ def store(tmp_path):
 
 @pytest.fixture
 def finish(store):
-    """Finish a run whose evaluations have the given mean returns."""
+    """:func:`finish_run` in ``store``."""
 
     def finish(spec, means, seconds=10.0, **record):
-        folder = store.begin(spec)
-        steps = [round(spec.steps * (k + 1) / len(means)) for k in range(len(means))]
-        offsets = np.arange(spec.episodes) - (spec.episodes - 1) / 2
-        rows = [
-            {"env": spec.env, "label": spec.label, "seed": spec.seed, "step": step, "timesteps": step, "return": mean + offset}
-            for step, mean in zip(steps, means, strict=True)
-            for offset in offsets
-        ]
-        pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
-        store.finish(spec, folder, {"timesteps": spec.steps, "train_seconds": seconds, **record})
+        finish_run(store, spec, means, seconds, **record)
 
     return finish
+
+
+def finish_run(store, spec, means, seconds=10.0, **record):
+    """Finish a run whose evaluations have the given mean returns."""
+    folder = store.begin(spec)
+    steps = [round(spec.steps * (k + 1) / len(means)) for k in range(len(means))]
+    offsets = np.arange(spec.episodes) - (spec.episodes - 1) / 2
+    rows = [
+        {
+            "env": spec.env,
+            "label": spec.label,
+            "seed": spec.seed,
+            "step": step,
+            "timesteps": step,
+            "train_seconds": seconds * step / spec.steps,
+            "return": mean + offset,
+        }
+        for step, mean in zip(steps, means, strict=True)
+        for offset in offsets
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
+    store.finish(spec, folder, {"timesteps": spec.steps, "train_seconds": seconds, **record})

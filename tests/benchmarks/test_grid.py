@@ -35,6 +35,11 @@ def partials(out):
     return list(out.glob("*/*/*/.partial-*"))
 
 
+def leftovers(out):
+    """Whatever is neither a record nor a report."""
+    return list(out.glob("*/*/*/.*")) + list(out.glob("*/*/*/*/checkpoint-*"))
+
+
 def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
@@ -64,7 +69,7 @@ def test_a_grid_ends_with_a_leaderboard(finished_grid):
     assert "Estimated time" in printed
     assert "Pendulum-v1 after 300 steps" in printed
     assert (out / "report" / "leaderboard.md").is_file()
-    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())
+    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())["boards"]
     assert board["rows"][0]["summary"]["n"] == 2
 
 
@@ -150,11 +155,11 @@ def test_the_same_run_gives_the_same_numbers(finished_grid, tmp_path):
 
 def test_killed_half_way_it_goes_on_where_it_stopped(tmp_path):
     out = tmp_path / "runs"
-    arguments = [*GRID, "--workers", "1", "--stack", "1", "--seeds", "3", "--steps", "600", "--out", str(out)]
+    arguments = [*GRID, "--workers", "1", "--stack", "2", "--seeds", "4", "--steps", "1500", "--out", str(out)]
+    arguments += ["--checkpoint-every", "1"]
     process = start(arguments)
-    wait_for(lambda: len(records(out)) == 1 and partials(out))
-    (first,) = records(out)
-    content, written = first.read_bytes(), first.stat().st_mtime_ns
+    wait_for(lambda: len(records(out)) == 2 and list(out.glob("*/*/*/.partial-seed-3/checkpoint-*")))
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in records(out)}
     orphans = workers_below(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -162,27 +167,49 @@ def test_killed_half_way_it_goes_on_where_it_stopped(tmp_path):
     # A worker whose grid is gone stops by itself.
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), seconds=30)
     assert main(arguments) == 0
-    assert len(records(out)) == 3
-    assert (first.read_bytes(), first.stat().st_mtime_ns) == (content, written)
-    assert partials(out) == []
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
+    assert leftovers(out) == []
+    resumed = [json.loads(record.read_text())["resumed"] for record in records(out)]
+    assert [len(parts) for parts in resumed] == [0, 0, 1, 1]
+    assert resumed[2] == resumed[3], "as the stack they were"
     for record in records(out):
-        assert json.loads(record.read_text())["timesteps"] == 600
+        assert json.loads(record.read_text())["timesteps"] == 1500
         assert len(pd.read_parquet(record.parent / "evaluations.parquet")) == 20 * 10
 
 
-def test_ctrl_c_stops_in_order_and_keeps_what_is_finished(tmp_path):
+def test_ctrl_c_saves_where_it_is_and_keeps_what_is_finished(tmp_path):
     out = tmp_path / "runs"
-    process = start([*GRID, "--workers", "1", "--stack", "3", "--seeds", "9", "--steps", "400", "--out", str(out)])
-    wait_for(lambda: len(records(out)) >= 3 and workers_below(process.pid) and len(partials(out)) == 3)
+    arguments = [*GRID, "--workers", "1", "--stack", "2", "--seeds", "4", "--steps", "1500", "--out", str(out)]
+    process = start(arguments)
+    wait_for(lambda: len(records(out)) >= 2 and workers_below(process.pid) and len(partials(out)) == 2)
     workers = workers_below(process.pid)
+    # Until it has begun to train there is nothing to save.
+    wait_for(lambda: all((path / "progress.csv").exists() for path in partials(out)))
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"Stopped: {len(records(out))} of 9 runs are finished and kept; the same command continues." in printed
+    assert "what is under way saves where it is" in printed
+    assert f"Stopped: {len(records(out))} of 4 runs are finished and kept; the same command continues." in printed
     assert "Traceback" not in printed
-    assert partials(out) == []
+    assert [len(list(path.glob("checkpoint-*"))) for path in partials(out)] == [1, 1]
     assert workers
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert "going on" in start(arguments).communicate(timeout=120)[0]
+    assert leftovers(out) == []
+
+
+def test_two_grids_in_one_folder_share_the_work(tmp_path):
+    out = tmp_path / "runs"
+    arguments = [*GRID, "--workers", "1", "--stack", "1", "--seeds", "3", "--steps", "400", "--out", str(out)]
+    grids = [start(arguments) for _ in range(2)]
+    printed = [grid.communicate(timeout=300)[0] for grid in grids]
+    assert [grid.returncode for grid in grids] == [0, 0], printed
+    assert sum(text.count("done ") for text in printed) == 3, "no run was done twice"
+    assert len(records(out)) == 3
+    assert leftovers(out) == []
+    boards = [text[text.index("Pendulum-v1 after") :] for text in printed]
+    assert boards[0] == boards[1], "each waits for what the other does, and reports on all of it"
 
 
 def test_a_failing_run_is_recorded_counted_and_does_not_stop_the_others(tmp_path, capsys):
@@ -196,7 +223,7 @@ def test_a_failing_run_is_recorded_counted_and_does_not_stop_the_others(tmp_path
     assert "1 of 2 runs failed" in printed
     (failure,) = out.glob("*/*/*/seed-0.failed/run.json")
     assert "You must use only one env when doing episodic training" in json.loads(failure.read_text())["error"]
-    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())
+    (board,) = json.loads((out / "report" / "leaderboard.json").read_text())["boards"]
     assert {row["algorithm"].split("[")[0]: row["failures"] for row in board["rows"]} == {"msac": 1, "sac": 0}
     before = failure.stat().st_mtime_ns
     assert main(arguments) == 1
@@ -205,14 +232,18 @@ def test_a_failing_run_is_recorded_counted_and_does_not_stop_the_others(tmp_path
     assert failure.stat().st_mtime_ns > before
 
 
-def test_a_killed_worker_is_a_failed_run(tmp_path):
+def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
     out = tmp_path / "runs"
     process = start([*GRID, "--workers", "1", "--seeds", "1", "--steps", "100000", "--out", str(out)])
-    wait_for(lambda: partials(out) and workers_below(process.pid))
-    time.sleep(1)
-    os.kill(workers_below(process.pid)[0], signal.SIGKILL)
+    for _ in range(3):
+        wait_for(lambda: partials(out) and workers_below(process.pid))
+        time.sleep(1)
+        (worker,) = workers_below(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda pid=worker: pid not in workers_below(process.pid))
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 1
+    assert printed.count("lost ") == 2
     assert "was killed by SIGKILL" in json.loads(next(out.glob("*/*/*/*.failed/run.json")).read_text())["error"]
     assert "1 of 1 runs failed" in printed
 

@@ -1,5 +1,7 @@
 """A grid is decided and checked before it starts."""
 
+import sys
+
 import gymnasium as gym
 import pytest
 from gymnasium import spaces
@@ -137,3 +139,98 @@ def test_every_protocol_is_complete_and_its_environments_exist():
             assert chosen["seeds"] >= 2
     assert {name for names in PROTOCOLS["algorithms"].values() for name in names} <= set(ALGORITHMS)
     assert all(PROTOCOLS["environments"][name]["short"]["seeds"] >= 5 for name in PROTOCOLS["environments"])
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A module of a user's, with an algorithm and an environment."""
+    path = tmp_path / "own_algorithms.py"
+    path.write_text(
+        "import gymnasium as gym\n"
+        "from stable_baselines3 import SAC\n"
+        "class Bold(SAC):\n"
+        "    def __init__(self, *args, boldness=1.0, **kwargs):\n"
+        "        super().__init__(*args, **kwargs)\n"
+        "gym.register('Own-v0', 'gymnasium.envs.classic_control:PendulumEnv', max_episode_steps=50)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield path
+    sys.modules.pop("own_algorithms", None)
+    gym.registry.pop("Own-v0", None)
+
+
+def test_an_algorithm_of_the_users_starts_from_the_one_it_extends(own_module):
+    own, sac = (make_plan(["Pendulum-v1"], [name], seeds=1).runs[0] for name in ("own_algorithms:Bold", "sac"))
+    assert own.hyperparameters == sac.hyperparameters
+    assert own.label == "own_algorithms:Bold"
+    plan = make_plan(
+        ["Pendulum-v1"], ["own_algorithms:Bold"], seeds=1, overrides=["own_algorithms:Bold.boldness=2", "gamma=0.9"]
+    )
+    assert plan.runs[0].hyperparameters == {**sac.hyperparameters, "boldness": 2, "gamma": 0.9}
+
+
+def test_an_algorithm_that_was_edited_is_another(own_module):
+    before = make_plan(["Pendulum-v1"], ["own_algorithms:Bold"], seeds=1).runs[0]
+    own_module.write_text(own_module.read_text() + "# edited\n")
+    assert make_plan(["Pendulum-v1"], ["own_algorithms:Bold"], seeds=1).runs[0].group != before.group
+
+
+def test_modules_of_the_users_are_imported_first(own_module):
+    plan = make_plan(["Own-v0"], ["sac"], seeds=1, modules=["own_algorithms"])
+    assert (plan.runs[0].env, plan.modules) == ("Own-v0", ("own_algorithms",))
+
+
+def test_a_sweep_is_an_experiment_for_each_combination():
+    sweeps = ["munchausen_alpha=0,0.9", "munchausen_bound=[-1, 0],clip(x/10)"]
+    runs = make_plan(["Pendulum-v1"], ["msac"], seeds=2, sweeps=sweeps, overrides=["gamma=0.9"]).runs
+    assert [run.label for run in runs if run.seed == 0] == [
+        f"msac[gamma=0.9,munchausen_alpha={alpha},munchausen_bound={bound}]"
+        for alpha in (0, 0.9)
+        for bound in ([-1, 0], "clip(x/10)")
+    ]
+    assert len({run.group for run in runs}) == 4
+
+
+def test_a_sweep_of_one_algorithm_makes_no_experiments_of_another():
+    runs = make_plan(["Pendulum-v1"], ["msac", "sac"], seeds=1, sweeps=["msac.munchausen_alpha=0,0.5,0.9"]).runs
+    assert [run.algo for run in runs] == ["msac", "msac", "msac", "sac"]
+
+
+def test_a_file_of_hyperparameters_goes_over_the_zoos_and_under_what_is_said(tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text("msac:\n  Pendulum-v1: {gamma: 0.9, tau: 0.1}\n  default: {gamma: 0.5}\n")
+    mine, other = make_plan(
+        ["Pendulum-v1", "MountainCarContinuous-v0"], ["msac"], seeds=1, entries=path, overrides=["tau=1"]
+    ).runs
+    zoo = make_plan(["Pendulum-v1"], ["msac"], seeds=1).runs[0]
+    assert mine.hyperparameters == {**zoo.hyperparameters, "gamma": 0.9, "tau": 1}
+    assert mine.label == "msac[mine.yml,tau=1]"
+    assert other.hyperparameters["gamma"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"algos": ["own_algorithms:Blod"]}, "own_algorithms has no algorithm 'Blod': did you mean 'Bold'?"),
+        ({"algos": ["no_such_module:Bold"]}, "'no_such_module' cannot be imported"),
+        ({"algos": ["sac"], "modules": ["no_such_module"]}, "'no_such_module' cannot be imported"),
+        ({"algos": ["own_algorithms:Bold"], "overrides": ["bold=1"]}, "no hyperparameter 'bold': did you mean 'boldness'?"),
+        ({"algos": ["msac"], "sweeps": ["munchausen_alpha"]}, "'munchausen_alpha' is not a sweep: write name=value,value"),
+        ({"algos": ["msac"], "sweeps": ["munchausen_alpha=0,,1"]}, "is not a sweep"),
+        ({"algos": ["msac"], "sweeps": ["munchausen_alhpa=0,1"]}, "did you mean 'munchausen_alpha'?"),
+        ({"algos": ["msac"], "entries": "no.yml"}, "no.yml cannot be read"),
+        ({"algos": ["msac"], "entries": "msac: 3"}, "is not a file of hyperparameters"),
+        ({"algos": ["msac"], "entries": "msac: [1"}, "cannot be read"),
+        ({"algos": ["msac"], "entries": "mscc: {}"}, "is for 'mscc', which is not in the grid (msac): did you mean 'msac'?"),
+    ],
+)
+def test_wrong_algorithms_sweeps_and_files_are_refused(own_module, tmp_path, options, message):
+    if (content := options.get("entries")) is not None:
+        path = tmp_path / content
+        if ":" in content:
+            path = tmp_path / "mine.yml"
+            path.write_text(content)
+        options = {**options, "entries": path}
+    with pytest.raises(UserError) as refusal:
+        make_plan(["Pendulum-v1"], seeds=1, **options)
+    assert message in str(refusal.value)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks import statistics
 from benchmarks.__main__ import main
-from benchmarks.report import build_leaderboards, show, write_report
+from benchmarks.report import build_across, build_leaderboards, show, write_report
 from benchmarks.report.figures import learning_curves
 
 
@@ -38,7 +38,7 @@ def test_rows_are_ranked_and_complete(boards):
     assert msac.seeds == (0, 1, 2, 3, 4)
     assert msac.scores == (100.0, 101.0, 102.0, 103.0, 104.0)
     # five seeds: one is cut at each end
-    assert msac.summary.iqm == pytest.approx(102.0)
+    assert msac.summary.iqm.value == pytest.approx(102.0)
     assert msac.steps_per_second == 50.0
     assert (sac.failures, msac.failures) == (1, 0)
     assert msac.curve["step"].tolist() == [50, 100]
@@ -50,7 +50,22 @@ def test_cautions_and_failures_are_said(boards):
     assert any("One environment" in caution for caution in board.cautions)
     assert any("Some runs failed" in caution for caution in board.cautions)
     assert not any("Fewer than 5" in caution for caution in board.cautions)
-    assert board.failures == (("sac seed 5", "ValueError: it broke"),)
+    assert board.failures == (
+        ("sac seed 5", "ValueError: it broke", "Traceback (most recent call last):\nValueError: it broke"),
+    )
+
+
+def test_a_sweep_is_said_to_be_one(store, make_spec, finish):
+    def said():
+        (board,) = build_leaderboards(store)
+        return [caution for caution in board.cautions if "settings" in caution]
+
+    for alpha in (0, 0.5):
+        finish(make_spec(label=f"msac[munchausen_alpha={alpha}]"), [1.0, 2.0])
+    finish(make_spec(algo="sac", label="sac"), [1.0, 2.0])
+    assert said() == [], "two are compared"
+    finish(make_spec(label="msac"), [1.0, 2.0])
+    assert said() == ["3 settings of msac were tried: the best of them owes something to chance."]
 
 
 def test_few_and_unequal_seeds_are_said(store, make_spec, finish):
@@ -60,6 +75,17 @@ def test_few_and_unequal_seeds_are_said(store, make_spec, finish):
     (board,) = build_leaderboards(store)
     assert any("Fewer than 5 seeds (with fewer than 4 nothing is trimmed" in caution for caution in board.cautions)
     assert any("different numbers of seeds" in caution for caution in board.cautions)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "beginning"), [(3, "Fewer than 5 seeds (with"), (4, "Fewer than 5 seeds: too few"), (5, None)]
+)
+def test_few_seeds_are_fewer_than_five(seeds, beginning, store, make_spec, finish):
+    for seed in range(seeds):
+        finish(make_spec(seed=seed), [1.0, 2.0])
+    (board,) = build_leaderboards(store)
+    said = [caution for caution in board.cautions if caution.startswith("Fewer")]
+    assert said == [] if beginning is None else said[0].startswith(beginning)
 
 
 def test_runs_that_differ_in_anything_but_the_seed_are_never_pooled(store, make_spec, finish):
@@ -81,7 +107,7 @@ def test_different_origins_are_said(store, make_spec):
     for seed, commit in enumerate(("aaa", "bbb")):
         spec = make_spec(seed=seed)
         folder = store.begin(spec)
-        rows = [{"seed": seed, "step": step, "return": 1.0} for step in (50, 100)]
+        rows = [{"seed": seed, "step": step, "train_seconds": 1.0, "return": 1.0} for step in (50, 100)]
         pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
         store.finish(spec, folder, {"timesteps": 120, "train_seconds": 1.0, "commit": commit, "wall_seconds": 1800.0})
     (board,) = build_leaderboards(store)
@@ -104,6 +130,7 @@ def test_different_ways_of_training_are_said(store, make_spec, finish):
     assert not any("Matrix libraries" in caution for caution in board.cautions)
     assert [row.steps_per_second for row in board.rows] == [10.0, 70.0]
     assert board.rows[1].provenance["hours"] == 1.0, "two runs in the same hour"
+    assert [row.curve_in_time["seconds"].tolist() for row in board.rows] == [[5.0, 10.0], [2.5, 5.0]], "and a share each"
     finish(make_spec(seed=2), [1.0, 2.0], **{**ours, "matrix_library": "torch's own matrix library"})
     (board,) = build_leaderboards(store)
     expected = "Matrix libraries differ: oneDNN's matrix products (sac, msac); torch's own matrix library (msac)."
@@ -126,26 +153,57 @@ def test_what_is_printed_is_whole_in_eighty_columns(store, boards, make_spec, fi
     printed = console.export_text()
     assert "Pendulum-v1 after 100 steps" in printed
     assert "…" not in printed
-    low, high = boards[0].rows[1].summary.low, boards[0].rows[1].summary.high
+    low, high = boards[0].rows[1].summary.iqm.low, boards[0].rows[1].summary.iqm.high
     for words in (label, "102.0", f"[{low:.1f}, {high:.1f}]", "-12,346", "failed: sac seed 5: ValueError: it broke"):
         assert words in printed
 
 
 def test_what_is_written(boards, tmp_path):
-    markdown, data, figure = write_report(boards, tmp_path / "report")
+    markdown, data, table, *figures = write_report(boards, build_across(boards), tmp_path / "report")
     text = markdown.read_text()
     assert "| msac | 102.0 |" in text
-    assert f"]({figure.name})" in text
-    (board,) = json.loads(data.read_text())
+    assert [figure.name.rpartition("-Pendulum")[0] for figure in figures] == [
+        "learning-curve",
+        "learning-curve-in-time",
+        "performance-profile",
+        "probability-of-improvement",
+    ]
+    assert all(f"]({figure.name})" in text for figure in figures)
+    (board,) = json.loads(data.read_text())["boards"]
     assert [row["algorithm"] for row in board["rows"]] == ["sac", "msac"]
-    assert board["rows"][1]["summary"]["iqm"] == pytest.approx(102.0)
+    assert board["rows"][1]["summary"]["iqm"]["value"] == pytest.approx(102.0)
     assert board["failures"] == [{"run": "sac seed 5", "error": "ValueError: it broke"}]
-    assert figure.read_bytes().startswith(b"\x89PNG")
+    rows = pd.read_csv(table)
+    assert rows["algorithm"].tolist() == ["sac", "msac"]
+    assert rows["iqm"].tolist() == pytest.approx([202.0, 102.0])
+    assert rows["failed"].tolist() == [1, 0]
+    assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
 
 
 def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
-    first, second = (write_report(boards, tmp_path / name) for name in ("one", "two"))
+    first, second = (
+        write_report(boards, build_across(boards), tmp_path / name, suffixes=(".png", ".svg")) for name in ("one", "two")
+    )
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+
+
+def test_profiles_and_improvements_are_those_of_the_scores(boards):
+    (board,) = boards
+    profile = board.profiles["msac"]
+    assert profile["threshold"].tolist() == pytest.approx([96.88, 100, 101, 102, 103, 104, 207.12])
+    assert profile["share"].tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0, 0])
+    assert board.improvements["sac", "msac"].value == 1
+    assert board.improvements["msac", "sac"].value == 0
+
+
+def test_the_two_sides_of_a_comparison_add_up_to_one(store, make_spec, finish):
+    for seed, (ours, theirs) in enumerate([(1.0, 2.0), (3.0, 2.0), (5.0, 4.0)]):
+        finish(make_spec(seed=seed), [0.0, ours])
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, theirs])
+    (board,) = build_leaderboards(store)
+    one, other = board.improvements["msac", "sac"], board.improvements["sac", "msac"]
+    assert one.value == pytest.approx(5 / 9)
+    assert (one.value + other.value, one.low + other.high, one.high + other.low) == pytest.approx((1, 1, 1))
 
 
 def test_few_algorithms_share_a_plot_and_many_get_one_each(store, make_spec, finish):
@@ -160,15 +218,15 @@ def test_few_algorithms_share_a_plot_and_many_get_one_each(store, make_spec, fin
 
     assert panels(5)[1] == [5]
     titles, lines = panels(7)
-    assert titles == [f"msac{index}: {index}.0 (n=1)" for index in reversed(range(7))], "the best first"
+    assert titles == [f"msac{index}: {index}.00 (n=1)" for index in reversed(range(7))], "the best first"
     assert lines == [8] * 7, "each curve in front of all seven in grey"
 
 
 def test_a_single_seed_is_valid_json(store, make_spec, finish, tmp_path):
     finish(make_spec(), [1.0, 2.0])
-    _, data, _ = write_report(build_leaderboards(store), tmp_path)
-    (board,) = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert board["rows"][0]["summary"]["interval"] is None
+    _, data, *_ = write_report(build_leaderboards(store), [], tmp_path)
+    (board,) = json.loads(data.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))["boards"]
+    assert board["rows"][0]["summary"]["iqm"]["interval"] is None
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def test_a_stacks_time_is_the_time_of_all_its_seeds_without_any_evaluation(specs
         return evaluate(self, model)
 
     monkeypatch.setattr(Evaluator, "evaluate", slowly)
-    monkeypatch.setattr("sb3_entropic.engine.lockstep.Lockstep._train", lambda self, steps: clock.__setitem__(0, clock[0] + 1))
+    monkeypatch.setattr(
+        "sb3_entropic.engine.lockstep.ReplayLockstep._train", lambda self, steps: clock.__setitem__(0, clock[0] + 1)
+    )
     records, _ = run(specs())
     # 600 steps, trained every 4 after the first 52.
     assert [record["train_seconds"] for record in records] == [138.0] * 3
@@ -200,6 +202,8 @@ def test_the_plan_tells_the_stacks_and_a_later_call_keeps_them(store):
     assert content["stacks"] == ["mdqn CartPole-v1 seeds 0 to 2", "mdqn CartPole-v1 seeds 3, 4"]
     later = make_plan(["CartPole-v1"], ["mdqn"], seeds=5, workers=1)
     assert later.sizes != plan.sizes
+    assert store.with_earlier_sizes(later).sizes == plan.sizes
+    path.with_name("a-broken.json").write_text('{"stack": "auto", "ru')
     assert store.with_earlier_sizes(later).sizes == plan.sizes
     asked = make_plan(["CartPole-v1"], ["mdqn"], seeds=5, workers=1, stack=4)
     assert store.with_earlier_sizes(asked).sizes == asked.sizes

@@ -11,6 +11,8 @@ from benchmarks.plan import Plan
 from benchmarks.store import CHECKPOINT, REPLACED, Store
 from sb3_entropic.errors import UserError
 
+TRAINED = {"timesteps": 1, "train_seconds": 1.0}
+
 
 def test_a_run_is_finished_when_its_record_is_and_not_before(store, make_spec):
     spec = make_spec()
@@ -18,7 +20,7 @@ def test_a_run_is_finished_when_its_record_is_and_not_before(store, make_spec):
     (folder / "evaluations.parquet").write_bytes(b"half")
     assert not store.is_finished(spec)
     assert store.records() == []
-    store.finish(spec, folder, {"timesteps": 1})
+    store.finish(spec, folder, TRAINED)
     assert store.is_finished(spec)
     assert not folder.exists()
     (record,) = store.records()
@@ -32,7 +34,7 @@ def test_a_failure_is_recorded_and_forgotten_after_a_success(store, make_spec):
     assert store.has_failed(spec)
     assert not store.is_finished(spec)
     assert store.records()[0]["error"].endswith("ValueError: no")
-    store.finish(spec, store.begin(spec), {})
+    store.finish(spec, store.begin(spec), TRAINED)
     assert not store.has_failed(spec)
     assert ["error" in record for record in store.records()] == [False]
 
@@ -87,7 +89,7 @@ def test_a_record_is_replaced_only_by_a_whole_one(store, make_spec, finish):
     finish(spec, [1.0, 2.0])
     folder = store.begin(spec)
     assert store.is_finished(spec), "the earlier record stays until the new one is whole"
-    store.finish(spec, folder, {"who": "second"}, replace=True)
+    store.finish(spec, folder, {**TRAINED, "who": "second"}, replace=True)
     assert [record["who"] for record in store.records()] == ["second"]
     assert list((store.out / spec.path).parent.iterdir()) == [store.out / spec.path]
 

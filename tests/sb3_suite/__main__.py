@@ -20,7 +20,7 @@ FILES = [
 
 # One for each SB3 class that ours stand in for: the other members of the gap-increasing family are MDQN with other
 # defaults, and an algorithm with networks of its own is not its parent to a test that reads them.
-ALGORITHMS_OF_THE_SUITE = ("msac", "mtqc", "mdqn", "mqrdqn")
+ALGORITHMS_OF_THE_SUITE = ("msac", "mtqc", "mdqn", "mqrdqn", "entropyppo", "maxentppo")
 
 
 def upstream_tests(package: str) -> Path:

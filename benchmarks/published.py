@@ -1,0 +1,94 @@
+"""Published runs: what a report needs of a folder of runs, small and without anything that reading could execute.
+
+results/NAME/runs.jsonl             the record of a run a line, failed ones included, see benchmarks.store
+results/NAME/evaluations.parquet    a row an evaluation episode, see benchmarks.run; ``path`` says of which run
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.records import SCHEMA, check_evaluations, check_record, read_evaluations
+from benchmarks.store import EVALUATIONS, Store, check_folder, replace_text
+from sb3_entropic.errors import UserError
+
+RUNS = "runs.jsonl"
+
+
+def publish(store: Store, folder: Path, envs: set[str] | None = None) -> list[Path]:
+    """Write the tidy data of a folder of runs. Same runs, same bytes.
+
+    :param store: the runs
+    :param folder: where to; made if it is not there, and earlier data in it is replaced
+    :param envs: ids of these environments only
+    :return: what was written
+    :raises UserError: if the folder cannot be written
+    """
+    check_folder(folder, "results/mine")
+    folder.mkdir(parents=True, exist_ok=True)
+    records = [record for record in store.records() if envs is None or record["spec"]["env"] in envs]
+    done = [record for record in records if "error" not in record]
+    rows = [store.evaluations(record).assign(path=record["path"]) for record in done]
+    evaluations = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"path": []})
+    runs, episodes = folder / RUNS, folder / EVALUATIONS
+    replace_text(runs, "".join(json.dumps({"schema": SCHEMA, **record}, sort_keys=True) + "\n" for record in records))
+    temporary = episodes.with_suffix(".partial")
+    evaluations.to_parquet(temporary, index=False, compression="zstd")
+    temporary.replace(episodes)
+    return [runs, episodes]
+
+
+class Published:
+    """Published runs, read as :class:`~benchmarks.store.Store` reads a folder of runs.
+
+    :param folder: what :func:`publish` wrote
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
+        """See :meth:`benchmarks.store.Store.records`."""
+        path, records = self.folder / RUNS, []
+        # A byte that is no text spoils its line alone.
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+            try:
+                records.append(_read_line(line, f"{path}, line {number},"))
+            except UserError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+        return records
+
+    def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
+        """See :meth:`benchmarks.store.Store.evaluations`."""
+        path = self.folder / EVALUATIONS
+        rows = self._evaluations[self._evaluations["path"] == record["path"]]
+        return check_evaluations(rows, f"{path}, run {record['path']},")
+
+    @cached_property
+    def _evaluations(self) -> pd.DataFrame:
+        return read_evaluations(self.folder / EVALUATIONS, "path")
+
+
+def open_runs(folder: Path) -> Store | Published:
+    """A folder of runs, or of published ones.
+
+    :param folder: what a grid, or :func:`publish`, wrote
+    """
+    return Published(folder) if (folder / RUNS).is_file() else Store(folder)
+
+
+def _read_line(line: str, source: str) -> dict[str, Any]:
+    try:
+        record = check_record(json.loads(line), source)
+    except ValueError as error:
+        raise error if isinstance(error, UserError) else UserError(f"{source} is not JSON: {error}.") from None
+    if not isinstance(record.get("path"), str):
+        raise UserError(f"{source} lacks 'path'.")
+    return record

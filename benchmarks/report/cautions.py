@@ -1,0 +1,64 @@
+"""What a reader must know before believing a comparison, a sentence each."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.report.leaderboard import Row
+
+FEW_SEEDS, SWEEP = 5, 3
+NOT_RECORDED = "not recorded"
+_ORIGINS = (("commit", "commits"), ("versions", "package versions"), ("machine", "machines"))
+
+
+def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
+    """About the seeds, the failures, the origin and the engines of what is compared.
+
+    :param rows: all that one table or comparison draws on
+    :param tasks: so many rows are pooled in one interquartile mean
+    """
+    cautions = []
+    sizes = {len(row.scores) for row in rows if row.scores}
+    if sizes and min(sizes) < FEW_SEEDS:
+        plain = " (with fewer than 4 nothing is trimmed: the IQM is the mean)" if tasks * min(sizes) < 4 else ""
+        cautions.append(f"Fewer than {FEW_SEEDS} seeds{plain}: too few to rank algorithms, and the intervals are too narrow.")
+    if len(sizes) > 1:
+        cautions.append("The algorithms have different numbers of seeds.")
+    settings = Counter(algo for algo, _ in {(row.algo, row.label) for row in rows})
+    for algo, number in sorted(settings.items()):
+        if number >= SWEEP:
+            cautions.append(f"{number} settings of {algo} were tried: the best of them owes something to chance.")
+    if any(row.failures for row in rows):
+        cautions.append("Some runs failed and are left out of the scores.")
+    for name, what in _ORIGINS:
+        if len({value for row in rows for value in row.provenance.get(name, ())}) > 1:
+            cautions.append(f"The runs are of different {what}: see the records.")
+    for name, what in (("engine", "Engines"), ("matrix_library", "Matrix libraries")):
+        labels = _labels_by(name, rows)
+        if len(labels) > 1:
+            cautions.append(f"{what} differ: {_listed(labels)}.")
+    return cautions
+
+
+def cautions_on_speed(rows: list[Row]) -> list[str]:
+    """About the steps/s of a table's rows."""
+    stacks = _labels_by("stack", rows)
+    if not stacks.keys() - {"1", NOT_RECORDED}:
+        return []
+    return [f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}."]
+
+
+def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:
+    """The rows that have each value of a field of their provenance."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for value in row.provenance.get(name, ()):
+            if row.label not in labels[value]:
+                labels[value].append(row.label)
+    return labels
+
+
+def _listed(labels: dict[str, list[str]]) -> str:
+    return "; ".join(f"{value} ({', '.join(members)})" for value, members in sorted(labels.items()))

@@ -1,0 +1,215 @@
+"""The page: every table and plot of a report in one HTML file that needs nothing else, and no network.
+
+plotly's script, which draws the plots, comes from its installed Python package. Labels, ids and tracebacks are other
+people's text: the template escapes them, and a browser runs the two scripts named by their hashes and no others.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from benchmarks import statistics
+from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.cautions import NOT_RECORDED
+from benchmarks.report.figures import styles
+from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.words import interval, notes_across, notes_on, number
+from benchmarks.report.write import curve_as_json
+from benchmarks.store import replace_text
+
+WEB = Path(__file__).parent / "web"
+TITLE = "sb3_entropic: leaderboard"
+SHORT_COMMIT = 10
+PROVENANCE = {
+    "started": "started",
+    "command": "command",
+    "commit": "commit",
+    "machine": "machine",
+    "device": "device",
+    "threads": "threads",
+    "engine": "engine",
+    "stack": "seeds trained together",
+    "matrix_library": "matrix products",
+    "versions": "versions",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What was made of one folder of runs.
+
+    :param name: such as that of the folder below ``results/``; may be empty
+    :param boards: the tables of single environments
+    :param tables: those over several
+    :param problems: sentences about runs that could not be used
+    """
+
+    name: str
+    boards: Sequence[Leaderboard]
+    tables: Sequence[Across]
+    problems: Sequence[str] = ()
+
+
+def write_page(grids: Sequence[Grid], path: Path) -> Path:
+    """Write the page. Same data, same bytes.
+
+    :param grids: what to show, in this order
+    :param path: the HTML file to write; its folder is there
+    :return: the file
+    """
+    boards = [board for grid in grids for board in grid.boards]
+    looks = styles({row.label for board in boards for row in board.rows})
+    sections = [
+        {
+            "id": _identifier(grid.name, board.env, board.steps, board.episodes),
+            "grid": grid.name,
+            "board": board,
+            "notes": notes_on(board),
+            "range": _range(board.ranked),
+        }
+        for grid in grids
+        for board in grid.boards
+    ]
+    across = [
+        {
+            "id": _identifier(grid.name, "across", number),
+            "grid": grid.name,
+            "table": table,
+            "notes": notes_across(table),
+            "range": _range(table.rows),
+        }
+        for grid in grids
+        for number, table in enumerate(grid.tables, start=1)
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(WEB),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(number=number, interval=interval, origin=_origin, seeds=_seeds, share=_share, place=_place)
+    scripts = {"plotly": _script(get_plotlyjs()), "page": _script((WEB / "page.js").read_text())}
+    page = environment.get_template("page.html").render(
+        title=TITLE,
+        css=Markup((WEB / "page.css").read_text()),
+        scripts=scripts,
+        hashes=[_hash(script) for script in scripts.values()],
+        data=_data(sections, across, looks),
+        sections=sections,
+        across=across,
+        problems=[problem for grid in grids for problem in grid.problems],
+        labels=looks,
+        totals=_totals(boards),
+        repetitions=statistics.REPETITIONS,
+        provenance=PROVENANCE,
+    )
+    replace_text(path, page)
+    return path
+
+
+def _identifier(*parts: str | int) -> str:
+    return "board-" + re.sub(r"[^A-Za-z0-9]+", "-", "-".join(map(str, parts))).strip("-")
+
+
+def _totals(boards: list[Leaderboard]) -> dict[str, Any]:
+    """What the page is of, in numbers; the dates are the records'."""
+    rows = [row for board in boards for row in board.rows]
+    started = sorted(date for row in rows for date in row.provenance.get("started", ()) if re.match(r"\d{4}-", date))
+    return {
+        "algorithms": len({row.label for row in rows}),
+        "environments": len({board.env for board in boards}),
+        "runs": sum(len(row.scores) for row in rows),
+        "failures": sum(row.failures for row in rows),
+        "hours": sum(row.provenance.get("hours", 0.0) for row in rows),
+        "dates": sorted({started[0][:10], started[-1][:10]}) if started else [],
+    }
+
+
+def _data(sections: list[dict[str, Any]], across: list[dict[str, Any]], looks: dict[str, tuple[str, str]]) -> Markup:
+    """What the plots draw, as JSON that nothing in it can break out of."""
+    boards = {
+        section["id"]: [
+            _drawn(row, curve=row.curve, time=row.curve_in_time, profile=section["board"].profiles[row.label])
+            for row in section["board"].ranked
+        ]
+        for section in sections
+    }
+    boards |= {section["id"]: [_drawn(row, profile=row.profile) for row in section["table"].rows] for section in across}
+    dashes = {"-": "solid", "--": "dash", ":": "dot"}
+    looks = {label: {"dash": dashes[line], "colour": colour} for label, (line, colour) in looks.items()}
+    text = json.dumps({"boards": boards, "styles": looks}, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _drawn(row: Row | AcrossRow, **curves: pd.DataFrame) -> dict[str, Any]:
+    # Six digits are more than a screen shows.
+    rounded = {name: curve.map(lambda value: float(f"{value:.6g}")) for name, curve in curves.items()}
+    drawn = {name: curve_as_json(curve) for name, curve in rounded.items()}
+    return {"label": row.label, "score": number(row.summary.iqm.value), **drawn}
+
+
+def _script(text: str) -> Markup:
+    if "</script" in text.lower():
+        raise ValueError("A script that ends its own element cannot be inlined.")
+    return Markup(text)
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _range(rows: Sequence[Row | AcrossRow]) -> tuple[float, float] | None:
+    """From the lowest end of an interval to the highest; ``None`` where there is nothing between them."""
+    estimates = [row.summary.iqm for row in rows]
+    ends = [end for e in estimates for end in (e.value, e.low, e.high) if not math.isnan(end)]
+    return (min(ends), max(ends)) if ends and min(ends) < max(ends) else None
+
+
+def _place(value: float, ends: tuple[float, float]) -> str:
+    """Where a value lies between two others, in percent."""
+    return f"{100 * (value - ends[0]) / (ends[1] - ends[0]):.1f}%"
+
+
+def _origin(board: Leaderboard) -> str:
+    """In a line, what the rows of a table have run on and with."""
+    rows = board.ranked
+    if not rows:
+        return ""
+    counts = sorted({len(row.seeds) for row in rows})
+    names = ("machine", "commit", "versions")
+    machines, commits, versions = (
+        sorted({value for row in rows for value in row.provenance[name]} - {NOT_RECORDED}) for name in names
+    )
+    parts = [
+        f"{' or '.join(map(str, counts))} seed{'s' if counts != [1] else ''} an algorithm",
+        f"{sum(row.provenance['hours'] for row in rows):.1f} hours in all",
+        " and ".join(machines),
+        " and ".join(f"commit {commit[:SHORT_COMMIT]}" for commit in commits),
+        " and ".join(versions),
+    ]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def _seeds(seeds: tuple[int, ...]) -> str:
+    """Such as ``0 to 4``, where they follow each other."""
+    if len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))

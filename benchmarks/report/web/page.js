@@ -1,0 +1,231 @@
+// Sorting, filters and plots of page.html; what is drawn is in the element with the id "data".
+"use strict";
+(() => {
+  const { boards, styles } = JSON.parse(document.getElementById("data").textContent);
+  const table = document.getElementById("leaderboard");
+  const filters = document.getElementById("filters");
+  const plots = [...document.querySelectorAll(".plot")];
+  const darkMode = matchMedia("(prefers-color-scheme: dark)");
+  const fingers = matchMedia("(pointer: coarse)");
+  // So many algorithms are told apart in one plot; more get one each, before the others in grey.
+  const TOGETHER = 5;
+
+  // --- sorting: within each environment -------------------------------------------------------------------------------
+  function sortBy(header) {
+    const column = header.cellIndex;
+    const textual = header.classList.contains("text");
+    const before = header.getAttribute("aria-sort");
+    const order = before ? (before === "ascending" ? "descending" : "ascending") : textual ? "ascending" : "descending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", order);
+    const sign = order === "ascending" ? 1 : -1;
+    const value = (row) => row.cells[column].dataset.value;
+    const compare = (a, b) => {
+      if (textual) return sign * (a < b ? -1 : a > b ? 1 : 0);
+      // What has no value comes last, either way.
+      if (a === "" || b === "") return (a === "") - (b === "");
+      return sign * (Number(a) - Number(b));
+    };
+    for (const body of table.tBodies) {
+      const rows = [...body.rows].slice(1);
+      rows.sort((a, b) => compare(value(a), value(b)));
+      body.append(...rows);
+    }
+  }
+  for (const header of table.tHead.querySelectorAll("th")) {
+    header.querySelector("button").addEventListener("click", () => sortBy(header));
+  }
+
+  // --- filters --------------------------------------------------------------------------------------------------------
+  let shown = new Set();
+
+  function filter() {
+    const environment = document.getElementById("environment").value;
+    const words = document.getElementById("search").value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    const chips = [...document.querySelectorAll("#chips input")];
+    const matches = (label) => !words.length || words.some((word) => label.toLowerCase().includes(word));
+    shown = new Set(chips.filter((chip) => chip.checked && matches(chip.value)).map((chip) => chip.value));
+    for (const element of document.querySelectorAll("main [data-label]")) {
+      element.hidden = !shown.has(element.dataset.label);
+    }
+    let count = 0;
+    for (const element of document.querySelectorAll("main [data-board]")) {
+      element.hidden = environment !== "" && element.dataset.board !== environment;
+      if (element.tagName === "TBODY" && !element.hidden) {
+        const rows = element.querySelectorAll("tr[data-label]:not([hidden])").length;
+        element.hidden = rows === 0;
+        count += rows;
+      }
+    }
+    document.getElementById("count").value = `${count} row${count === 1 ? "" : "s"}`;
+    document.getElementById("nothing").hidden = count > 0;
+    outdate();
+  }
+  filters.addEventListener("input", filter);
+  filters.addEventListener("submit", (event) => event.preventDefault());
+  // The values are back after the event.
+  filters.addEventListener("reset", () => setTimeout(filter));
+
+  // --- plots ----------------------------------------------------------------------------------------------------------
+  const KINDS = {
+    curve: { x: "step", y: "iqm", title: "environment steps", format: "~s" },
+    time: { x: "seconds", y: "iqm", title: "of training", format: "" },
+    profile: { x: "threshold", y: "share", title: "return", format: "~s", shape: "hv" },
+    normalised: { x: "threshold", y: "share", title: "normalised return", format: "" },
+  };
+
+  const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  const number = (value, digits = 4) => value.toLocaleString("en", { maximumSignificantDigits: digits });
+  const faded = (colour, alpha) => colour + Math.round(255 * alpha).toString(16).padStart(2, "0");
+  const themed = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // About 7 pixels a letter, and 50 for the score.
+  function fitting(label, width) {
+    const letters = Math.max(4, Math.floor((width - 50) / 7));
+    return label.length > letters ? `${label.slice(0, letters - 1)}…` : label;
+  }
+
+  function unit(rows) {
+    const longest = Math.max(...rows.map((row) => row.time.seconds.at(-1)));
+    return longest > 2 * 3600 ? [3600, "hours"] : longest > 120 ? [60, "minutes"] : [1, "seconds"];
+  }
+
+  function draw(plot) {
+    const board = boards[plot.closest(".board").dataset.board];
+    const rows = board.filter((row) => shown.has(row.label));
+    const few = rows.length <= TOGETHER;
+    plot.closest(".figures").classList.toggle("few", few);
+    if (!rows.length) {
+      Plotly.purge(plot);
+      plot.textContent = "No algorithm is shown.";
+      return;
+    }
+    if (!plot.data) plot.textContent = "";
+    const { x, y, title, format, shape } = KINDS[plot.dataset.kind];
+    const kind = plot.dataset.kind === "normalised" ? "profile" : plot.dataset.kind;
+    const [divisor, name] = kind === "time" ? unit(board) : [1, ""];
+    const text = themed("--text"), muted = themed("--muted"), grid = themed("--grid"), others = themed("--line");
+    const colourOf = (row) => styles[row.label].colour === "#000000" ? text : styles[row.label].colour;
+    const along = (row) => row[kind][x].map((value) => value / divisor);
+    const percent = y === "share";
+    const told = (value) => percent ? `${Math.round(100 * value)} %` : number(value);
+    const position = (value) => kind === "curve" ? `${number(value, 6)} steps` : kind === "time" ? `${number(value, 3)} ${name}` : `above ${number(value)}`;
+    const hover = (row) => row[kind][y].map((value, point) => {
+      const { low, high } = row[kind];
+      const ends = low[point] === null ? "" : ` [${told(low[point])}, ${told(high[point])}]`;
+      return `<b>${escaped(row.label)}</b> ${told(value)}${ends}<br>${position(row[kind][x][point] / divisor)}`;
+    });
+    const line = (row, panel, options) => ({
+      type: "scatter", mode: "lines", x: along(row), y: row[kind][y], xaxis: `x${panel}`, yaxis: `y${panel}`,
+      name: escaped(row.label), showlegend: false, hoverinfo: "skip", ...options,
+    });
+    const band = (row, panel) => row[kind].low[0] === null ? [] : ["low", "high"].map((end) => ({
+      ...line(row, panel), y: row[kind][end], legendgroup: row.label, line: { width: 0, shape, color: colourOf(row) },
+      ...(end === "high" ? { fill: "tonexty", fillcolor: faded(toHex(colourOf(row)), 0.16) } : {}),
+    }));
+    const main = (row, panel, options) => line(row, panel, {
+      legendgroup: row.label, hoverinfo: "text", hovertext: hover(row),
+      line: { width: 2.2, shape, color: colourOf(row), ...options.line }, ...options.trace,
+    });
+
+    const traces = [], annotations = [], axes = {};
+    const width = plot.clientWidth;
+    const nRows = few ? 1 : Math.ceil(rows.length / Math.max(2, Math.min(6, Math.floor(width / 185))));
+    const columns = few ? 1 : Math.ceil(rows.length / nRows);
+    const margin = { l: 52, r: 8, t: few ? 30 : 22, b: 44 };
+    const panelHeight = few ? 300 : 118, gap = few ? 0 : 26;
+    const height = margin.t + margin.b + nRows * panelHeight + (nRows - 1) * gap;
+    const across = width - margin.l - margin.r, down = height - margin.t - margin.b;
+    const panelWidth = (across - (columns - 1) * 14) / columns;
+    const ends = [Math.min(...board.map((row) => along(row)[0])), Math.max(...board.map((row) => along(row).at(-1)))];
+    const range = percent ? ends : [0, ends[1]];
+    const values = rows.flatMap((row) => [y, "low", "high"].flatMap((name) => row[kind][name])).filter((value) => value !== null);
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    const room = 0.06 * (most - least) || 1;
+    const heights = percent ? [-0.03, 1.05] : [least - room, most + room];
+    const axis = { color: muted, gridcolor: grid, linecolor: others, zeroline: false, ticks: "outside", tickcolor: others, ticklen: 4, tickfont: { size: 11 }, fixedrange: fingers.matches };
+
+    for (let index = 0; index < (few ? 1 : rows.length); index++) {
+      const panel = index ? index + 1 : "";
+      const column = index % columns, row = Math.floor(index / columns);
+      const left = column * (panelWidth + 14) / across, top = 1 - row * (panelHeight + gap) / down;
+      const lowest = index + columns >= (few ? 1 : rows.length);
+      axes[`xaxis${panel}`] = {
+        ...axis, anchor: `y${panel}`, domain: [left, Math.min(1, left + panelWidth / across)], range, tickformat: format, nticks: few ? 8 : 4,
+        showticklabels: lowest, ...(panel ? { matches: "x" } : {}),
+        title: few || (lowest && column === 0) ? { text: kind === "time" ? `${name} ${title}` : title, font: { size: 12 }, standoff: 6 } : undefined,
+      };
+      axes[`yaxis${panel}`] = {
+        ...axis, anchor: `x${panel}`, domain: [Math.max(0, top - panelHeight / down), top], nticks: few ? 7 : 4,
+        showticklabels: column === 0, range: heights, tickformat: percent ? ".0%" : "", ...(panel ? { matches: "y" } : {}),
+      };
+      if (few) {
+        for (const each of rows) traces.push(...band(each, panel));
+        for (const each of rows) traces.push(main(each, panel, { line: { dash: styles[each.label].dash }, trace: { showlegend: true } }));
+      } else {
+        for (const other of rows) if (other !== rows[index]) traces.push(line(other, panel, { line: { width: 0.8, shape, color: others } }));
+        traces.push(...band(rows[index], panel), main(rows[index], panel, {}));
+        annotations.push({
+          text: `<b>${escaped(fitting(rows[index].label, panelWidth))}</b>  ${rows[index].score}`, showarrow: false, xref: "paper", yref: "paper",
+          x: left, y: top, xanchor: "left", yanchor: "bottom", font: { size: 12, color: text },
+        });
+      }
+    }
+    const layout = {
+      ...axes, annotations, height, width, margin, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
+      font: { family: getComputedStyle(document.body).fontFamily, color: text },
+      legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", font: { size: 12 } }, showlegend: few,
+      modebar: { bgcolor: "transparent", color: others, activecolor: muted },
+      hovermode: "closest", hoverlabel: { bgcolor: themed("--raised"), bordercolor: others, font: { color: text, size: 12 } },
+      hoverdistance: 40, dragmode: fingers.matches ? false : "zoom", uirevision: "keep",
+    };
+    const config = { displaylogo: false, displayModeBar: fingers.matches ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: plot.id } };
+    Plotly.react(plot, traces, layout, config);
+  }
+
+  // A theme's colours may be short or long.
+  const toHex = (colour) => colour.length === 4 ? `#${[...colour.slice(1)].map((digit) => digit + digit).join("")}` : colour;
+
+  // Only what is in view is drawn, and only when something has changed.
+  const stale = new Set(), inView = new Set();
+  let waiting = false;
+
+  function outdate() {
+    for (const plot of plots) stale.add(plot);
+    if (!waiting) {
+      waiting = true;
+      requestAnimationFrame(refresh);
+    }
+  }
+  function refresh() {
+    waiting = false;
+    for (const plot of plots) {
+      if (stale.has(plot) && inView.has(plot) && plot.clientWidth) {
+        draw(plot);
+        stale.delete(plot);
+      }
+    }
+  }
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) inView.add(target);
+      else inView.delete(target);
+    }
+    refresh();
+  }, { rootMargin: "400px" });
+  for (const plot of plots) watcher.observe(plot);
+
+  let lastWidth = 0;
+  new ResizeObserver(() => {
+    if (document.body.clientWidth !== lastWidth) {
+      lastWidth = document.body.clientWidth;
+      outdate();
+    }
+  }).observe(document.body);
+  darkMode.addEventListener("change", outdate);
+  addEventListener("beforeprint", () => {
+    for (const plot of plots) inView.add(plot);
+    refresh();
+  });
+  filter();
+})();

@@ -1,0 +1,78 @@
+"""Numbers, titles and rows of the tables in words, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+import math
+
+from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.leaderboard import Leaderboard, Pair, Row
+from benchmarks.statistics import Estimate
+
+COLUMNS = ("algorithm", "IQM", "95 % interval", "norm.", "median", "mean", "n", "steps/s", "failed")
+ACROSS_COLUMNS = ("algorithm", "IQM", "95 % interval", "median", "mean", "gap", "n")
+
+
+def number(value: float) -> str:
+    """About four digits: a return's spread over seeds makes more of them noise."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """Such as ``[0.08, 0.84]``, or a dash."""
+    return "-" if math.isnan(estimate.low) else f"[{number(estimate.low)}, {number(estimate.high)}]"
+
+
+def with_interval(estimate: Estimate) -> str:
+    """Such as ``0.44 [0.08, 0.84]``."""
+    return f"{number(estimate.value)} {interval(estimate)}"
+
+
+def title_of(board: Leaderboard) -> str:
+    """The heading of a table."""
+    return f"{board.env} after {board.steps:,} steps, return of {board.episodes} seeded episodes"
+
+
+def title_across(across: Across) -> str:
+    """The heading of a table over several environments."""
+    return f"{len(across.boards)} environments, normalised return"
+
+
+def columns_of(board: Leaderboard) -> list[str]:
+    """The headings of a table's columns: of normalised scores where there is a scale, of failures where there are some."""
+    shown = {"norm.": board.scale is not None, "failed": any(row.failures for row in board.rows)}
+    return [name for name in COLUMNS if shown.get(name, True)]
+
+
+def cells_of(board: Leaderboard, row: Row) -> list[str]:
+    """A row of a table, by :func:`columns_of`."""
+    s = row.summary
+    cells = dict.fromkeys(COLUMNS, "-") | {"algorithm": row.label, "n": str(len(row.scores)), "failed": str(row.failures)}
+    if s is not None:
+        values = {"IQM": s.iqm, "median": s.median, "mean": s.mean} | ({"norm.": row.normalised.iqm} if board.scale else {})
+        cells |= {name: number(estimate.value) for name, estimate in values.items()}
+        cells |= {"95 % interval": interval(s.iqm), "steps/s": f"{row.steps_per_second:,.0f}"}
+    return [cells[name] for name in columns_of(board)]
+
+
+def cells_across(row: AcrossRow) -> list[str]:
+    """A row of a table over several environments, by ``ACROSS_COLUMNS``."""
+    s = row.summary
+    rest = [number(estimate.value) for estimate in (s.median, s.mean, s.optimality_gap)]
+    return [row.label, number(s.iqm.value), interval(s.iqm), *rest, str(s.n)]
+
+
+def notes_on(board: Leaderboard) -> list[str]:
+    """The sentences below a table, but for its failures."""
+    scale = [f"norm. is the IQM of returns normalised so that {board.scale.title}."] if board.scale else []
+    return [*_improvements(board.pairs), *scale, *board.cautions]
+
+
+def notes_across(across: Across) -> list[str]:
+    """The sentences below a table over several environments."""
+    listed = ", ".join(f"{board.env} ({board.steps:,} steps)" for board in across.boards)
+    return [f"Over {listed}, which weigh the same.", *_improvements(across.pairs), *across.cautions]
+
+
+def _improvements(pairs: tuple[Pair, ...]) -> list[str]:
+    listed = "; ".join(f"{pair.x} over {pair.y} {with_interval(pair.improvement)}" for pair in pairs)
+    return [f"Probability of improvement, with its 95 % interval: {listed}."] if pairs else []

@@ -1,0 +1,74 @@
+"""What every algorithm of ours has besides its losses: a choice of the engine that runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch as th
+
+from sb3_entropic.engine import lockstep
+from sb3_entropic.engine.options import Engine, as_engine
+from sb3_entropic.engine.runner import Streams
+from sb3_entropic.engine.step import RecordingError
+from sb3_entropic.engine.support import why_not
+
+
+class Learner:
+    """Learns with the fast engine or SB3's own loop; to be placed before the SB3 parent in the bases.
+
+    :param engine: ``"auto"``, ``"fast"``, ``"sb3"`` or an :class:`sb3_entropic.Engine`, which explains them
+    """
+
+    lockstep_class: type[lockstep.Lockstep]
+    """How the fast engine lets models of the family act and learn."""
+
+    def __init__(self, *args: Any, engine: str | Engine = "auto", **kwargs: Any):
+        self.engine = as_engine(engine)
+        self.engine_used = ""
+        """What ran the last ``learn``: ``"sb3"``, or ``"fast"`` and whether it was compiled; empty before it."""
+        super().__init__(*args, **kwargs)
+
+    def coefficients(self) -> dict[str, float]:
+        """Numbers among the algorithm's attributes that its losses read and that may change, or differ between seeds."""
+        return {"gamma": self.gamma}
+
+    def gradient_steps_between(self, done: int, total_timesteps: int) -> int:
+        """How many gradient steps there are from so many environment steps to so many."""
+        raise NotImplementedError
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Any = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Any:
+        """As in SB3; runs are logged to TensorBoard under the algorithm's own name.
+
+        :raises ValueError: if ``engine="fast"`` cannot run this model; says why
+        """
+        name = tb_log_name or type(self).__name__
+        reason = "as asked for" if self.engine.kind == "sb3" else why_not(self)
+        if reason is None and self.engine.kind == "auto":
+            reason = lockstep.why_not_alone(self, total_timesteps, reset_num_timesteps)
+        if reason is None:
+            arguments = (total_timesteps, log_interval, [name], reset_num_timesteps, progress_bar, self.engine)
+            try:
+                lockstep.learn([self], [callback], [Streams(own=False)], *arguments)
+                return self
+            except RecordingError as error:
+                reason = str(error)
+        lockstep.leave_to_sb3(self, reason)
+        self.engine_used = "sb3"
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def get_parameters(self) -> dict[str, dict]:
+        """As in SB3; what is saved in the middle of a stack's training holds this model's parameters alone."""
+        return th.utils._pytree.tree_map_only(th.Tensor, _without_the_rest, super().get_parameters())
+
+
+def _without_the_rest(tensor: th.Tensor) -> th.Tensor:
+    """A copy, if the tensor is a part of a larger storage."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor

@@ -1,0 +1,205 @@
+"""PPO whose entropy is scheduled or controlled, and whose steps may be regularised towards the previous policy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch as th
+from stable_baselines3 import PPO
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+
+from sb3_entropic.checks import check_at_least_zero, check_choice, check_ends, check_finite, check_positive
+from sb3_entropic.densities import squashed_gaussian_entropy
+from sb3_entropic.on_policy.coefficients import largest_entropy, towards_divergence, towards_entropy, usual_entropy
+from sb3_entropic.on_policy.loop import Evaluation, OnPolicyLoop
+from sb3_entropic.operators import is_off, kl_from_old
+from sb3_entropic.signature import extends
+from sb3_entropic.temperature import Scheduled, as_scheduled, at_progress, largest, learned_from
+from sb3_entropic.updates import Metrics
+
+ESTIMATORS = ("pathwise", "sb3")
+
+
+@extends(PPO)
+class EntropyPPO(OnPolicyLoop, PPO):
+    """Proximal Policy Optimization with control of its entropy and of its steps.
+
+    ::
+
+        loss = PPO's - ent_coef H(pi) + kl_coef KL(pi || pi_old)
+
+    Every argument of :class:`stable_baselines3.PPO` is accepted, in the same order and with the same default; see
+    https://stable-baselines3.readthedocs.io/en/master/modules/ppo.html. With the defaults below it *is* PPO, bit for bit.
+    ``ent_coef``, in standard deviations of the advantage where that is normalised, may also be
+
+    - a schedule: a function of the remaining progress (1 to 0), or ``"lin_0.01"`` from 0.01 to 0;
+    - learned: ``"auto"`` (from 0.01) or ``"auto_0.1"`` holds the policy's entropy at ``target_entropy``. It follows after
+      every rollout, bounded and without winding up: see :func:`sb3_entropic.on_policy.coefficients.towards_entropy`.
+
+    The keyword-only arguments are ours:
+
+    :param target_entropy: of a learned ``ent_coef``, in nats; a number or a function of the remaining progress. ``"auto"``
+        is 0.7 of the largest entropy falling to a tenth of it, of continuous actions that of a standard deviation of 0.3
+        in actions scaled to [-1, 1]
+    :param ent_coef_bounds: the smallest and the largest a learned ``ent_coef`` may be, > 0
+    :param ent_coef_rate: by how much the logarithm of a learned ``ent_coef`` changes after a rollout for every nat that
+        the entropy is off its target, > 0
+    :param entropy_estimator: of a squashed policy, whose entropy has no closed form. ``"pathwise"`` draws a fresh
+        action through which the gradient flows; ``"sb3"`` takes ``-log pi`` of the rollout's actions, whose gradient is
+        zero on average until the policy has moved. Other policies have their closed form either way
+    :param kl_coef: weight of the divergence from the policy that collected the rollout, >= 0; a number, a schedule like
+        those of ``ent_coef``, or ``"auto"`` (from 1) or ``"auto_0.1"``: doubled after a rollout if the divergence was
+        above 1.5 ``target_kl``, and halved if it was below ``target_kl / 1.5`` (arXiv 1707.06347, section 4). Whenever
+        ``target_kl`` is given an update stops early at 1.5 of it, as in SB3
+
+    Logged besides PPO's ``train/...``: ``ent_coef``; ``target_entropy`` (nats) with a learned one; ``kl_coef`` and
+    ``kl_from_old`` (nats) with ``kl_coef``.
+
+    ``EntropyPPO.load`` also opens a model saved by ``PPO``; our arguments then take their defaults.
+
+    :raises ValueError: for a value that is not allowed
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        target_entropy: Scheduled | str = "auto",
+        ent_coef_bounds: tuple[float, float] = (1e-6, 0.5),
+        ent_coef_rate: float = 0.1,
+        entropy_estimator: str = "pathwise",
+        kl_coef: Scheduled | str = 0.0,
+        **kwargs: Any,
+    ):
+        self.target_entropy = target_entropy
+        self.ent_coef_bounds = ent_coef_bounds
+        self.ent_coef_rate = ent_coef_rate
+        self.entropy_estimator = entropy_estimator
+        self.kl_coef = kl_coef
+        self.learned_ent_coef: float | None = None
+        """What ``ent_coef="auto"`` has come to; saved with the model, as is the next."""
+        self.learned_kl_coef: float | None = None
+        super().__init__(*args, **kwargs)
+
+    def _setup_model(self) -> None:
+        # A loaded model gets its arguments after __init__, so they are checked here.
+        self._check_arguments()
+        super()._setup_model()
+        if self.learned_ent_coef is not None:
+            self._check_target_entropy()
+
+    def _check_arguments(self) -> None:
+        check_choice("entropy_estimator", self.entropy_estimator, ESTIMATORS)
+        check_positive("ent_coef_rate", self.ent_coef_rate)
+        self.ent_coef, self.learned_ent_coef = self._checked("ent_coef", self.ent_coef, 0.01, self.learned_ent_coef)
+        self.kl_coef, self.learned_kl_coef = self._checked("kl_coef", self.kl_coef, 1.0, self.learned_kl_coef)
+        try:
+            low, high = (float(bound) for bound in self.ent_coef_bounds)
+        except (TypeError, ValueError):
+            low, high = 0.0, 0.0
+        if not 0 < low <= high < math.inf:
+            raise ValueError(f"ent_coef_bounds={self.ent_coef_bounds} are not two numbers with 0 < low <= high.")
+        if self.learned_ent_coef is not None and not low <= self.learned_ent_coef <= high:
+            raise ValueError(f"ent_coef={self.ent_coef!r} starts at {self.learned_ent_coef}, outside ({low:g}, {high:g}).")
+        if self.learned_kl_coef is not None and self.target_kl is None:
+            raise ValueError(f"kl_coef={self.kl_coef!r} adapts to target_kl, which is None: give one, such as 0.01.")
+
+    @staticmethod
+    def _checked(name: str, value: Any, default: float, learned: float | None) -> tuple[Any, float | None]:
+        """A coefficient and, if it is learned, what it is now."""
+        value = as_scheduled(name, value)
+        if (initial := learned_from(name, value, default)) is None:
+            check_ends(name, value, check_at_least_zero)
+            return value, None
+        return value, initial if learned is None else learned
+
+    def _check_target_entropy(self) -> None:
+        if self.target_entropy == "auto":
+            return
+        check_ends("target_entropy", self.target_entropy, check_finite)
+        most = largest_entropy(self.action_space, is_squashed(self.policy))
+        if not largest(self.target_entropy) < most:
+            raise ValueError(
+                f"target_entropy={largest(self.target_entropy)} cannot be reached: these actions have at most {most:.3f} nats."
+            )
+
+    def coefficients(self) -> dict[str, float]:
+        """The family's, and the weights of entropy and divergence."""
+        return {**super().coefficients(), "ent_coef": self.current_ent_coef(), "kl_coef": self.current_kl_coef()}
+
+    def current_ent_coef(self) -> float:
+        """The entropy coefficient at this point of training."""
+        return self._learned_or_scheduled(self.ent_coef, self.learned_ent_coef)
+
+    def current_kl_coef(self) -> float:
+        """The weight of the divergence from the previous policy at this point of training."""
+        return self._learned_or_scheduled(self.kl_coef, self.learned_kl_coef)
+
+    def _learned_or_scheduled(self, value: Any, learned: float | None) -> Any:
+        # While the fast engine records, the value is an input.
+        if learned is None or isinstance(value, th.Tensor):
+            return at_progress(value, self._current_progress_remaining)
+        return learned
+
+    def current_target_entropy(self) -> float:
+        """What a learned entropy coefficient holds the entropy at, at this point of training, in nats."""
+        if self.target_entropy == "auto":
+            remaining = max(self._current_progress_remaining, 0.0)
+            return usual_entropy(self.action_space, is_squashed(self.policy), remaining)
+        return at_progress(self.target_entropy, self._current_progress_remaining)
+
+    def bonus_weight(self) -> float:
+        """The weight of the entropy of the rollout's states in the loss."""
+        return self.current_ent_coef()
+
+    def regularisation(self, evaluation: Evaluation, log_ratio: th.Tensor) -> tuple[th.Tensor, Metrics]:
+        """``-weight H(pi) + kl_coef KL(pi || pi_old)``."""
+        entropy_loss = -evaluation.entropy.mean()
+        loss, metrics = self.bonus_weight() * entropy_loss, {"entropy_loss": entropy_loss}
+        if not is_off(self.kl_coef):
+            divergence = kl_from_old(log_ratio).mean()
+            loss = loss + self.current_kl_coef() * divergence
+            metrics["kl_from_old"] = divergence
+        return loss, metrics
+
+    def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> th.Tensor | None:
+        """Standard-normal draws for a fresh action, ``(batch, action_dim)``, if its entropy has to be estimated."""
+        if is_off(self.bonus_weight()) or self.entropy_estimator == "sb3" or not is_squashed(self.policy):
+            return None
+        shape, like = (len(batch.actions), get_action_dim(self.action_space)), self.policy.log_std
+        return th.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
+
+    def evaluate(self, networks: ActorCriticPolicy, batch: Any, noise: th.Tensor | None) -> Evaluation:
+        """With an estimate of the entropy where it has no closed form."""
+        evaluation = super().evaluate(networks, batch, noise)
+        if evaluation.entropy is not None:
+            return evaluation
+        if noise is None:
+            return evaluation._replace(entropy=-evaluation.log_prob)
+        # Nothing has used it since: evaluating the actions has left the Gaussian before the squash in it.
+        gaussian = networks.action_dist.distribution
+        return evaluation._replace(entropy=squashed_gaussian_entropy(gaussian.mean, gaussian.stddev, noise))
+
+    def after_training(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Let the coefficients that are learned follow what the update has come to."""
+        logged = {"ent_coef": self.current_ent_coef()}
+        if self.learned_ent_coef is not None:
+            entropy, target = -metrics["entropy_loss"], self.current_target_entropy()
+            logged["target_entropy"] = target
+            self.learned_ent_coef = towards_entropy(
+                self.learned_ent_coef, entropy, target, self.ent_coef_rate, self.ent_coef_bounds
+            )
+        if not is_off(self.kl_coef):
+            logged["kl_coef"] = self.current_kl_coef()
+        if self.learned_kl_coef is not None:
+            self.learned_kl_coef = towards_divergence(self.learned_kl_coef, metrics["approx_kl"], self.target_kl)
+        return logged
+
+
+def is_squashed(policy: ActorCriticPolicy) -> bool:
+    """Whether the policy's actions are a Gaussian's under tanh: with gSDE's ``squash_output``, or of a user's own."""
+    distribution = policy.action_dist
+    squashed = isinstance(distribution, SquashedDiagGaussianDistribution)
+    return squashed or getattr(distribution, "bijector", None) is not None

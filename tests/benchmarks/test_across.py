@@ -1,0 +1,156 @@
+"""Normalised scores of one environment, and over several."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks import statistics
+from benchmarks.__main__ import main
+from benchmarks.normalisation import find_scale
+from benchmarks.report import build_across, build_leaderboards, show, show_across, write_report
+from benchmarks.report.figures import performance_profiles
+from benchmarks.statistics import aggregate, probability_of_improvement
+
+
+@pytest.fixture(autouse=True)
+def few_repetitions(monkeypatch):
+    monkeypatch.setattr(statistics, "REPETITIONS", 100)
+
+
+@pytest.fixture
+def finish_all(make_spec, finish):
+    """Finish runs with the given normalised scores, one a seed."""
+
+    def finish_all(env, label, scores, **changes):
+        scale = find_scale(env)
+        for seed, score in enumerate(scores):
+            value = scale.random + score * (scale.reference - scale.random) if scale else score
+            finish(make_spec(env=env, label=label, algo=label, seed=seed, **changes), [0.0, value])
+
+    return finish_all
+
+
+def printed(function, table):
+    console = Console(width=80, record=True, file=io.StringIO())
+    function(table, console)
+    text = console.export_text()
+    assert "…" not in text
+    return " ".join(text.split())
+
+
+def test_a_table_has_normalised_scores_where_there_is_a_scale(store, finish_all):
+    finish_all("Pendulum-v1", "sac", [0.2, 0.4, 0.6, 0.8])
+    finish_all("Odd-v1", "sac", [100.0, 200.0])
+    odd, pendulum = build_leaderboards(store)
+    assert pendulum.rows[0].normalised.iqm.value == pytest.approx(0.5)
+    assert pendulum.rows[0].normalised.optimality_gap.value == pytest.approx(0.5)
+    assert pendulum.rows[0].summary.iqm.value == pytest.approx(-682.2775)
+    shown = printed(show, pendulum)
+    assert "norm." in shown
+    assert "0 is a random policy (-1,207.6), 1 is SAC on Pendulum-v1 (-157.0, deterministic evaluation" in shown
+    assert odd.rows[0].normalised is None
+    assert "Odd-v1 is not in benchmarks/normalisation.csv: there are no normalised scores of it." in odd.cautions
+    assert "norm." not in printed(show, odd)
+
+
+def test_algorithms_over_the_environments_they_were_all_run_on(store, finish_all):
+    for env in ("Pendulum-v1", "Hopper-v4", "Ant-v4"):
+        finish_all(env, "sac", [0.1, 0.2, 0.3, 0.4, 0.5])
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        finish_all(env, "msac", [0.6, 0.7, 0.8])
+    finish_all("Pendulum-v1", "tqc", [1.0])
+    finish_all("Odd-v1", "msac", [100.0])
+    boards = build_leaderboards(store)
+    three, two = build_across(boards)
+    assert [board.env for board in three.boards] == ["Ant-v4", "Hopper-v4", "Pendulum-v1"]
+    assert [row.label for row in three.rows] == ["sac"]
+    assert [board.env for board in two.boards] == ["Hopper-v4", "Pendulum-v1"]
+    assert [row.label for row in two.rows] == ["msac", "sac"], "the best first"
+    msac, sac = two.rows
+    scores = {env: np.array([0.6, 0.7, 0.8]) for env in ("Hopper-v4", "Pendulum-v1")}
+    for env, values in scores.items():
+        np.testing.assert_allclose(msac.scores[env], values)
+    assert msac.summary.iqm.value == pytest.approx(aggregate(scores).iqm.value)
+    assert msac.summary.n == 6
+    assert sac.summary.optimality_gap.value == pytest.approx(0.7)
+    assert msac.profile["share"].iloc[[0, -1]].tolist() == [1.0, 0.0]
+    (pair,) = two.pairs
+    assert (pair.x, pair.y) == ("msac", "sac")
+    assert pair.improvement == probability_of_improvement(msac.scores, sac.scores)
+    assert "Left out, having no entry in benchmarks/normalisation.csv or no scores: Odd-v1." in two.cautions
+    assert any(caution.startswith("Fewer than 5 seeds: ") for caution in two.cautions), "six scores are trimmed"
+    assert any("different numbers of seeds" in caution for caution in two.cautions)
+    shown = printed(show_across, two)
+    assert "Over Hopper-v4 (100 steps), Pendulum-v1 (100 steps), which weigh the same." in shown
+    assert "msac over sac 1.00 [1.00, 1.00]" in shown
+
+
+def test_the_longest_runs_of_an_environment_count_and_this_is_said(store, finish_all):
+    finish_all("Pendulum-v1", "sac", [0.0], steps=50)
+    finish_all("Pendulum-v1", "sac", [1.0], steps=500)
+    finish_all("Hopper-v4", "sac", [1.0])
+    (across,) = build_across(build_leaderboards(store))
+    assert [(board.env, board.steps) for board in across.boards] == [("Hopper-v4", 100), ("Pendulum-v1", 500)]
+    assert across.rows[0].summary.mean.value == pytest.approx(1.0)
+    assert "Of several tables the one of the longest runs is meant: Pendulum-v1." in across.cautions
+
+
+def test_versions_are_not_pooled_over_environments(store, finish_all):
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        finish_all(env, "sac", [0.5])
+    finish_all("Pendulum-v1", "sac", [0.9], package="stable_baselines3 3.0")
+    assert build_across(build_leaderboards(store)) == [], "which of Pendulum's two is Hopper's?"
+
+
+def test_one_environment_has_no_table_over_several(store, finish_all):
+    finish_all("Pendulum-v1", "sac", [0.5, 0.6])
+    assert build_across(build_leaderboards(store)) == []
+
+
+def test_pairs_are_algorithms_and_parents_or_chosen(store, finish_all):
+    for label, score in (("dqn", 0.1), ("mdqn", 0.2), ("aldqn", 0.3), ("ppo", 0.4)):
+        finish_all("CartPole-v1", label, [score, score])
+    (board,) = build_leaderboards(store)
+    assert {(pair.x, pair.y) for pair in board.pairs} == {("mdqn", "dqn"), ("aldqn", "dqn")}
+    (board,) = build_leaderboards(store, pairs=[("mdqn", "aldqn"), ("ppo", "none")])
+    assert [(pair.x, pair.y, pair.improvement.value) for pair in board.pairs] == [("mdqn", "aldqn", 0.0)]
+
+
+def test_a_pair_can_be_chosen_in_the_command(store, finish_all, capsys, refusal):
+    for label in ("mdqn", "ppo"):
+        finish_all("CartPole-v1", label, [0.5, 0.5])
+    command = ["report", "--out", str(store.out), "--pair"]
+    assert main([*command, "ppo", "mdqn"]) == 0
+    assert "ppo over mdqn 0.50 [0.50, 0.50]" in " ".join(capsys.readouterr().out.split())
+    assert (
+        "There are no runs of 'mdqnn', only of mdqn, ppo: did you mean 'mdqn'?"
+        in refusal(main, [*command, "ppo", "mdqnn"]).err
+    )
+
+
+def test_what_is_written_over_several_environments(store, finish_all, tmp_path):
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        finish_all(env, "sac", [0.25, 0.75])
+    boards = build_leaderboards(store)
+    markdown, _, _, profile, *curves = write_report(boards, build_across(boards), tmp_path)
+    text = markdown.read_text()
+    assert text.startswith("## 2 environments, normalised return")
+    assert "| sac | 0.50 | [0.25, 0.75] | 0.50 | 0.50 | 0.50 | 4 |" in text
+    for path in (profile, *curves):
+        assert f"]({path.name})" in text
+        assert path.read_bytes().startswith(b"\x89PNG")
+    assert len(curves) == 6
+
+
+def test_profiles_are_drawn_apart_where_they_are_many(store, finish_all):
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        for index in range(6):
+            finish_all(env, f"sac{index}", [index / 10, index / 10])
+    (across,) = build_across(build_leaderboards(store))
+    figure = performance_profiles(across)
+    assert figure.axes[0].get_title(loc="left") == "sac5: 0.50 (n=4)"
+    assert [len(axes.lines) for axes in figure.axes] == [7] * 6
+    plt.close(figure)

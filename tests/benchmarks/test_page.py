@@ -1,0 +1,192 @@
+"""The page says what the tables say, whatever its data; what a browser makes of it is tested in test_browser."""
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from benchmarks import statistics
+from benchmarks.__main__ import main
+from benchmarks.report import Grid, build_across, build_leaderboards, write_page
+from benchmarks.report.figures import styles
+
+HOSTILE = "msac</script><script>alert(1)</script>&lt;"
+
+
+@pytest.fixture(autouse=True)
+def few_repetitions(monkeypatch):
+    monkeypatch.setattr(statistics, "REPETITIONS", 50)
+
+
+class Parsed(HTMLParser):
+    """Start tags with their attributes, the text of the visible elements, and that of the script that holds the data."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.text, self.data, self._within = [], "", "", ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag in ("script", "style"):
+            self._within = dict(attributes).get("id") or tag
+
+    def handle_endtag(self, tag):
+        if tag in ("script", "style"):
+            self._within = ""
+
+    def handle_data(self, data):
+        if not self._within:
+            self.text += data
+        elif self._within == "data":
+            self.data += data
+
+    def all(self, name):
+        return [attributes[name] for _, attributes in self.tags if attributes.get(name)]
+
+
+@pytest.fixture
+def page(store, tmp_path):
+    def page(name="page"):
+        boards = build_leaderboards(store)
+        path = write_page(
+            [Grid(name, boards, build_across(boards), ["runs/x cannot be read <b>."])], tmp_path / f"{name}.html"
+        )
+        return path.read_text()
+
+    return page
+
+
+def test_the_tables_are_there_with_their_provenance(store, make_spec, finish, page):
+    origin = {
+        "started": "2026-01-02T03:04:05+00:00",
+        "commit": "c" * 40,
+        "machine": {"cores": 2},
+        "versions": {"torch": "2.8"},
+    }
+    for seed in range(5):
+        finish(make_spec(seed=seed), [0.0, 100.0 + seed], command="python -m benchmarks run --env Pendulum-v1", **origin)
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, 50.0 + seed], **origin)
+    store.fail(make_spec(seed=5), store.begin(make_spec(seed=5)), "Traceback\n  File x\nValueError: it <broke>")
+    parsed = Parsed(page())
+    text = " ".join(parsed.text.split())
+    for words in (
+        "2 algorithms on 1 environment: 10 finished runs, 1 failed, started 2026-01-02.",
+        "Pendulum-v1 after 100 steps",
+        "102.0",
+        "Some runs failed",
+        "msac seed 5 ValueError: it <broke>",
+        "File x",
+        "python -m benchmarks run --env Pendulum-v1",
+        "c" * 40,
+        "torch 2.8",
+        "cores 2",
+        "learning_rate=0.001",
+        "seeds 0 to 4",
+        "1.00–1.00",
+        "runs/x cannot be read <b>.",
+    ):
+        assert words in text, words
+    data = json.loads(parsed.data)
+    (rows,) = data["boards"].values()
+    assert [row["label"] for row in rows] == ["msac", "sac"]
+    assert rows[0]["curve"]["step"] == [50, 100]
+    assert rows[0]["profile"]["share"] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0, 0])
+    kinds = [attributes["data-kind"] for tag, attributes in parsed.tags if attributes.get("data-kind")]
+    assert kinds == ["curve", "time", "profile"]
+
+
+def test_several_environments_are_shown_together(make_spec, finish, page):
+    for env in ("Pendulum-v1", "CartPole-v1"):
+        finish(make_spec(env=env), [0.0, 100.0])
+    parsed = Parsed(page())
+    assert "2 environments together" in parsed.text
+    assert "normalised" in parsed.all("data-kind")
+
+
+@pytest.mark.parametrize("case", ["nothing", "one run", "failures only"])
+def test_there_may_be_little_to_show(case, store, make_spec, finish, page):
+    if case == "one run":
+        finish(make_spec(), [1.0, 2.0])
+    elif case == "failures only":
+        store.fail(make_spec(), store.begin(make_spec()), "ValueError: no")
+    parsed = Parsed(page())
+    expected = {
+        "nothing": "There are no runs yet",
+        "one run": "1 seed an algorithm",
+        "failures only": "No run has finished here",
+    }
+    assert expected[case] in parsed.text
+    assert parsed.data or case == "nothing"
+
+
+def test_what_users_call_things_is_text_and_nothing_else(store, make_spec, finish, page):
+    finish(make_spec(label=HOSTILE), [1.0, 2.0], machine={"<img src=x onerror=alert(2)>": 1})
+    finish(make_spec(label="sac", env='"><script>alert(3)</script>-v0'), [1.0, 2.0])
+    failed = make_spec(label=HOSTILE, seed=1)
+    store.fail(failed, store.begin(failed), "</pre><script>alert(4)</script>\nValueError: </pre><script>alert(5)</script>")
+    html = page(name="a<b")
+    parsed = Parsed(html)
+    scripts = [attributes for tag, attributes in parsed.tags if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}, {}], "ours and no others"
+    assert not any(tag == "img" for tag, _ in parsed.tags)
+    assert HOSTILE in parsed.text
+    assert HOSTILE in {row["label"] for rows in json.loads(parsed.data)["boards"].values() for row in rows}
+
+
+def test_the_page_needs_nothing_else(make_spec, finish, page):
+    finish(make_spec(), [1.0, 2.0])
+    parsed = Parsed(page())
+    assert not parsed.all("src")
+    assert all(link.startswith(("#", "data:")) for link in parsed.all("href"))
+    (policy,) = (attributes["content"] for tag, attributes in parsed.tags if attributes.get("http-equiv"))
+    assert "default-src 'none'" in policy
+    assert len(re.findall(r"'sha256-[^']+'", policy)) == 2
+
+
+def test_the_same_data_gives_the_same_bytes_and_every_id_once(make_spec, finish, page):
+    for env in ("Pendulum-v1", "CartPole-v1"):
+        for seed in range(2):
+            finish(make_spec(env=env, seed=seed), [1.0, 2.0])
+            finish(make_spec(env=env, seed=seed, algo="sac", label="sac"), [1.0, 3.0])
+    html = page()
+    assert page() == html
+    ids = Parsed(html).all("id")
+    assert len(ids) == len(set(ids))
+    targets = {link[1:] for link in Parsed(html).all("href") if link.startswith("#")}
+    assert targets <= set(ids)
+
+
+def test_an_algorithm_is_told_by_its_dashes_as_by_its_colour():
+    labels = [f"algorithm {index:02}" for index in range(21)]
+    looks = styles(reversed(labels))
+    assert len(set(looks.values())) == 21
+    for one, next_ in itertools.pairwise(labels):
+        assert looks[one][0] != looks[next_][0]
+        assert looks[one][1] != looks[next_][1]
+    assert styles([*labels, "z"])[labels[3]] == looks[labels[3]]
+
+
+def test_what_is_exported_gives_a_leaderboard(store, make_spec, finish, tmp_path, capsys, refusal):
+    for env in ("Pendulum-v1", "CartPole-v1"):
+        finish(make_spec(env=env), [1.0, 2.0])
+    results = tmp_path / "results"
+    assert "There is nothing published" in refusal(main, ["leaderboard", "--results", str(results)]).err
+    assert (
+        "There are no runs of Hopper-v4"
+        in refusal(main, ["export", str(results / "mine"), "--out", str(store.out), "--env", "Hopper-v4"]).err
+    )
+    assert main(["export", str(results / "one"), "--out", str(store.out), "--env", "Pendulum-v1"]) == 0
+    assert main(["export", str(results / "two"), "--out", str(store.out)]) == 0
+    assert main(["leaderboard", "--results", str(results), "--svg"]) == 0
+    assert (results / "one" / "learning-curve-Pendulum-v1-100.svg").is_file()
+    assert not list((results / "one").glob("*CartPole*"))
+    text = Parsed((results / "index.html").read_text()).text
+    assert all(words in text for words in ("one", "two", "2 environments together"))
+    (results / "one" / "evaluations.parquet").write_bytes(b"PAR1")
+    capsys.readouterr()
+    assert main(["leaderboard", "--results", str(results)]) == 1, "and the rest is made"
+    assert "left out:" in capsys.readouterr().out
+    assert "evaluations.parquet cannot be read" in (results / "index.html").read_text()

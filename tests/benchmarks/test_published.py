@@ -1,0 +1,72 @@
+"""Published runs give the report that the runs gave."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from benchmarks import statistics
+from benchmarks.__main__ import main
+from benchmarks.published import RUNS, Published, open_runs, publish
+from benchmarks.records import SCHEMA
+from benchmarks.report import build_leaderboards, write_report
+from benchmarks.store import EVALUATIONS
+from sb3_entropic.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def few_repetitions(monkeypatch):
+    monkeypatch.setattr(statistics, "REPETITIONS", 50)
+
+
+@pytest.fixture
+def folder(store, make_spec, finish, tmp_path):
+    for seed in range(3):
+        finish(make_spec(seed=seed), [1.0, 2.0 + seed])
+    store.fail(make_spec(seed=3), store.begin(make_spec(seed=3)), "ValueError: no")
+    publish(store, tmp_path / "published")
+    return tmp_path / "published"
+
+
+def test_the_report_is_the_same(folder, store, tmp_path):
+    written = [write_report(build_leaderboards(open_runs(place)), [], tmp_path / place.name) for place in (store.out, folder)]
+    for ours, theirs in zip(*written, strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_line_that_cannot_be_used_costs_its_run_alone(folder):
+    lines = (folder / RUNS).read_text().splitlines()
+    newer = json.dumps({**json.loads(lines[1]), "schema": SCHEMA + 1})
+    (folder / RUNS).write_bytes("\n".join([lines[0][:50], newer, lines[2]]).encode() + b"\n\xff\xfe")
+    problems = []
+    (board,) = build_leaderboards(Published(folder), problems)
+    assert (board.rows[0].seeds, len(problems)) == ((2,), 3)
+    assert problems[0].startswith(f"{folder / RUNS}, line 1, is not JSON")
+    assert problems[1].startswith(f"{folder / RUNS}, line 2, has schema {SCHEMA + 1}")
+    assert problems[2].startswith(f"{folder / RUNS}, line 4, is not JSON")
+    with pytest.raises(UserError, match="line 1"):
+        Published(folder).records()
+
+
+def test_a_run_without_evaluations_is_left_out(folder):
+    rows = pd.read_parquet(folder / EVALUATIONS)
+    rows[rows["seed"] != 1].to_parquet(folder / EVALUATIONS)
+    problems = []
+    (board,) = build_leaderboards(Published(folder), problems)
+    assert board.rows[0].seeds == (0, 2)
+    (problem,) = problems
+    assert "seed-1, has no evaluations." in problem
+
+
+def test_truncated_evaluations_are_one_problem(folder):
+    path = folder / EVALUATIONS
+    path.write_bytes(path.read_bytes()[:100])
+    problems = []
+    (board,) = build_leaderboards(Published(folder), problems)
+    assert (board.rows[0].scores, board.rows[0].failures) == ((), 1), "failures need no evaluations"
+    (problem,) = problems
+    assert problem.startswith(f"{path} cannot be read")
+
+
+def test_published_runs_can_be_compared(folder, store, monkeypatch):
+    assert main(["compare", str(folder), str(store.out)]) == 0

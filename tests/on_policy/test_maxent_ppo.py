@@ -1,0 +1,193 @@
+"""Entropy in the return: its advantages, its critic, and what episodes' ends make of it."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_entropic import MaxEntPPO
+from sb3_entropic.on_policy.rollouts import generalised_advantages
+from tests.on_policy.worlds import Bandit, Corridor
+
+
+def random_rollout(seed, n_steps=12, n_envs=3):
+    random = np.random.default_rng(seed)
+    rewards, entropies, values, entropy_values = random.normal(size=(4, n_steps, n_envs))
+    last, last_entropy = random.normal(size=(2, n_envs))
+    starts, dones = random.random((n_steps, n_envs)) < 0.2, random.random(n_envs) < 0.3
+    return (rewards, values, last), (entropies, entropy_values, last_entropy), (starts.astype(float), dones)
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1), st.floats(0, 1), st.floats(0, 10))
+@settings(max_examples=50)
+def test_advantages_are_linear(seed, gamma, gae_lambda, temperature):
+    """With equal discounts two critics are one of the sum."""
+    of_reward, of_entropy, ends = random_rollout(seed)
+    together = [a + temperature * b for a, b in zip(of_reward, of_entropy, strict=True)]
+    reward, entropy, both = (
+        generalised_advantages(*each, *ends, gamma, gae_lambda) for each in (of_reward, of_entropy, together)
+    )
+    np.testing.assert_allclose(reward + temperature * entropy, both, atol=1e-10)
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=20)
+def test_advantages_are_sb3s(seed, gamma, gae_lambda):
+    (rewards, values, last), _, (starts, dones) = random_rollout(seed)
+    buffer = RolloutBuffer(12, spaces.Discrete(2), spaces.Discrete(2), "cpu", gae_lambda, gamma, n_envs=3)
+    buffer.rewards, buffer.values, buffer.episode_starts = rewards, values, starts
+    buffer.compute_returns_and_advantage(th.as_tensor(last), dones)
+    ours = generalised_advantages(rewards, values, last, starts, dones, gamma, gae_lambda)
+    np.testing.assert_allclose(ours, buffer.advantages, atol=1e-5)
+
+
+class KeepRollout(BaseCallback):
+    """What a user's callback sees of a rollout, before the update, and what the critics said of each state then."""
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_end(self):
+        buffer, policy = self.model.rollout_buffer, self.model.policy
+        names = ("observations", "rewards", "log_probs", "values", "advantages", "returns", "episode_starts")
+        self.kept = {name: getattr(buffer, name).copy() for name in names}
+        if hasattr(buffer, "entropy_returns"):
+            self.kept["entropy_returns"] = buffer.entropy_returns.copy()
+        states = th.arange(4.0)[:, None]
+        with th.no_grad():
+            self.values = policy.predict_values(states).numpy().flatten()
+            self.entropy_values = policy.predict_entropy_values(states).numpy().flatten()
+
+
+def rollout(env, **arguments):
+    arguments = {"n_steps": 10, "batch_size": 10, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}, **arguments}
+    model, callback = MaxEntPPO("MlpPolicy", env, seed=0, device="cpu", **arguments), KeepRollout()
+    with th.no_grad():
+        # Entropies that differ from state to state.
+        model.policy.action_net.weight.normal_()
+    # Otherwise what was logged of the rollout is gone after it.
+    model.learn(10, callback=callback, log_interval=None)
+    return model, callback
+
+
+@pytest.mark.parametrize("truncates", [True, False])
+def test_a_time_limit_bootstraps_both_critics_and_a_termination_neither(truncates):
+    discounts = {"gamma": 0.9, "gae_lambda": 0.0, "entropy_gamma": 0.5, "entropy_gae_lambda": 0.0}
+    _, seen = rollout(Corridor(truncates), entropy_baseline=0.25, **discounts)
+    # With lambda = 0 a return is the reward and the next state's value.
+    at = seen.kept["observations"].flatten().astype(int)
+    goes_on = np.ones(10) if truncates else (at < 2).astype(float)
+    np.testing.assert_allclose(seen.kept["returns"].flatten(), 0.5 + 0.9 * goes_on * seen.values[at + 1], rtol=1e-5)
+    entropies = -seen.kept["log_probs"].flatten() - 0.25
+    assert entropies.std() > 0.01
+    expected = entropies + 0.5 * goes_on * seen.entropy_values[at + 1]
+    np.testing.assert_allclose(seen.kept["entropy_returns"].flatten(), expected, rtol=1e-5)
+    assert set(at) == {0, 1, 2}
+
+
+def of_rollout(seen, rewards, values, last, gamma, gae_lambda):
+    kept = {name: array.astype(np.float64) for name, array in seen.kept.items()}
+    ends = (kept["episode_starts"], np.zeros(1, dtype=bool))
+    return generalised_advantages(rewards, values, np.array([last]), *ends, gamma, gae_lambda)
+
+
+def test_the_advantage_is_that_of_the_return_and_what_the_entropys_is_worth():
+    settings = {"gamma": 0.9, "gae_lambda": 0.8, "entropy_gamma": 0.5, "entropy_gae_lambda": 0.3}
+    _, seen = rollout(Corridor(truncates=False), ent_coef=0.7, **settings)
+    at = seen.kept["observations"].astype(int)[..., 0]
+    last = at[-1, 0] + 1
+    reward = of_rollout(seen, seen.kept["rewards"], seen.values[at], seen.values[last], 0.9, 0.8)
+    entropy = of_rollout(seen, -seen.kept["log_probs"], seen.entropy_values[at], seen.entropy_values[last], 0.5, 0.3)
+    np.testing.assert_allclose(seen.kept["advantages"], reward + 0.7 * entropy, rtol=1e-4, atol=1e-5)
+    # The critic of the return is drawn to the return alone.
+    np.testing.assert_allclose(seen.kept["returns"], reward + seen.kept["values"], rtol=1e-4)
+
+
+def test_a_single_critic_has_the_entropy_in_its_reward():
+    _, seen = rollout(Corridor(truncates=True), ent_coef=0.7, entropy_critic=False, gamma=0.9, gae_lambda=0.8)
+    at = seen.kept["observations"].astype(int)[..., 0]
+    rewards = 0.5 - 0.7 * seen.kept["log_probs"] + 0.9 * (at == 2) * seen.values[3]
+    expected = of_rollout(seen, rewards, seen.values[at], seen.values[at[-1, 0] + 1], 0.9, 0.8)
+    np.testing.assert_allclose(seen.kept["advantages"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_discounts_are_by_default_the_returns():
+    same, given_ones = (
+        rollout(Corridor(truncates=True), gamma=0.8, gae_lambda=0.7, **more)[1].kept["advantages"]
+        for more in ({}, {"entropy_gamma": 0.8, "entropy_gae_lambda": 0.7})
+    )
+    np.testing.assert_array_equal(same, given_ones)
+
+
+def test_without_its_mean_the_entropy_pays_for_no_length():
+    model, _ = rollout(Corridor(truncates=False), entropy_baseline="mean")
+    assert model.logger.name_to_value["rollout/entropy_reward"] == pytest.approx(0.0, abs=1e-6)
+    model, seen = rollout(Corridor(truncates=False), entropy_baseline=0.25)
+    expected = -seen.kept["log_probs"].mean() - 0.25
+    assert model.logger.name_to_value["rollout/entropy_reward"] == pytest.approx(expected, rel=1e-5)
+
+
+def on_bandits(steps, **arguments):
+    """Trained for so many rollouts of 64 bandits."""
+    arguments = {"n_steps": 1, "batch_size": 64, "n_epochs": 4, "policy_kwargs": {"net_arch": []}, **arguments}
+    model = MaxEntPPO("MlpPolicy", DummyVecEnv([Bandit] * 64), seed=0, device="cpu", **arguments)
+    return model.learn(64 * steps)
+
+
+def test_the_second_critic_learns_the_entropy_to_come():
+    """On a bandit all of it is the entropy of the step at hand, less what is taken from it."""
+    model = on_bandits(100, ent_coef=1.0, entropy_baseline=0.5, learning_rate=0.02)
+    with th.no_grad():
+        entropy = model.policy.get_distribution(th.ones(1, 1)).entropy().item()
+        value = model.policy.predict_entropy_values(th.ones(1, 1)).item()
+    assert value == pytest.approx(entropy - 0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("entropy_critic", [True, False])
+def test_a_bandits_policy_tends_to_the_boltzmann_policy(entropy_critic):
+    """``pi ~ exp(r / ent_coef)``, which maximises reward and entropy together."""
+    arguments = {"normalize_advantage": False, "learning_rate": lambda progress: 0.05 * progress}
+    model = on_bandits(150, ent_coef=0.5, entropy_critic=entropy_critic, **arguments)
+    with th.no_grad():
+        policy = model.policy.get_distribution(th.ones(1, 1)).distribution.probs[0].numpy()
+    optimum = np.exp(np.array(Bandit.rewards) / 0.5)
+    np.testing.assert_allclose(policy, optimum / optimum.sum(), atol=0.03)
+
+
+def test_the_loss_has_both_critics_errors():
+    model, _ = rollout(Corridor(truncates=True), vf_coef=0.25, entropy_vf_coef=0.5)
+    (batch,) = model.rollout_buffer.get()
+    evaluation = model.evaluate(model.policy, batch, None)
+    loss, _ = model.value_loss(evaluation, batch)
+    errors = [
+        (batch.returns - evaluation.values).square().mean().item(),
+        (batch.entropy_returns - evaluation.entropy_values).square().mean().item(),
+    ]
+    assert loss.item() == pytest.approx(errors[0] + 0.5 * errors[1])
+    assert {"train/entropy_value_loss", "rollout/entropy_advantage"} <= model.logger.name_to_value.keys()
+
+
+class OwnBuffer(RolloutBuffer):
+    """A user's."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"entropy_gamma": 1.5}, r"entropy_gamma=1.5 is outside \[0, 1\]"),
+        ({"entropy_gae_lambda": -1}, "entropy_gae_lambda=-1 is outside"),
+        ({"entropy_baseline": "median"}, "entropy_baseline='median' is not a number"),
+        ({"entropy_vf_coef": -0.5}, "entropy_vf_coef=-0.5 is below 0"),
+        ({"entropy_critic": 2}, "entropy_critic=2 is neither True nor False"),
+        ({"rollout_buffer_class": OwnBuffer}, "OwnBuffer has no place for the returns of the second critic"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MaxEntPPO("MlpPolicy", Bandit(), device="cpu", **arguments)
+    assert MaxEntPPO("MlpPolicy", Bandit(), rollout_buffer_class=OwnBuffer, entropy_critic=False, device="cpu")
