@@ -8,6 +8,7 @@ import torch as th
 from stable_baselines3 import DQN
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
+from torch.nn import functional as F
 
 from sb3_entropic.active_inference.transitions import MlpPolicy, TransitionEnsemble, information_gain
 from sb3_entropic.checks import check_at_least_zero, check_every_state, check_flag, check_network, check_vectors
@@ -69,11 +70,12 @@ class VFE(ValueBasedLoop, DQN):
         policy = KL(pi(.|s) || softmax(-G(s, .) / temperature))
         F      = transitions + policy
 
-    (arXiv 1907.03876, with the precision ``1 / temperature``; for states that are fully observed.) Rewards are log-densities
-    of preferred observations, so ``-r`` is the *extrinsic* part of the expected free energy ``G``. The *epistemic* part is
-    the information ``I`` that the next state is expected to give about the transitions: it lowers ``G``, so that the
-    agent looks for what it does not know yet. (A published code adds the error of prediction to ``G`` instead, and so
-    avoids it.) ``I`` is that of :func:`sb3_entropic.active_inference.transitions.information_gain`.
+    (arXiv 1907.03876, for states that are fully observed; the precision is ``1 / temperature``.) ``G`` is the expected free
+    energy, drawn to ``y_G`` by squares. Rewards are log-densities of preferred observations, so ``-r`` is its *extrinsic*
+    part. The *epistemic* part is the information ``I`` that the next state is expected to give about the transitions: it
+    lowers ``G``, so that the agent looks for what it does not know yet. (The code of arXiv 2009.03622 adds the error of
+    prediction to ``G`` instead, and so avoids it.) ``I`` is that of
+    :func:`sb3_entropic.active_inference.transitions.information_gain`.
 
     The policy that minimises ``F`` is the prior itself, ``softmax(-G / temperature)``: its entropy shapes how it acts, not
     what ``G`` says of it. With ``entropy_in_target`` it does, and the exact policy's target is that of
@@ -185,6 +187,10 @@ class VFE(ValueBasedLoop, DQN):
         free_energy = now + (1 - batch.dones) * self.discounts_of(batch) * later
         parts = {"extrinsic_value": extrinsic, "epistemic_value": epistemic, "information_gain": information}
         return -free_energy, {name: part.mean() for name, part in parts.items()}
+
+    def regression_loss(self, current: th.Tensor, target: th.Tensor, noise: Fractions) -> th.Tensor:
+        """Half the squared error: its minimum is the mean, where DQN's Huber loss counts a rare termination for little."""
+        return 0.5 * F.mse_loss(current, target)
 
     def policy_loss(self, networks: FreeEnergyNetworks, batch: Any, noise: Fractions) -> tuple[th.Tensor, Metrics]:
         """``KL(pi(.|s) || softmax(-G(s, .) / temperature))``, and ``F`` with it."""

@@ -176,6 +176,15 @@ class TestTarget:
         target = target_of(tabular(), g, Exact(g, 1e8), temperature=1e8)
         assert th.allclose(-target, MDP.backup(-g.mean(-1)), atol=1e-6)
 
+    def test_a_rare_outcome_counts_by_its_mean(self):
+        """Where DQN's Huber loss draws to the median: one termination in ten, worth 50."""
+        value = th.zeros(1, requires_grad=True)
+        outcomes = th.zeros(10, 1).index_fill(0, th.tensor([3]), 50.0)
+        loss = MODEL.regression_loss(value.expand(10, 1), outcomes, Fractions())
+        (gradient,) = th.autograd.grad(loss, value)
+        assert gradient.item() == pytest.approx(-5.0)
+        assert MODEL.regression_loss(th.full((10, 1), 5.0), outcomes, Fractions()).item() == pytest.approx(0.5 * 225)
+
     def test_what_is_logged_of_it(self):
         transitions, g, batch = Predictions(), table(3), all_transitions(MDP)
         model = tabular(epistemic_weight=0.4)
