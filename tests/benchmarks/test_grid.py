@@ -153,6 +153,7 @@ def test_the_same_run_gives_the_same_numbers(finished_grid, tmp_path):
     assert first["return"].tolist() == second["return"].tolist()
 
 
+@pytest.mark.harness
 def test_killed_half_way_it_goes_on_where_it_stopped(tmp_path):
     out = tmp_path / "runs"
     arguments = [*GRID, "--workers", "1", "--stack", "2", "--seeds", "4", "--steps", "1500", "--out", str(out)]
@@ -177,6 +178,7 @@ def test_killed_half_way_it_goes_on_where_it_stopped(tmp_path):
         assert len(pd.read_parquet(record.parent / "evaluations.parquet")) == 20 * 10
 
 
+@pytest.mark.harness
 def test_ctrl_c_saves_where_it_is_and_keeps_what_is_finished(tmp_path):
     out = tmp_path / "runs"
     arguments = [*GRID, "--workers", "1", "--stack", "2", "--seeds", "4", "--steps", "1500", "--out", str(out)]
@@ -199,6 +201,7 @@ def test_ctrl_c_saves_where_it_is_and_keeps_what_is_finished(tmp_path):
     assert leftovers(out) == []
 
 
+@pytest.mark.harness
 def test_two_grids_in_one_folder_share_the_work(tmp_path):
     out = tmp_path / "runs"
     arguments = [*GRID, "--workers", "1", "--stack", "1", "--seeds", "3", "--steps", "400", "--out", str(out)]
@@ -232,6 +235,7 @@ def test_a_failing_run_is_recorded_counted_and_does_not_stop_the_others(tmp_path
     assert failure.stat().st_mtime_ns > before
 
 
+@pytest.mark.harness
 def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
     out = tmp_path / "runs"
     process = start([*GRID, "--workers", "1", "--seeds", "1", "--steps", "100000", "--out", str(out)])
