@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch as th
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sb3_entropic.active_inference.transitions import information_gain
@@ -21,6 +21,7 @@ def ensemble(seed, n_members, batch, n_features):
     return means, log_stds.exp()
 
 
+@settings(deadline=None)
 @given(seeds, sizes)
 def test_it_is_never_negative(seed, size):
     gain = information_gain(*ensemble(seed, *size))
@@ -28,12 +29,14 @@ def test_it_is_never_negative(seed, size):
     assert (gain >= 0).all()
 
 
+@settings(deadline=None)
 @given(seeds, sizes)
 def test_identical_members_have_nothing_to_learn(seed, size):
     means, stds = (each[:1].expand(size[0], -1, -1) for each in ensemble(seed, *size))
     assert information_gain(means, stds).abs().max() < 1e-12
 
 
+@settings(deadline=None)
 @given(seeds, sizes)
 def test_any_disagreement_is_worth_something(seed, size):
     """In a mean, or in a standard deviation alone."""
@@ -47,6 +50,7 @@ def test_any_disagreement_is_worth_something(seed, size):
         changed[0][0, 0, 0] = before
 
 
+@settings(deadline=None)
 @given(seeds, sizes, numbers, numbers)
 def test_units_and_origin_of_the_features_do_not_matter(seed, size, log_scale, shift):
     means, stds = ensemble(seed, *size)
@@ -54,6 +58,7 @@ def test_units_and_origin_of_the_features_do_not_matter(seed, size, log_scale, s
     assert th.allclose(scaled, information_gain(means, stds), rtol=1e-9, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(seeds, sizes)
 def test_features_add_up_and_the_order_of_members_does_not_matter(seed, size):
     means, stds = ensemble(seed, *size)
