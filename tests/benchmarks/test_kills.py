@@ -60,7 +60,7 @@ def test_killed_at_twenty_moments_nothing_is_repeated_lost_or_changed(tmp_path):
     finished = {}
     for _ in range(KILLS):
         # By what it has achieved, and then by the clock: how fast the machine is makes no difference.
-        goal, process = achieved(out) + moments.randint(200, 4000), start(out)
+        goal, process = achieved(out) + moments.randint(100, 2000), start(out)
         while process.poll() is None and achieved(out) < goal:
             time.sleep(0.05)
         time.sleep(moments.uniform(0, 0.3))
