@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Does entropy control help PPO where the zoo's budget is spent? Fixed before anything ran.
+#
+#   benchmarks/studies/on-policy.sh [options of `python -m benchmarks run`, such as --out runs/on-policy]
+#
+# PPO, EntropyPPO and MaxEntPPO with the steps that rl-baselines3-zoo gives PPO, 5 seeds; about an hour and a half of one core.
+# What is finished is never run again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+run() {
+  "${PYTHON:-.venv/bin/python}" -m benchmarks run --algos ppo,entropyppo,maxentppo --seeds 5 "$@"
+}
+
+run --env Pendulum-v1 --steps 100000 "$@"
+run --env CartPole-v1 --steps 100000 "$@"
+run --env LunarLander-v3 --steps 1000000 "$@"
