@@ -8,6 +8,7 @@ belongs to alone, and is deleted when they have finished.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
@@ -59,6 +60,7 @@ def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th
         "numpy": np.random.get_state(),
         "python": random.getstate(),
         "torch": th.get_rng_state() if generator is None else generator.get_state(),
+        "cuda": th.cuda.get_rng_state_all() if model.device.type == "cuda" else None,
     }
     (unfinished / STATE).write_bytes(cloudpickle.dumps(state))
     # The rename must not come before what it names.
@@ -72,15 +74,21 @@ def seeds_of(folder: Path) -> tuple[int, ...]:
     return tuple(json.loads((folder / SEEDS).read_text()))
 
 
+class UnreadableCheckpointError(Exception):
+    """A checkpoint that cannot be gone on from: it is damaged, or other versions of the packages cannot read it."""
+
+
 class Checkpoint:
     """A checkpoint that is gone on from, in steps, since constructors, ``learn`` and rollouts each set things anew.
 
     :param folder: written by :func:`save`
+    :raises UnreadableCheckpointError: if it cannot be read, and so does :meth:`load`
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._state = cloudpickle.loads((folder / STATE).read_bytes())
+        with _reading(folder):
+            self._state = cloudpickle.loads((folder / STATE).read_bytes())
         self.extra: Any = self._state["extra"]
         """What the caller had added."""
         self.environment_restored = self._state["env"] is not None
@@ -91,6 +99,10 @@ class Checkpoint:
 
         :param fresh: the same model newly made, with environments and a logger, which are taken over
         """
+        with _reading(self._folder):
+            return self._load(fresh)
+
+    def _load(self, fresh: BaseAlgorithm) -> BaseAlgorithm:
         state, env = self._state, fresh.env
         model = type(fresh).load(self._folder / MODEL, env=env, device=fresh.device, force_reset=False)
         model.set_logger(fresh.logger)
@@ -112,9 +124,14 @@ class Checkpoint:
             if state["wrappers"] is not None:
                 restore_environment(model.env, state["wrappers"], VecEnvWrapper)
             model._last_obs = None
+            # With the seed of the run its first episodes would come again.
+            sequence = np.random.SeedSequence((model.seed or 0, model.num_timesteps))
+            model.env.seed(int(sequence.generate_state(1)[0]))
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])
         th.set_rng_state(state["torch"])
+        if state["cuda"] is not None:
+            th.cuda.set_rng_state_all(state["cuda"])
         return model
 
     def training_starts(self, model: BaseAlgorithm) -> None:
@@ -129,6 +146,15 @@ class Checkpoint:
             for name, drawn in self._state["exploration"].items():
                 vars(modules[name].action_dist).update(drawn)
             th.set_rng_state(self._state["torch"])
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # What unpickling raises for a class that has changed can be anything.
+        raise UnreadableCheckpointError(f"{folder.name} cannot be read: {error!r}") from error
 
 
 def environment_state(env: VecEnv, kind: type = object) -> bytes | None:

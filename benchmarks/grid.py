@@ -26,7 +26,7 @@ from benchmarks.store import Claim, Store
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30.0
 ATTEMPTS = 3
-"""Times that a job is started whose worker is killed, or whose machine is lost."""
+"""Times that a job is started whose worker is killed, or whose machine is lost, without getting any further."""
 
 
 @dataclass
@@ -237,7 +237,9 @@ class _Grid:
         if lost:
             specs = [unit.specs[run] for run in lost]
             self._display.say(f"[yellow]lost[/]      {escape(title_of(specs))}: {next(iter(lost.values()))} Again.")
-            self._queue.extendleft(replace(each, attempts=unit.attempts - 1) for each in self._units(specs))
+            for each in self._units(specs):
+                further = (each.resume or 0) > (unit.resume or 0)
+                self._queue.appendleft(replace(each, attempts=ATTEMPTS if further else unit.attempts - 1))
 
     def _settle_run(self, worker: Worker, run: int, error: str | None) -> None:
         spec, folder, said = worker.job.specs[run], worker.job.folders[run], worker.said_of[run]

@@ -38,11 +38,11 @@ from benchmarks.callbacks import (
     TrainingClock,
     evaluator_of,
 )
-from benchmarks.checkpoint import Checkpoint
+from benchmarks.checkpoint import Checkpoint, UnreadableCheckpointError
 from benchmarks.plan import RunSpec
 from benchmarks.provenance import provenance
 from benchmarks.stacks import AUTO
-from benchmarks.store import CHECKPOINT
+from benchmarks.store import CHECKPOINT, remove_checkpoints
 from sb3_entropic.catalog import find_algorithm, import_module
 from sb3_entropic.engine.compiler import decide
 from sb3_entropic.engine.gemm import fast_matrix_products
@@ -103,16 +103,29 @@ def execute(job: Job, report: Report, moments: CheckpointMoments | None = None) 
 
     A run that goes on from checkpoints ends as an undisturbed one would, if the state of its environments could be kept
     (:func:`benchmarks.checkpoint.environment_state`); else the episode it was in is lost, and ``resumed`` says so of every
-    time it was gone on with. All times are sums over its parts.
+    time it was gone on with, and at which commit it had run before. All times are sums over its parts. Runs whose
+    checkpoints cannot be read, perhaps since a package was upgraded, begin anew.
 
     :param job: with folders
     :param report: called with the progress of each run about twice a second
     :param moments: when to take checkpoints; by default every ``job.checkpoint_seconds``
     """
+    try:
+        return _execute(job, report, moments)
+    except UnreadableCheckpointError:
+        traceback.print_exc()
+        print("The checkpoints cannot be read: the runs begin anew.", file=sys.stderr)
+        for folder in job.folders:
+            remove_checkpoints(folder)
+        return _execute(replace(job, resume=None), report, moments)
+
+
+def _execute(job: Job, report: Report, moments: CheckpointMoments | None) -> list[dict[str, Any]]:
     moments = moments or CheckpointMoments(job.folders, job.checkpoint_seconds)
     origin, clock, parts = provenance(), TrainingClock(), []
     for run, (spec, folder) in enumerate(zip(job.specs, job.folders, strict=True)):
-        parts.append(_Part(job, spec, folder, EvaluateAtPoints(spec, partial(_report_of, report, run), clock)))
+        evaluate = EvaluateAtPoints(spec, partial(_report_of, report, run), clock)
+        parts.append(_Part(job, spec, folder, evaluate, origin["commit"]))
     models, errors, library = _train(
         job, [part.make for part in parts], [part.callback(moments) for part in parts], steps=parts[0].steps_to_go()
     )
@@ -137,8 +150,8 @@ def execute(job: Job, report: Report, moments: CheckpointMoments | None = None) 
 class _Part:
     """A run from its beginning, or from a checkpoint, to its end."""
 
-    def __init__(self, job: Job, spec: RunSpec, folder: Path, evaluate: EvaluateAtPoints):
-        self._job, self._spec, self._folder = job, spec, folder
+    def __init__(self, job: Job, spec: RunSpec, folder: Path, evaluate: EvaluateAtPoints, commit: str | None):
+        self._job, self._spec, self._folder, self._commit = job, spec, folder, commit
         self.evaluate = evaluate
         self._start, self._started = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._before, self._resumed, self._from = 0.0, [], None
@@ -147,7 +160,8 @@ class _Part:
             kept = self._from.extra
             self._started, self._before = kept["started"], kept["wall_seconds"]
             environment = "restored" if self._from.environment_restored else "new episode"
-            self._resumed = [*kept["resumed"], {"timesteps": job.resume, "environment": environment}]
+            part = {"timesteps": job.resume, "environment": environment, "commit": kept["commit"]}
+            self._resumed = [*kept["resumed"], part]
             evaluate.resume(kept["evaluate"])
 
     def steps_to_go(self) -> int:
@@ -168,7 +182,8 @@ class _Part:
         return CallbackList([self.evaluate, SaveCheckpoints(self._folder, seeds, moments, self._extra, self._from)])
 
     def _extra(self, model: BaseAlgorithm) -> dict[str, Any]:
-        return {"evaluate": self.evaluate.state(), "engine": getattr(model, "engine_used", SB3), **self.history()}
+        used = getattr(model, "engine_used", SB3)
+        return {"evaluate": self.evaluate.state(), "engine": used, "commit": self._commit, **self.history()}
 
     def history(self) -> dict[str, Any]:
         wall = round(self._before + time.perf_counter() - self._start, 3)

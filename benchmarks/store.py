@@ -148,13 +148,13 @@ class Store:
         shutil.rmtree(earlier, ignore_errors=True)
         sync(final.parent)
         # Not before: until then they are what the run would be continued from.
-        _remove_checkpoints(final)
+        remove_checkpoints(final)
         shutil.rmtree(self._failed_path(spec), ignore_errors=True)
 
     def fail(self, spec: RunSpec, partial: Path, error: str) -> None:
         """Keep what a failed run left, with the error."""
         _write_record(partial, spec, {"error": error})
-        _remove_checkpoints(partial)
+        remove_checkpoints(partial)
         shutil.rmtree(self._failed_path(spec), ignore_errors=True)
         partial.rename(self._failed_path(spec))
 
@@ -172,7 +172,7 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
             Claim(((descriptor, lock),)).release()
         for final in self.out.glob("*/*/*/seed-*"):
-            _remove_checkpoints(final)
+            remove_checkpoints(final)
         for lock in self.out.glob(f"*/*/*/{LOCK}seed-*"):
             if (descriptor := _lock(lock)) is not None:
                 Claim(((descriptor, lock),)).release()
@@ -252,7 +252,8 @@ def _lock(path: Path) -> int | None:
         os.close(descriptor)
 
 
-def _remove_checkpoints(folder: Path) -> None:
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run, finished or unfinished."""
     for checkpoint in [*folder.glob(f"{CHECKPOINT}*"), *folder.glob(f".{CHECKPOINT}*")]:
         shutil.rmtree(checkpoint, ignore_errors=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sb3_entropic.engine.runner import Streams
 from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.support import why_not_together
 
+AUTO = "auto"
 SWEEPABLE = ("learning_rate", "tau", "ent_coef", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
 """Arguments that may be one number a seed, besides those an algorithm's losses read."""
 
@@ -42,7 +44,7 @@ def train_seeds(
     seeds: Iterable[int],
     total_timesteps: int,
     callback: Callable[[int], Any] | None = None,
-    log_interval: int | None = 4,
+    log_interval: int | str | None = AUTO,
     tb_log_name: str | None = None,
     progress_bar: bool = False,
     engine: str | Engine = "auto",
@@ -68,7 +70,8 @@ def train_seeds(
     :param callback: from a seed to its callback, or list of callbacks
     :param tb_log_name: runs are logged as ``<tb_log_name>_seed<seed>``; by default the algorithm's name
     :param engine: see :class:`sb3_entropic.Engine`
-    :param log_interval: as in SB3's ``learn``, and so is ``progress_bar``
+    :param log_interval: as in SB3's ``learn``, and so is ``progress_bar``; ``"auto"`` is the default of the algorithm's own
+        ``learn``, 4 episodes or 1 rollout, and ``None`` logs nothing
     :param arguments: of the algorithm's constructor
     :return: the models, in the order of ``seeds``
     :raises SeedsFailedError: if seeds raised, once the others have finished
@@ -102,7 +105,7 @@ def train_together(
     total_timesteps: int,
     callback: Callable[[int, Any], Any],
     *,
-    log_interval: int | None = 4,
+    log_interval: int | str | None = AUTO,
     tb_log_names: Sequence[str] | None = None,
     reset_num_timesteps: bool = True,
     progress_bar: bool = False,
@@ -123,6 +126,8 @@ def train_together(
         # The model's constructor has seeded the global generators, and drawn its networks from them.
         streams.append(Streams(own=True))
     first = models[0]
+    if log_interval == AUTO:
+        log_interval = signature(first.learn).parameters["log_interval"].default
     callbacks = [callback(index, model) for index, model in enumerate(models)]
     names = list(tb_log_names or [type(first).__name__] * len(models))
     reason = "as asked for" if first.engine.kind == "sb3" else why_not_together(models)

@@ -270,6 +270,8 @@ def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The distinct values of every field, as text, so that runs of one origin give lists of one."""
     fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack", "started")
     values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records}) for name in fields}
+    before = {_as_text(part.get("commit", NOT_RECORDED)) for record in records for part in record.get("resumed", ())}
+    values["commit"] = sorted({*values["commit"], *before})
     # The runs of a stack share their time.
     seconds = sum(record.get("wall_seconds", 0.0) / record.get("stack", 1) for record in records)
     # Runs that are pooled never differ in these.

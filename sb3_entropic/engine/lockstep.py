@@ -47,6 +47,8 @@ class Lockstep:
         self._runners = runners
         model, before = self._template, np.random.get_bit_generator()
         taken = model.num_timesteps
+        for index in set(range(len(runners))) - set(self._live()):
+            self._never_began(index)
         self._say_what_runs()
         try:
             while taken < total_timesteps and self._live():
@@ -108,6 +110,12 @@ class Lockstep:
                 self._step.stack.unbind(index)
             self.compiled = self._step.compiled
             self._step = self._stack()
+
+    def _never_began(self, index: int) -> None:
+        """A model that has raised before its first step leaves; what the stack goes on passing through it is of no concern."""
+        model = self._models[index]
+        model._last_obs = np.zeros((model.n_envs, *model.observation_space.shape), model.observation_space.dtype)
+        self._step.stack.unbind(index)
 
     def _leave(self, index: int) -> None:
         runner = self._runners[index]
@@ -212,17 +220,24 @@ def learn(
     """
     model, before = models[0], np.random.get_bit_generator()
     done = 0 if reset_num_timesteps else model.num_timesteps
-    compiled, why = decide(options.compile, model.gradient_steps_between(done, done + total_timesteps))
+    target = done + total_timesteps
+    compiled, why = decide(options.compile, model.gradient_steps_between(done, target))
     lockstep = model.lockstep_class(models, streams, compiled)
     runners = []
     for model, callback, stream, name in zip(models, callbacks, streams, tb_log_names, strict=True):
         stream.enter()
         # The models keep step, so one bar speaks for all.
-        bar = progress_bar and model is models[0]
-        target, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
+        bar, error = progress_bar and model is models[0], None
+        try:
+            _, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
+            known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
+            callback.on_training_start(known, globals())
+        except Exception as raised:
+            if len(models) == 1:
+                raise
+            error = raised
         runners.append(lockstep.runner_class(model, callback, stream, log_interval))
-        known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
-        callback.on_training_start(known, globals())
+        runners[-1].error, runners[-1].stopped = error, error is not None
     with fast_matrix_products(models[0].policy, options.onednn) as library:
         say(models[0], f"Fast engine, {why}; {library}")
         lockstep.learn(runners, target)

@@ -14,11 +14,13 @@ from rich.console import Console
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from benchmarks.callbacks import CheckpointMoments
 from benchmarks.checkpoint import Checkpoint, environment_state, restore_environment
 from benchmarks.grid import run_grid, units_of
 from benchmarks.plan import Plan
+from benchmarks.provenance import provenance
 from benchmarks.run import Job, execute
 from benchmarks.store import CHECKPOINT
 from sb3_entropic.catalog import ALGORITHMS
@@ -59,7 +61,7 @@ def specs_of(make_spec):
 def run(tmp_path):
     """Execute a job in one piece, or stopped on the way; returns the records and the folders of its runs."""
 
-    def run(specs, stops=()):
+    def run(specs, stops=(), before_going_on=lambda folders: None):
         folders = tuple(tmp_path / f"{len(list(tmp_path.iterdir()))}-{spec.seed}" for spec in specs)
         for folder in folders:
             folder.mkdir()
@@ -71,6 +73,7 @@ def run(tmp_path):
             (resume,) = {int(path.name.removeprefix(CHECKPOINT)) for f in folders for path in f.glob(f"{CHECKPOINT}*")}
             assert stop <= resume < STEPS
         disturb_everything(0)
+        before_going_on(folders)
         return execute(Job(specs, folders, resume=resume), lambda message: None), folders
 
     return run
@@ -142,9 +145,43 @@ def test_so_do_other_worlds_and_buffers(algo, hyperparameters, specs_of, run):
 
 def test_where_the_world_cannot_be_kept_a_new_episode_begins(specs_of, run):
     (record,), (folder,) = run(specs_of("mdqn", env="LunarLander-v3"), stops=(100,))
-    assert record["resumed"] == [{"timesteps": 100, "environment": "new episode"}]
+    commit = provenance()["commit"]
+    assert record["resumed"] == [{"timesteps": 100, "environment": "new episode", "commit": commit}]
     assert record["timesteps"] == STEPS
     assert sorted(set(pd.read_parquet(folder / "evaluations.parquet")["step"])) == [80, 160, 240, 320]
+
+
+def test_the_episode_that_begins_is_not_the_first_one_again(specs_of, run, monkeypatch):
+    starts, step = [], DummyVecEnv.reset
+
+    def note(env):
+        starts.append(step(env)[0].tolist())
+        return np.array([starts[-1]], dtype=np.float32)
+
+    monkeypatch.setattr(DummyVecEnv, "reset", note)
+    for _ in range(2):
+        run(specs_of("mdqn", env="LunarLander-v3"), stops=(100, 200))
+    first, second, third, *again = starts
+    assert first != second != third != first
+    assert again == [first, second, third], "what begins is determined by the seed and the steps"
+
+
+@pytest.mark.parametrize("damaged", ["state.pkl", "model.zip", "replay.pkl"])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_runs_whose_checkpoints_cannot_be_read_begin_anew(damaged, seeds, specs_of, run, capfd):
+    specs = specs_of("mdqn", seeds=seeds)
+    _, undisturbed = run(specs)
+
+    def damage(folders):
+        (path,) = folders[-1].glob(f"{CHECKPOINT}*/{damaged}")
+        path.write_bytes(path.read_bytes()[:20])
+
+    records, folders = run(specs, stops=(100,), before_going_on=damage)
+    assert "The checkpoints cannot be read: the runs begin anew." in capfd.readouterr().err
+    for record, folder, other in zip(records, folders, undisturbed, strict=True):
+        assert (record["resumed"], record["timesteps"]) == ([], STEPS)
+        assert list(folder.glob(f"{CHECKPOINT}*")) == []
+        assert_same(folder, other)
 
 
 @pytest.fixture
@@ -241,6 +278,45 @@ def test_a_grid_that_has_waited_goes_on_from_where_the_other_has_stopped(store, 
     assert run_grid(plan, store, Console(file=io.StringIO()), executor=executor).interrupted
     assert [(job.resume, [spec.seed for spec in job.specs]) for job in executor.jobs] == [(100, [0, 1])]
     assert all(store.checkpoints(spec).keys() == {100} for spec in specs)
+
+
+def test_only_a_job_that_is_lost_without_getting_further_is_given_up(store, make_spec, checkpointed):
+    class Lost:
+        """A worker whose machine is gone, after checkpoints at the given steps."""
+
+        def __init__(self, job, step):
+            self.job, self.said_of = job, [{}]
+            if step:
+                checkpointed(job.specs[0], [0], step)
+
+        def has_ended(self):
+            return True
+
+        def was_lost(self):
+            return True
+
+        def errors(self):
+            return ["The machine is gone."]
+
+        def stop(self):
+            pass
+
+    class Loses:
+        def __init__(self):
+            self.jobs, self.steps = [], iter([0, 100, 0, 200, 0, 0, 0])
+
+        def start(self, job, claim=None):
+            self.jobs.append(job)
+            (job.folders[0] / "log.txt").touch()
+            return Lost(job, next(self.steps))
+
+        def close(self):
+            pass
+
+    spec, executor = make_spec(steps=1000), Loses()
+    outcome = run_grid(Plan("short", (spec,), 1), store, Console(file=io.StringIO()), executor=executor)
+    assert outcome.failed == [spec]
+    assert [job.resume for job in executor.jobs] == [None, None, 100, 100, 200, 200, 200]
 
 
 def test_what_observations_are_normalised_by_outlives_a_world_that_cannot_be_kept(specs_of, run, monkeypatch):

@@ -118,6 +118,13 @@ def test_different_origins_are_said(store, make_spec):
     assert board.rows[0].provenance["hours"] == 1.0
 
 
+def test_a_run_in_two_parts_has_the_commits_of_both(make_spec, finish, store):
+    finish(make_spec(), [1.0, 2.0], commit="new", resumed=[{"timesteps": 50, "environment": "restored", "commit": "old"}])
+    (board,) = build_leaderboards(store)
+    assert board.rows[0].provenance["commit"] == ["new", "old"]
+    assert any("different commits" in caution for caution in board.cautions)
+
+
 def test_different_ways_of_training_are_said(store, make_spec, finish):
     ours = {"engine": "fast, compiled", "matrix_library": "oneDNN's matrix products", "stack": 2, "steps_per_second": 70.0}
     theirs = {"engine": "sb3", "matrix_library": "oneDNN's matrix products", "stack": 1, "steps_per_second": 10.0}

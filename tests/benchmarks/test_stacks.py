@@ -62,6 +62,16 @@ def test_a_stack_is_its_seeds_one_by_one(specs, run):
         assert (folder / "model.zip").is_file()
 
 
+def test_a_stack_logs_as_often_as_a_run_alone(make_spec, run):
+    hyperparameters = {"policy_kwargs": {"net_arch": [8]}, "n_steps": 16, "batch_size": 8, "n_epochs": 1}
+    common = {"env": "CartPole-v1", "algo": "entropyppo", "steps": 160, "hyperparameters": hyperparameters}
+    pair = tuple(make_spec(seed=seed, **common) for seed in range(2))
+    _, folders = run(pair)
+    _, (alone,) = run(pair[:1])
+    logged, of_one = (pd.read_csv(folder / "progress.csv")["time/total_timesteps"] for folder in (folders[0], alone))
+    assert logged.tolist() == of_one.tolist() == list(range(16, 161, 16))
+
+
 def test_a_stacks_time_is_the_time_of_all_its_seeds_without_any_evaluation(specs, run, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("benchmarks.run.time.perf_counter", lambda: clock[0])

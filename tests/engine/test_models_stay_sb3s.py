@@ -7,10 +7,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch as th
+from gymnasium.envs.classic_control import CartPoleEnv
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_entropic import MDQN, MSAC, SeedsFailedError, train_seeds
+from sb3_entropic import MDQN, MSAC, EntropyPPO, SeedsFailedError, train_seeds
 from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import FAST, STARTS, difference, in_double_precision, make
 
@@ -208,6 +209,41 @@ def test_a_seed_that_raises_leaves_and_the_others_go_on():
         )
     assert [model.num_timesteps for model in raised.value.models] == [STARTS + 20, STARTS + 10, STARTS + 20]
     assert isinstance(raised.value.errors[2], ArithmeticError)
+
+
+class NeverBegins(CartPoleEnv):
+    """An environment whose first reset raises, for one of several."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        NeverBegins.made += 1
+        self.number = NeverBegins.made
+
+    def reset(self, **options):
+        if self.number == 1:
+            raise OSError("no simulator answers")
+        return super().reset(**options)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "arguments"),
+    [(MDQN, {"learning_starts": STARTS}), (EntropyPPO, {"n_steps": 32, "batch_size": 16, "n_epochs": 2})],
+    ids=["off-policy", "on-policy"],
+)
+def test_a_seed_whose_first_reset_raises_leaves_the_others_alone(algorithm, arguments):
+    def train(env, seeds):
+        options = {"policy_kwargs": {"net_arch": [8]}, "device": "cpu", "engine": FAST, **arguments}
+        return train_seeds(algorithm, "MlpPolicy", env, seeds=seeds, total_timesteps=STARTS + 60, **options)
+
+    NeverBegins.made = 0
+    with pytest.raises(SeedsFailedError, match="no simulator answers") as failed:
+        train(NeverBegins, [1, 2, 3])
+    assert list(failed.value.errors) == [1]
+    assert failed.value.models[0].num_timesteps == 0
+    for model, alone in zip(failed.value.models[1:], train(CartPoleEnv, [2, 3]), strict=True):
+        assert difference(model, alone) < 1e-6
 
 
 def test_a_seed_that_diverges_leaves():
