@@ -34,6 +34,7 @@ examples:
   python -m benchmarks run --env MyEnv-v0 --import my_envs --algos sac,my_algos:MySAC --hyperparameters mine.yml
   python -m benchmarks report --out runs
   python -m benchmarks export results/mine --out runs
+  python -m benchmarks restore results/mine --out runs
   python -m benchmarks leaderboard
   python -m benchmarks compare runs-before runs-after
   python -m benchmarks compare runs:dqn runs:mdqn
@@ -77,7 +78,7 @@ def _parser() -> ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{run,report,export,leaderboard,compare,plot,speed}")
+    commands = parser.add_subparsers(required=True, metavar="{run,report,export,restore,leaderboard,compare,plot,speed}")
 
     def command(name: str, function: object, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -179,6 +180,12 @@ def _parser() -> ArgumentParser:
     )
     export.add_argument("results", type=Path, metavar="RESULTS", help="the folder to write, such as results/mine")
     export.add_argument("--env", help="these environments only, separated by commas")
+    restore = command("restore", _restore, "put published runs back into a folder of runs, for a grid to go on from")
+    restore.description = (
+        "The inverse of export: a grid in that folder takes the published runs for finished, and runs what is missing of its "
+        "own. So a long grid can be divided between machines and days, and a published one be given more seeds."
+    )
+    restore.add_argument("results", type=Path, metavar="RESULTS", help="the folder that export wrote, such as results/mine")
     leaderboard = command("leaderboard", _leaderboard, "build the reports of everything published, and the page")
     leaderboard.add_argument(
         "--results",
@@ -188,7 +195,7 @@ def _parser() -> ArgumentParser:
         "(default: results)",
     )
     leaderboard.add_argument("--svg", action="store_true", help="write the figures as SVG too")
-    for sub in (run, report, export):
+    for sub in (run, report, export, restore):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
     compare = command("compare", _compare, "tell whether runs got worse than others, for a person or a gate")
     compare.description = (
@@ -358,6 +365,21 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
     written = publish(store, arguments.results, wanted)
     console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _restore(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.published import RUNS, Published, restore
+    from benchmarks.report import show_problems
+    from benchmarks.store import Store
+
+    store = Store(arguments.out)
+    if not (arguments.results / RUNS).is_file():
+        raise UserError(f"There are no published runs in {arguments.results}: name a folder with a {RUNS}.")
+    problems: list[str] = []
+    count = restore(Published(arguments.results), store, problems)
+    show_problems(problems, console)
+    console.print(f"Restored: {count} run{'s' * (count != 1)} to {arguments.out}", highlight=False, soft_wrap=True)
+    return 1 if problems else 0
 
 
 def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:

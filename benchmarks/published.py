@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.plan import RunSpec
 from benchmarks.records import SCHEMA, check_evaluations, check_record, read_evaluations
 from benchmarks.store import EVALUATIONS, Store, check_folder, replace_text
 from sb3_entropic.errors import UserError
@@ -41,6 +42,41 @@ def publish(store: Store, folder: Path, envs: set[str] | None = None) -> list[Pa
     evaluations.to_parquet(temporary, index=False, compression="zstd")
     temporary.replace(episodes)
     return [runs, episodes]
+
+
+def restore(published: Published, store: Store, problems: list[str]) -> int:
+    """Put published runs back into a folder of runs, where a grid takes them for finished; their models are not published.
+
+    Runs that are there already stay as they are, and failed ones are left out: a grid is to try them again.
+
+    :param published: the runs
+    :param store: where to
+    :param problems: a sentence about each run that cannot be used is appended to it
+    :return: how many were put back
+    """
+    count = 0
+    for record in published.records(problems):
+        if "error" in record:
+            continue
+        origin = {name: value for name, value in record.items() if name not in ("schema", "spec", "path")}
+        try:
+            spec = RunSpec(**record["spec"])
+            rows = published.evaluations(record).drop(columns="path")
+        except TypeError as error:
+            problems.append(f"{published.folder / RUNS}, run {record['path']}, is not one of this version's: {error}.")
+            continue
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        # What a grid is working on is left to it.
+        if store.is_finished(spec) or (claim := store.claim([spec])) is None:
+            continue
+        folder = store.begin(spec)
+        rows.to_parquet(folder / EVALUATIONS, index=False)
+        store.finish(spec, folder, origin)
+        claim.release()
+        count += 1
+    return count
 
 
 class Published:

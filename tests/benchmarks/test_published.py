@@ -10,7 +10,7 @@ from benchmarks.__main__ import main
 from benchmarks.published import RUNS, Published, open_runs, publish
 from benchmarks.records import SCHEMA
 from benchmarks.report import build_leaderboards, write_report
-from benchmarks.store import EVALUATIONS
+from benchmarks.store import EVALUATIONS, Store
 from sb3_entropic.errors import UserError
 
 
@@ -66,6 +66,39 @@ def test_truncated_evaluations_are_one_problem(folder):
     assert (board.rows[0].scores, board.rows[0].failures) == ((), 1), "failures need no evaluations"
     (problem,) = problems
     assert problem.startswith(f"{path} cannot be read")
+
+
+def test_a_grid_goes_on_from_restored_runs(folder, store, make_spec, tmp_path, capsys):
+    out = tmp_path / "elsewhere"
+    assert main(["restore", str(folder), "--out", str(out)]) == 0
+    assert f"Restored: 3 runs to {out}" in capsys.readouterr().out
+    elsewhere = Store(out)
+    assert [elsewhere.is_finished(make_spec(seed=seed)) for seed in range(4)] == [True, True, True, False]
+    assert not elsewhere.has_failed(make_spec(seed=3)), "it is tried again"
+    assert list(out.glob("*/*/*/.*")) == []
+    again = tmp_path / "again"
+    publish(elsewhere, again)
+    assert (again / EVALUATIONS).read_bytes() == (folder / EVALUATIONS).read_bytes()
+    assert (again / RUNS).read_text().splitlines() == (folder / RUNS).read_text().splitlines()[:3]
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*/seed-*/run.json")}
+    assert main(["restore", str(folder), "--out", str(out)]) == 0
+    assert "Restored: 0 runs" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_cannot_be_restored_is_named(folder, tmp_path, capsys):
+    lines = (folder / RUNS).read_text().splitlines()
+    stranger = json.loads(lines[0])
+    stranger["spec"]["colour"] = "red"
+    (folder / RUNS).write_text("\n".join([json.dumps(stranger), lines[1][:50], *lines[2:]]))
+    assert main(["restore", str(folder), "--out", str(tmp_path / "out")]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "is not one of this version's" in printed
+    assert "colour" in printed
+    assert "line 2, is not JSON" in printed
+    assert "Restored: 1 run to" in printed
+    assert main(["restore", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "There are no published runs in" in capsys.readouterr().err
 
 
 def test_published_runs_can_be_compared(folder, store, monkeypatch):
