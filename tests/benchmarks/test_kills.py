@@ -21,8 +21,15 @@ from benchmarks.store import Store
 
 pytestmark = pytest.mark.harness
 
-KILLS, STEPS = 20, 6000
-SMALL = ["policy_kwargs={net_arch: [16]}", "buffer_size=2000", "batch_size=32", "learning_starts=100", "train_freq=4"]
+KILLS, STEPS = 20, 8000
+SMALL = [
+    "policy_kwargs={net_arch: [16]}",
+    "buffer_size=2000",
+    "batch_size=32",
+    "learning_starts=100",
+    "train_freq=4",
+    "gradient_steps=4",
+]
 
 
 def grid(out):
