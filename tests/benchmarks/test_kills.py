@@ -60,7 +60,7 @@ def records(out):
 
 def table(out):
     (board,) = build_leaderboards(Store(out))
-    return [(row.algorithm, row.summary, row.failures) for row in board.rows]
+    return [(row.label, row.summary, row.failures) for row in board.rows]
 
 
 def test_killed_at_twenty_moments_nothing_is_repeated_lost_or_changed(tmp_path):
