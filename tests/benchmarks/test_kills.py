@@ -10,7 +10,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -18,6 +17,7 @@ from benchmarks.grid import run_grid
 from benchmarks.plan import make_plan
 from benchmarks.report import build_leaderboards
 from benchmarks.store import Store
+from tests.benchmarks.test_checkpoint import assert_same
 
 pytestmark = pytest.mark.harness
 
@@ -90,8 +90,5 @@ def test_killed_at_twenty_moments_nothing_is_repeated_lost_or_changed(tmp_path):
     undisturbed = tmp_path / "undisturbed"
     grid(undisturbed)
     for path in records(out):
-        frames = [
-            pd.read_parquet(folder / path.parent.relative_to(out) / "evaluations.parquet") for folder in (out, undisturbed)
-        ]
-        pd.testing.assert_frame_equal(*(frame.drop(columns="train_seconds") for frame in frames), check_exact=True)
+        assert_same(path.parent, undisturbed / path.parent.relative_to(out))
     assert table(out) == table(undisturbed)
