@@ -24,11 +24,14 @@ def check_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value} is outside [0, 1]: the nearest choice is {min(max(value, 0), 1)}.")
 
 
-def check_finite(name: str, value: Any) -> None:
+def check_finite(name: str, value: Any, or_text: str | None = None) -> None:
     """Check that an argument is a finite number.
 
+    :param or_text: what it may be besides, for the message
     :raises ValueError: if it is not
     """
+    if or_text is not None and isinstance(value, str):
+        raise ValueError(f"{name}={value!r} is neither {or_text!r} nor a number{nearest(value, [or_text])}")
     _check_number(name, value, "give one")
     if not math.isfinite(value):
         raise ValueError(f"{name}={value} is not finite.")
@@ -54,13 +57,15 @@ def check_count(name: str, value: Any) -> None:
 
 
 def check_at_least_zero(name: str, value: Any) -> None:
-    """Check that an argument is a number that is 0 or positive.
+    """Check that an argument is a finite number that is 0 or positive.
 
     :raises ValueError: if it is not
     """
     _check_number(name, value, "give one that is at least 0")
     if not value >= 0:
         raise ValueError(f"{name}={value} is below 0: the nearest choice is 0.")
+    if value == math.inf:
+        raise ValueError(f"{name}={value} is not finite.")
 
 
 def check_ends(name: str, value: Any, check: Callable[[str, Any], None]) -> None:

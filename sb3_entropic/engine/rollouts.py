@@ -77,15 +77,16 @@ class RolloutRunner(Runner):
         if self._log_interval is not None and iteration % self._log_interval == 0:
             model.dump_logs(iteration)
 
-    def learned(self, metrics: dict[str, float]) -> None:
+    def learned(self, metrics: dict[str, float], stopped_early: bool) -> None:
         """Hand what an update came to to the model.
 
+        :param stopped_early: whether it ended where the policy had moved too far
         :raises FloatingPointError: if it has diverged
         """
         if not all(map(math.isfinite, metrics.values())):
             raise FloatingPointError(f"training diverged before step {self.model.num_timesteps}: {metrics}")
         self.model.logger.record("train/learning_rate", self.learning_rate())
-        self.model.finish_update(metrics)
+        self.model.finish_update(metrics, stopped_early)
 
     def _values_of(self, observations: th.Tensor) -> th.Tensor:
         with th.no_grad():
@@ -213,6 +214,6 @@ class RolloutLockstep(Lockstep):
             own = table[: steps[index], :, index]
             means, of_epoch = own.mean(dim=0).tolist(), own[epoch_began[index] :].mean(dim=0).tolist()
             last = {"approx_kl": of_epoch[names.index("approx_kl")], "loss": own[-1, names.index("loss")].item()}
-            runner.learned({**dict(zip(names, means, strict=True)), **last})
+            runner.learned({**dict(zip(names, means, strict=True)), **last}, index not in moving)
 
         self._each(learned)

@@ -11,6 +11,13 @@ DOUBLING = 1.5
 """How far off its target a divergence may be before its coefficient changes (arXiv 1707.06347, section 4)."""
 
 
+DIVERGENCE_WEIGHTS = (1e-4, 1e4)
+"""The smallest and the largest weight of a divergence that is adapted."""
+
+BOUNDLESS = 1e6
+"""Actions that may be larger are taken to have no bounds: SB3 wants finite ones, so that environments invent them."""
+
+
 def towards_entropy(coefficient: float, entropy: float, target: float, rate: float, bounds: tuple[float, float]) -> float:
     """The entropy coefficient after an update: integral control of its logarithm.
 
@@ -32,13 +39,13 @@ def towards_entropy(coefficient: float, entropy: float, target: float, rate: flo
 def towards_divergence(coefficient: float, divergence: float, target: float) -> float:
     """The weight of a divergence after an update: doubled if it was too large, halved if too small.
 
-    :param coefficient: > 0; it stays within [1e-4, 1e4]
+    :param coefficient: > 0; it stays within :data:`DIVERGENCE_WEIGHTS`
     :param divergence: of the new policy from the old, nats
     :param target: nats, > 0
     """
     if divergence > DOUBLING * target:
-        return min(2 * coefficient, 1e4)
-    return max(coefficient / 2, 1e-4) if divergence < target / DOUBLING else coefficient
+        return min(2 * coefficient, DIVERGENCE_WEIGHTS[1])
+    return max(coefficient / 2, DIVERGENCE_WEIGHTS[0]) if divergence < target / DOUBLING else coefficient
 
 
 def largest_entropy(space: spaces.Space, squashed: bool) -> float:
@@ -67,4 +74,4 @@ def usual_entropy(space: spaces.Space, squashed: bool, remaining: float) -> floa
     if not isinstance(space, spaces.Box):
         return (0.1 + 0.6 * remaining) * largest_entropy(space, squashed)
     half = np.ones(space.shape) if squashed else (space.high.astype(float) - space.low) / 2
-    return float((np.log(0.3 * np.where(np.isfinite(half), half, 1.0)) + 0.5 * math.log(2 * math.pi * math.e)).sum())
+    return float((np.log(0.3 * np.where(half < BOUNDLESS, half, 1.0)) + 0.5 * math.log(2 * math.pi * math.e)).sum())

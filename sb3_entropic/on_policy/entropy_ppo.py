@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch as th
@@ -13,7 +14,13 @@ from stable_baselines3.common.preprocessing import get_action_dim
 
 from sb3_entropic.checks import check_at_least_zero, check_choice, check_ends, check_finite, check_positive
 from sb3_entropic.densities import squashed_gaussian_entropy
-from sb3_entropic.on_policy.coefficients import largest_entropy, towards_divergence, towards_entropy, usual_entropy
+from sb3_entropic.on_policy.coefficients import (
+    DIVERGENCE_WEIGHTS,
+    largest_entropy,
+    towards_divergence,
+    towards_entropy,
+    usual_entropy,
+)
 from sb3_entropic.on_policy.loop import Evaluation, OnPolicyLoop
 from sb3_entropic.operators import is_off, kl_from_old
 from sb3_entropic.signature import extends
@@ -32,7 +39,8 @@ class EntropyPPO(OnPolicyLoop, PPO):
         loss = PPO's - ent_coef H(pi) + kl_coef KL(pi || pi_old)
 
     Every argument of :class:`stable_baselines3.PPO` is accepted, in the same order and with the same default; see
-    https://stable-baselines3.readthedocs.io/en/master/modules/ppo.html. With the defaults below it *is* PPO, bit for bit.
+    https://stable-baselines3.readthedocs.io/en/master/modules/ppo.html. With the defaults below it *is* PPO: bit for bit with
+    ``engine="sb3"``, and to rounding where a long run takes the fast engine.
     ``ent_coef``, in standard deviations of the advantage where that is normalised, may also be
 
     - a schedule: a function of the remaining progress (1 to 0), or ``"lin_0.01"`` from 0.01 to 0;
@@ -49,16 +57,18 @@ class EntropyPPO(OnPolicyLoop, PPO):
         the entropy is off its target, > 0
     :param entropy_estimator: of a squashed policy, whose entropy has no closed form. ``"pathwise"`` draws a fresh
         action through which the gradient flows; ``"sb3"`` takes ``-log pi`` of the rollout's actions, whose gradient is
-        zero on average until the policy has moved. Other policies have their closed form either way
+        zero on average until the policy has moved. What a learned ``ent_coef`` holds is what is estimated. Other policies
+        have their closed form either way
     :param kl_coef: weight of the divergence from the policy that collected the rollout, >= 0; a number, a schedule like
-        those of ``ent_coef``, or ``"auto"`` (from 1) or ``"auto_0.1"``: doubled after a rollout if the divergence was
-        above 1.5 ``target_kl``, and halved if it was below ``target_kl / 1.5`` (arXiv 1707.06347, section 4). Whenever
-        ``target_kl`` is given an update stops early at 1.5 of it, as in SB3
+        those of ``ent_coef``, or ``"auto"`` (from 1) or ``"auto_0.1"``: doubled after an update whose divergence came to
+        more than 1.5 ``target_kl``, and halved after one that stayed below ``target_kl / 1.5`` (arXiv 1707.06347, section
+        4). Whenever ``target_kl`` is given an update stops early at 1.5 of it, as in SB3
 
     Logged besides PPO's ``train/...``: ``ent_coef``; ``target_entropy`` (nats) with a learned one; ``kl_coef`` and
     ``kl_from_old`` (nats) with ``kl_coef``.
 
-    ``EntropyPPO.load`` also opens a model saved by ``PPO``; our arguments then take their defaults.
+    ``EntropyPPO.load`` also opens a model saved by ``PPO``; our arguments then take their defaults. A coefficient that is
+    learned goes on from what it had come to, unless ``load`` is given another text for it.
 
     :raises ValueError: for a value that is not allowed
     """
@@ -79,22 +89,23 @@ class EntropyPPO(OnPolicyLoop, PPO):
         self.entropy_estimator = entropy_estimator
         self.kl_coef = kl_coef
         self.learned_ent_coef: float | None = None
-        """What ``ent_coef="auto"`` has come to; saved with the model, as is the next."""
+        """What ``ent_coef="auto"`` has come to; saved with the model, as are the next two."""
         self.learned_kl_coef: float | None = None
+        self._learned_under: dict[str, str] = {}
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
         # A loaded model gets its arguments after __init__, so they are checked here.
         self._check_arguments()
         super()._setup_model()
-        if self.learned_ent_coef is not None:
+        if self.target_entropy != "auto":
             self._check_target_entropy()
 
     def _check_arguments(self) -> None:
         check_choice("entropy_estimator", self.entropy_estimator, ESTIMATORS)
         check_positive("ent_coef_rate", self.ent_coef_rate)
-        self.ent_coef, self.learned_ent_coef = self._checked("ent_coef", self.ent_coef, 0.01, self.learned_ent_coef)
-        self.kl_coef, self.learned_kl_coef = self._checked("kl_coef", self.kl_coef, 1.0, self.learned_kl_coef)
+        self._begin_with("ent_coef", 0.01)
+        self._begin_with("kl_coef", 1.0)
         try:
             low, high = (float(bound) for bound in self.ent_coef_bounds)
         except (TypeError, ValueError):
@@ -103,22 +114,32 @@ class EntropyPPO(OnPolicyLoop, PPO):
             raise ValueError(f"ent_coef_bounds={self.ent_coef_bounds} are not two numbers with 0 < low <= high.")
         if self.learned_ent_coef is not None and not low <= self.learned_ent_coef <= high:
             raise ValueError(f"ent_coef={self.ent_coef!r} starts at {self.learned_ent_coef}, outside ({low:g}, {high:g}).")
-        if self.learned_kl_coef is not None and self.target_kl is None:
-            raise ValueError(f"kl_coef={self.kl_coef!r} adapts to target_kl, which is None: give one, such as 0.01.")
+        if self.learned_kl_coef is not None:
+            if self.target_kl is None:
+                raise ValueError(f"kl_coef={self.kl_coef!r} adapts to target_kl, which is None: give one, such as 0.01.")
+            check_positive("target_kl", self.target_kl)
+            low, high = DIVERGENCE_WEIGHTS
+            if not low <= self.learned_kl_coef <= high:
+                raise ValueError(f"kl_coef={self.kl_coef!r} starts at {self.learned_kl_coef:g}, outside ({low:g}, {high:g}).")
 
-    @staticmethod
-    def _checked(name: str, value: Any, default: float, learned: float | None) -> tuple[Any, float | None]:
-        """A coefficient and, if it is learned, what it is now."""
-        value = as_scheduled(name, value)
+    def _begin_with(self, name: str, default: float) -> None:
+        """Check a coefficient and, if it is learned, let it begin, or go on from what it had come to under the same text.
+
+        :param default: what ``"auto"`` begins with
+        """
+        value = as_scheduled(name, getattr(self, name))
+        setattr(self, name, value)
         if (initial := learned_from(name, value, default)) is None:
             check_ends(name, value, check_at_least_zero)
-            return value, None
-        return value, initial if learned is None else learned
+            setattr(self, f"learned_{name}", None)
+        elif self._learned_under.get(name) != value:
+            setattr(self, f"learned_{name}", initial)
+        self._learned_under = {**self._learned_under, name: value if isinstance(value, str) else ""}
 
     def _check_target_entropy(self) -> None:
-        if self.target_entropy == "auto":
+        check_ends("target_entropy", self.target_entropy, partial(check_finite, or_text="auto"))
+        if self.learned_ent_coef is None:
             return
-        check_ends("target_entropy", self.target_entropy, check_finite)
         most = largest_entropy(self.action_space, is_squashed(self.policy))
         if not largest(self.target_entropy) < most:
             raise ValueError(
@@ -131,16 +152,19 @@ class EntropyPPO(OnPolicyLoop, PPO):
 
     def current_ent_coef(self) -> float:
         """The entropy coefficient at this point of training."""
-        return self._learned_or_scheduled(self.ent_coef, self.learned_ent_coef)
+        return self._learned_or_scheduled("ent_coef", self.learned_ent_coef)
 
     def current_kl_coef(self) -> float:
         """The weight of the divergence from the previous policy at this point of training."""
-        return self._learned_or_scheduled(self.kl_coef, self.learned_kl_coef)
+        return self._learned_or_scheduled("kl_coef", self.learned_kl_coef)
 
-    def _learned_or_scheduled(self, value: Any, learned: float | None) -> Any:
+    def _learned_or_scheduled(self, name: str, learned: float | None) -> Any:
+        value = getattr(self, name)
         # While the fast engine records, the value is an input.
-        if learned is None or isinstance(value, th.Tensor):
+        if not isinstance(value, str):
             return at_progress(value, self._current_progress_remaining)
+        if learned is None:
+            raise ValueError(f"{name}={value!r} cannot be set on a model that has begun without it: give it to load().")
         return learned
 
     def current_target_entropy(self) -> float:
@@ -166,7 +190,8 @@ class EntropyPPO(OnPolicyLoop, PPO):
 
     def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> th.Tensor | None:
         """Standard-normal draws for a fresh action, ``(batch, action_dim)``, if its entropy has to be estimated."""
-        if is_off(self.bonus_weight()) or self.entropy_estimator == "sb3" or not is_squashed(self.policy):
+        needed = isinstance(self.ent_coef, str) or not is_off(self.bonus_weight())
+        if not needed or self.entropy_estimator == "sb3" or not is_squashed(self.policy):
             return None
         shape, like = (len(batch.actions), get_action_dim(self.action_space)), self.policy.log_std
         return th.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
@@ -182,10 +207,10 @@ class EntropyPPO(OnPolicyLoop, PPO):
         gaussian = networks.action_dist.distribution
         return evaluation._replace(entropy=squashed_gaussian_entropy(gaussian.mean, gaussian.stddev, noise))
 
-    def after_training(self, metrics: dict[str, float]) -> dict[str, float]:
+    def after_training(self, metrics: dict[str, float], stopped_early: bool) -> dict[str, float]:
         """Let the coefficients that are learned follow what the update has come to."""
         logged = {"ent_coef": self.current_ent_coef()}
-        if self.learned_ent_coef is not None:
+        if isinstance(self.ent_coef, str):
             entropy, target = -metrics["entropy_loss"], self.current_target_entropy()
             logged["target_entropy"] = target
             self.learned_ent_coef = towards_entropy(
@@ -193,8 +218,10 @@ class EntropyPPO(OnPolicyLoop, PPO):
             )
         if not is_off(self.kl_coef):
             logged["kl_coef"] = self.current_kl_coef()
-        if self.learned_kl_coef is not None:
-            self.learned_kl_coef = towards_divergence(self.learned_kl_coef, metrics["approx_kl"], self.target_kl)
+        if isinstance(self.kl_coef, str):
+            # The last pass's mean says little of one that ended at its first minibatch too far away.
+            divergence = math.inf if stopped_early else metrics["approx_kl"]
+            self.learned_kl_coef = towards_divergence(self.learned_kl_coef, divergence, self.target_kl)
         return logged
 
 

@@ -157,8 +157,11 @@ class OnPolicyLoop(Learner):
         loss = F.mse_loss(batch.returns, values)
         return loss, {"value_loss": loss}
 
-    def after_training(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Called once a ``train`` call with what it logs; returns what to log besides."""
+    def after_training(self, metrics: dict[str, float], stopped_early: bool) -> dict[str, float]:
+        """Called once a ``train`` call with what it logs; returns what to log besides.
+
+        :param stopped_early: whether it ended where the policy had moved too far
+        """
         return {}
 
     def train(self) -> None:
@@ -183,7 +186,7 @@ class OnPolicyLoop(Learner):
 
         # As in SB3: of the last pass, and of the last gradient step.
         last = {"approx_kl": means.fetch(since=epoch_began)["approx_kl"], "loss": means.fetch(since=len(means) - 1)["loss"]}
-        self.finish_update({**means.fetch(), **last})
+        self.finish_update({**means.fetch(), **last}, stops)
 
     def has_moved_too_far(self, divergence: float, epoch: int) -> bool:
         """Whether an update is to stop, since the policy has moved 1.5 ``target_kl`` from the one that collected.
@@ -197,13 +200,18 @@ class OnPolicyLoop(Learner):
             print(f"Early stopping at step {epoch} due to reaching max kl: {divergence:.2f}")
         return True
 
-    def finish_update(self, metrics: dict[str, float]) -> None:
+    def finish_update(self, metrics: dict[str, float], stopped_early: bool) -> None:
         """Let what is learned about updates follow this one, and log it.
 
         :param metrics: means over the gradient steps, but of ``approx_kl`` the last pass's and of ``loss`` the last step's
+        :param stopped_early: whether it ended where the policy had moved too far
         """
         values, returns = self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten()
-        logged = {**metrics, **self.after_training(metrics), "explained_variance": explained_variance(values, returns)}
+        logged = {
+            **metrics,
+            **self.after_training(metrics, stopped_early),
+            "explained_variance": explained_variance(values, returns),
+        }
         if hasattr(self.policy, "log_std"):
             logged["std"] = self.policy.log_std.exp().mean().item()
         logged["clip_range"] = self.current_clip_range()

@@ -47,8 +47,9 @@ class MaxEntPPO(EntropyPPO):
     Every argument of :class:`stable_baselines3.PPO` is accepted, in the same order; see
     https://stable-baselines3.readthedocs.io/en/master/modules/ppo.html. ``ent_coef`` is what a nat is worth, in reward
     units (in those of normalised rewards with ``VecNormalize``): 0.01 by default, and, as everything that
-    :class:`EntropyPPO` adds, a schedule or learned. The loss has no entropy bonus besides. ``ent_coef=0`` is PPO, bit for
-    bit. The keyword-only arguments that :class:`EntropyPPO` has not:
+    :class:`EntropyPPO` adds, a schedule or learned. The loss has no entropy bonus besides, so that ``entropy_estimator``
+    matters to a learned one alone. ``ent_coef=0`` is PPO, bit for bit with ``engine="sb3"``. The keyword-only arguments that
+    :class:`EntropyPPO` has not:
 
     :param entropy_gamma: discount of the entropy to come, in [0, 1]; ``None`` for ``gamma``. A smaller one plans for the
         return further ahead than for the entropy
@@ -56,13 +57,16 @@ class MaxEntPPO(EntropyPPO):
     :param entropy_baseline: constant in nats that is taken from the entropy of every step, or ``"mean"`` for the rollout's
         mean. Discrete entropies are positive and pay for long episodes; a density may be above 1, so that continuous ones
         may pay for short ones. Without their mean they pay for neither
-    :param entropy_vf_coef: weight of the error of ``V_H`` beside that of ``V``; ``vf_coef`` weighs both
+    :param entropy_vf_coef: weight of the error of ``V_H`` beside that of ``V``; ``vf_coef`` weighs both, and
+        ``clip_range_vf`` limits ``V`` alone
     :param entropy_critic: ``False`` for a single critic of ``r + ent_coef h``, which takes ``gamma`` and ``gae_lambda``
 
-    Logged besides: ``rollout/entropy_reward`` (mean of ``h``, nats), ``rollout/entropy_advantage`` (standard deviation of
-    its part of the advantage, reward units) and ``train/entropy_value_loss``.
+    Logged besides: ``rollout/entropy`` and ``rollout/entropy_reward`` (means of ``-log pi`` and of ``h``, nats),
+    ``rollout/entropy_advantage`` (standard deviation of its part of the advantage, reward units) and
+    ``train/entropy_value_loss``.
 
-    ``MaxEntPPO.load`` opens a model saved by ``PPO`` with ``entropy_critic=False``.
+    ``MaxEntPPO.load`` opens a model saved by ``PPO`` with ``entropy_critic=False``. Give it an ``ent_coef``, too: PPO's is in
+    other units, and by default 0.
 
     :raises ValueError: for a value that is not allowed
     """
@@ -106,7 +110,7 @@ class MaxEntPPO(EntropyPPO):
             if getattr(self, name) is not None:
                 check_fraction(name, getattr(self, name))
         if self.entropy_baseline != "mean":
-            check_finite("entropy_baseline", self.entropy_baseline)
+            check_finite("entropy_baseline", self.entropy_baseline, or_text="mean")
         check_at_least_zero("entropy_vf_coef", self.entropy_vf_coef)
         check_flag("entropy_critic", self.entropy_critic)
 
@@ -142,8 +146,11 @@ class MaxEntPPO(EntropyPPO):
         """
         if is_off(self.ent_coef):
             return
+        # As SB3 does a moment later: what is added here is to be what is logged of the update.
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         buffer, dones, ent_coef = self.rollout_buffer, self._last_episode_starts, self.current_ent_coef()
         entropies = -buffer.log_probs
+        self.logger.record("rollout/entropy", entropies.mean().item())
         entropies -= entropies.mean() if self.entropy_baseline == "mean" else self.entropy_baseline
         self.logger.record("rollout/entropy_reward", entropies.mean().item())
         last_observations = obs_as_tensor(self._last_obs, self.device)

@@ -26,7 +26,7 @@ class EntropyCritic:
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def predict_entropy_values(self, obs: PyTorchObs) -> th.Tensor:
-        """The discounted entropy to come after the next action, nats, ``(batch, 1)``."""
+        """The discounted entropy to come, from the next action on, nats, ``(batch, 1)``."""
         features = BasePolicy.extract_features(self, obs, self.vf_features_extractor)
         return self.entropy_net(self.mlp_extractor.forward_critic(features))
 

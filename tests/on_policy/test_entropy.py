@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_entropic import EntropyPPO, MaxEntPPO
+from sb3_entropic import Engine, EntropyPPO, MaxEntPPO
 from sb3_entropic.on_policy.coefficients import largest_entropy, towards_divergence, towards_entropy, usual_entropy
 from sb3_entropic.operators import kl_from_old, kl_to_new
 from tests.on_policy.worlds import Bandit
@@ -149,6 +151,59 @@ def test_the_learned_coefficient_is_saved(tmp_path):
     assert loaded.learn(64).learned_ent_coef > model.learned_ent_coef
 
 
+def test_a_learned_coefficient_begins_anew_only_under_another_text(tmp_path):
+    follows = {"ent_coef": "auto_0.05", "target_entropy": 5.0, "kl_coef": "auto_2", "target_kl": 1e-8}
+    model = make(**follows).learn(64)
+    model.save(tmp_path / "model")
+
+    def loaded(**arguments):
+        model = EntropyPPO.load(tmp_path / "model", **arguments)
+        return model.learned_ent_coef, model.learned_kl_coef
+
+    reached = (model.learned_ent_coef, model.learned_kl_coef)
+    assert loaded() == loaded(ent_coef="auto_0.05") == reached
+    assert loaded(ent_coef="auto_0.3") == (0.3, reached[1])
+    assert loaded(kl_coef="auto_3") == (reached[0], 3.0)
+    assert loaded(ent_coef=0.1, kl_coef=0.2) == (None, None)
+
+
+def test_a_coefficient_may_be_set_on_a_model_and_a_text_only_given_to_it():
+    model = make(ent_coef="auto_0.05", target_entropy=5.0).learn(64)
+    learned, model.ent_coef = model.learned_ent_coef, 0.2
+    model.learn(64)
+    assert (model.current_ent_coef(), model.learned_ent_coef) == (0.2, learned)
+    numeric = make(ent_coef=0.1)
+    numeric.ent_coef = "auto"
+    with pytest.raises(ValueError, match=r"ent_coef='auto' cannot be set on a model .*: give it to load\(\)"):
+        numeric.learn(64)
+
+
+def test_a_target_may_follow_the_progress():
+    model = make(ent_coef="auto_0.05", target_entropy=lambda progress: 1.0 + progress, ent_coef_rate=1e-6)
+    targets = []
+
+    class Targets(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_start(self):
+            targets.append(self.logger.name_to_value.get("train/target_entropy"))
+
+    model.learn(256, callback=Targets(), log_interval=None)
+    assert targets == pytest.approx([None, 1.75, 1.5, 1.25], nan_ok=True)
+    assert model.logger.name_to_value["train/target_entropy"] == pytest.approx(1.0)
+
+
+def test_what_a_second_critics_coefficient_follows_is_the_entropy_of_a_squashed_policy():
+    settings = {"use_sde": True, "policy_kwargs": {**SQUASHED["policy_kwargs"], "log_std_init": -1.0}}
+    model = make(constructor=MaxEntPPO, ent_coef="auto", n_steps=1024, learning_rate=3e-3, **settings)
+    for _ in range(3):
+        model.learn(1024, reset_num_timesteps=False, log_interval=None)
+        followed = -model.logger.name_to_value["train/entropy_loss"]
+        assert followed == pytest.approx(entropy_of(model, th.as_tensor(model.rollout_buffer.observations)), abs=0.08)
+        assert followed < math.log(2)
+
+
 def test_the_usual_target():
     space = Bandit.action_space
     assert usual_entropy(space, False, 1.0) == pytest.approx(0.7 * math.log(4))
@@ -158,6 +213,8 @@ def test_the_usual_target():
     assert model.current_target_entropy() == pytest.approx(gaussian)
     assert make(ent_coef="auto", **SQUASHED).current_target_entropy() == pytest.approx(gaussian - math.log(2.0))
     assert largest_entropy(model.action_space, squashed=True) == pytest.approx(math.log(2))
+    boundless = spaces.Box(-3.4e38, 3.4e38, (2,))
+    assert usual_entropy(boundless, False, 1.0) == pytest.approx(2 * th.distributions.Normal(0.0, 0.3).entropy().item())
 
 
 def test_the_divergences_are_unbiased_and_so_are_their_gradients():
@@ -172,6 +229,15 @@ def test_the_divergences_are_unbiased_and_so_are_their_gradients():
         assert estimate.item() == pytest.approx(truth.item())
         th.testing.assert_close(*(th.autograd.grad(value, logits, retain_graph=True)[0] for value in (estimate, truth)))
     assert min(kl_from_old(th.tensor([-2.0, 0.0, 1.0]))) == 0.0
+
+
+@pytest.mark.parametrize("engine", ["sb3", "fast"])
+def test_an_update_that_stopped_early_has_gone_too_far(engine):
+    """Whatever the mean of its last pass is, of which the first minibatches have hardly moved."""
+    follows = {"kl_coef": "auto_1", "target_kl": 0.01, "learning_rate": 0.05, "n_steps": 512, "batch_size": 32}
+    model = make("CartPole-v1", engine=Engine(engine, compile=False), **follows).learn(512)
+    assert model.logger.name_to_value["train/approx_kl"] < 0.015
+    assert model.learned_kl_coef == 2.0
 
 
 def test_the_penalty_keeps_the_policy_near_the_old_one():
@@ -204,7 +270,11 @@ def test_the_adaptive_weight_doubles_and_halves():
         ({"kl_coef": lambda progress: progress - 1}, r"kl_coef\(0.0\)=-1.0 is below 0"),
         ({"env": "CartPole-v1", "ent_coef": "auto", "target_entropy": 0.7}, "target_entropy=0.7 cannot be reached.*0.693"),
         ({"ent_coef": "auto", "target_entropy": 0.7, **SQUASHED}, "cannot be reached: these actions have at most 0.693"),
-        ({"ent_coef": "auto", "target_entropy": "high"}, "target_entropy='high' is not a number"),
+        ({"ent_coef": "auto", "target_entropy": "atuo"}, "target_entropy='atuo' is neither 'auto' nor a number: did you"),
+        ({"target_entropy": "atuo"}, "target_entropy='atuo' is neither 'auto' nor a number: did you mean 'auto'"),
+        ({"kl_coef": "auto", "target_kl": 0}, "target_kl=0 is not a finite number above 0"),
+        ({"kl_coef": "auto_100000", "target_kl": 0.01}, r"kl_coef='auto_100000' starts at 100000, outside \(0.0001, 10000\)"),
+        ({"kl_coef": math.inf}, "kl_coef=inf is not finite"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments, message):

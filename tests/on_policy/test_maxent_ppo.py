@@ -6,11 +6,12 @@ import torch as th
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_entropic import MaxEntPPO
+from sb3_entropic import Engine, MaxEntPPO
 from sb3_entropic.on_policy.rollouts import generalised_advantages
 from tests.on_policy.worlds import Bandit, Corridor
 
@@ -127,9 +128,56 @@ def test_the_discounts_are_by_default_the_returns():
 def test_without_its_mean_the_entropy_pays_for_no_length():
     model, _ = rollout(Corridor(truncates=False), entropy_baseline="mean")
     assert model.logger.name_to_value["rollout/entropy_reward"] == pytest.approx(0.0, abs=1e-6)
+    assert model.logger.name_to_value["rollout/entropy"] > 0.1
     model, seen = rollout(Corridor(truncates=False), entropy_baseline=0.25)
     expected = -seen.kept["log_probs"].mean() - 0.25
     assert model.logger.name_to_value["rollout/entropy_reward"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["sb3", "fast"])
+@pytest.mark.parametrize("entropy_critic", [True, False])
+def test_what_is_added_is_worth_what_is_logged(engine, entropy_critic):
+    worth = []
+
+    class Worth(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            worth.append(self.model.current_ent_coef())
+
+        def _on_rollout_start(self):
+            self.logged = self.logger.name_to_value.get("train/ent_coef")
+            if self.logged is not None:
+                assert self.logged == worth[-1]
+
+    arguments = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
+    options = {"ent_coef": "lin_0.1", "entropy_critic": entropy_critic, "engine": Engine(engine, compile=False)}
+    model = MaxEntPPO("MlpPolicy", Corridor(True), seed=0, device="cpu", **options, **arguments)
+    for _ in range(2):
+        # The second time, too, it begins at the top.
+        worth.clear()
+        model.learn(64, callback=Worth(), log_interval=None)
+        assert worth == pytest.approx([0.075, 0.05, 0.025, 0.0])
+
+
+def test_a_learned_coefficient_brings_the_entropy_to_its_target_and_is_saved(tmp_path):
+    model = on_bandits(200, ent_coef="auto_0.05", target_entropy=1.0, ent_coef_bounds=(1e-3, 5.0), learning_rate=0.01)
+    entropy = model.policy.get_distribution(th.ones(1, 1)).entropy().item()
+    assert entropy == pytest.approx(1.0, abs=0.1)
+    model.save(tmp_path / "model")
+    assert MaxEntPPO.load(tmp_path / "model").learned_ent_coef == model.learned_ent_coef != 0.05
+
+
+def test_a_model_of_ppo_is_loaded_with_a_single_critic(tmp_path):
+    ppo = PPO("MlpPolicy", Bandit(), seed=0, device="cpu", n_steps=16, batch_size=16).learn(16)
+    ppo.save(tmp_path / "model")
+    loaded = MaxEntPPO.load(tmp_path / "model", env=Bandit(), entropy_critic=False, ent_coef=0.1)
+    assert loaded.current_ent_coef() == 0.1
+    loaded.learn(16, log_interval=None)
+    assert loaded.logger.name_to_value["rollout/entropy_reward"] > 1.0
+    with pytest.raises(ValueError, match="needs a policy with a entropy_net"):
+        MaxEntPPO.load(tmp_path / "model", env=Bandit())
 
 
 def on_bandits(steps, **arguments):
@@ -181,7 +229,7 @@ class OwnBuffer(RolloutBuffer):
     [
         ({"entropy_gamma": 1.5}, r"entropy_gamma=1.5 is outside \[0, 1\]"),
         ({"entropy_gae_lambda": -1}, "entropy_gae_lambda=-1 is outside"),
-        ({"entropy_baseline": "median"}, "entropy_baseline='median' is not a number"),
+        ({"entropy_baseline": "meen"}, "entropy_baseline='meen' is neither 'mean' nor a number: did you mean 'mean'"),
         ({"entropy_vf_coef": -0.5}, "entropy_vf_coef=-0.5 is below 0"),
         ({"entropy_critic": 2}, "entropy_critic=2 is neither True nor False"),
         ({"rollout_buffer_class": OwnBuffer}, "OwnBuffer has no place for the returns of the second critic"),
