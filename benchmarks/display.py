@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -25,6 +26,7 @@ class Display:
         self._ended = 0
         self._start = self._last_line = time.monotonic()
         self._steps = {spec.path: 0 for spec in specs}
+        self._before: dict[Path, int] = {}
         self._all_steps = sum(spec.steps for spec in specs)
         self._grid = self._progress.add_task("[bold]grid", total=self._all_steps, count=f"0/{self._total} runs", score="")
         self._lines: dict[Worker, TaskID] = {}
@@ -52,6 +54,7 @@ class Display:
             score = f"{mean} {sum(returns) / len(returns):,.1f}" if returns else ""
             self._progress.update(self._lines[worker], completed=steps, count=f"{rate:,.0f} steps/s", score=score)
             for spec, said in zip(specs, worker.said_of, strict=True):
+                self._before.setdefault(spec.path, worker.job.resume or 0)
                 self._steps[spec.path] = min(said.get("timesteps", 0), spec.steps)
             self._count()
 
@@ -78,5 +81,7 @@ class Display:
         if not self._progress.console.is_terminal and now - self._last_line >= LINE_SECONDS:
             # A log file shows no bar, so it gets a line from time to time.
             self._last_line = now
-            left = (now - self._start) * (self._all_steps / max(done, 1) - 1) / 60
+            # What an earlier call has done took none of this one's time.
+            pace = (done - sum(self._before.values())) / (now - self._start)
+            left = (self._all_steps - done) / max(pace, 1e-9) / 60
             self._progress.console.print(f"{count}, {done:,} of {self._all_steps:,} steps, {left:.0f} minutes left")

@@ -1,0 +1,28 @@
+"""The lines of a grid that no terminal shows."""
+
+import io
+from types import SimpleNamespace
+
+from rich.console import Console
+
+from benchmarks import display
+from benchmarks.display import Display
+
+
+def test_the_time_left_is_by_what_this_call_has_done(make_spec, monkeypatch):
+    now, file = [0.0], io.StringIO()
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    specs = [make_spec(seed=seed, steps=1000) for seed in range(2)]
+    job, said = SimpleNamespace(specs=specs[:1], resume=400), {"timesteps": 410, "train_seconds": 50.0}
+
+    class Worker:
+        pass
+
+    worker = Worker()
+    worker.job, worker.said_of = job, [said]
+    with Display(Console(file=file, width=200), specs) as shown:
+        shown.update(worker)
+        now[0], said["timesteps"] = 600.0, 600
+        shown.update(worker)
+    # 200 of the remaining steps took ten minutes, and 1,400 are to go.
+    assert "0/2 runs, 600 of 2,000 steps, 70 minutes left" in file.getvalue()
