@@ -39,7 +39,7 @@ def seed(text: str) -> int:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser that answers a misspelt option by the nearest one, in one sentence and with exit code 2."""
+    """A parser that answers a misspelt command, option or choice by the nearest one, in one sentence and with exit code 2."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As in ``argparse``."""
@@ -52,6 +52,13 @@ class ArgumentParser(argparse.ArgumentParser):
         """Print the message and where help is, without the usage block that would bury it."""
         print(f"error: {message}\nhelp:  {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = list(map(str, action.choices or ()))
+        if action.choices is not None and value not in action.choices:
+            # A command is named by its place, not by the list of all of them.
+            named = None if isinstance(action, argparse._SubParsersAction) else action
+            raise argparse.ArgumentError(named, f"{value!r} is none of {', '.join(choices)}{nearest(str(value), choices)}")
 
     def _all_options(self) -> list[str]:
         children = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]

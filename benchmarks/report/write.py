@@ -37,6 +37,9 @@ from benchmarks.report.words import (
 from benchmarks.statistics import Aggregate, Estimate
 from benchmarks.store import replace_text
 
+DIGITS = 10
+"""Of the numbers in the files."""
+
 
 def write_report(
     boards: Sequence[Leaderboard],
@@ -91,7 +94,7 @@ def write_report(
     }
     markdown, data, table = (folder / f"leaderboard.{kind}" for kind in ("md", "json", "csv"))
     replace_text(markdown, "\n\n".join(sections) + "\n")
-    replace_text(data, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    replace_text(data, json.dumps(rounded(content), indent=1, allow_nan=False) + "\n")
     replace_text(table, _as_csv(boards))
     return [markdown, data, table, *figures]
 
@@ -113,7 +116,16 @@ def _as_csv(boards: Sequence[Leaderboard]) -> str:
         for board in boards
         for row in board.rows
     ]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g")
+
+
+def rounded(content: Any) -> Any:
+    """With all numbers inside of so many digits that processors agree on them; their sums differ in the last ones."""
+    if isinstance(content, dict):
+        return {name: rounded(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [rounded(value) for value in content]
+    return float(f"{content:.{DIGITS}g}") if isinstance(content, float) else content
 
 
 def _estimates(prefix: str, summary: Aggregate | None) -> dict[str, float]:

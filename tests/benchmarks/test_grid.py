@@ -268,6 +268,13 @@ def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
         ("run --env Pendulum-v1 --out README.md", "OUT=README.md is a file"),
         ("run --env Pendulum-v1 --worker-count 3", "did you mean '--workers'"),
         ("run --env ,", "--env is empty"),
+        ("restor results/mine", "error: 'restor' is none of run, report, export, restore, "),
+        ("restor results/mine", "did you mean 'restore'?"),
+        (
+            "run --env Pendulum-v1 --executor loacl",
+            "argument --executor: 'loacl' is none of local, ray: did you mean 'local'?",
+        ),
+        ("restore results/mien", "There are no published runs in results/mien"),
         ("report --out no-such-folder", "There are no runs in no-such-folder"),
         ("speed --cases msac-hoper", "There is no case 'msac-hoper', only msac-hopper, "),
         ("speed --cases msac-hoper", "did you mean 'msac-hopper'?"),

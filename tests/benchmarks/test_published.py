@@ -10,6 +10,7 @@ from benchmarks.__main__ import main
 from benchmarks.published import RUNS, Published, open_runs, publish
 from benchmarks.records import SCHEMA
 from benchmarks.report import build_leaderboards, write_report
+from benchmarks.report.write import rounded
 from benchmarks.store import EVALUATIONS, Store
 from sb3_entropic.errors import UserError
 
@@ -32,6 +33,13 @@ def test_the_report_is_the_same(folder, store, tmp_path):
     written = [write_report(build_leaderboards(open_runs(place)), [], tmp_path / place.name) for place in (store.out, folder)]
     for ours, theirs in zip(*written, strict=True):
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_numbers_are_written_in_digits_that_processors_agree_on(folder, tmp_path):
+    write_report(build_leaderboards(Published(folder)), [], tmp_path / "report")
+    (board,) = json.loads((tmp_path / "report" / "leaderboard.json").read_text())["boards"]
+    assert board["rows"][0]["summary"]["mean"]["value"] == 3.0
+    assert rounded({"a": [1 / 3, 1], "b": (None, "x", True)}) == {"a": [0.3333333333, 1], "b": [None, "x", True]}
 
 
 def test_a_line_that_cannot_be_used_costs_its_run_alone(folder):
