@@ -136,9 +136,10 @@ def _parser() -> ArgumentParser:
     )
     run.add_argument(
         "--matrix-library",
-        choices=("auto", "torch"),
+        choices=("auto", "torch", "bf16"),
         default="auto",
-        help="auto: oneDNN multiplies matrices where it is faster and as exact, for every algorithm alike; torch: never",
+        help="auto: oneDNN multiplies matrices where it is faster and as exact, for every algorithm alike; torch: never; "
+        "bf16: the inputs of products are rounded to 16 bits, faster where the processor has such instructions",
     )
     run.add_argument(
         "--checkpoint-every",

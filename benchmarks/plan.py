@@ -25,6 +25,7 @@ from sb3_entropic.catalog import (
     find_environment,
     import_module,
 )
+from sb3_entropic.engine.gemm import check_matrix_library
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import why_not
 from sb3_entropic.errors import UserError, nearest
@@ -32,7 +33,6 @@ from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
 
 PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text())
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
-MATRIX_LIBRARIES = (AUTO, "torch")
 FAST = Engine("fast")
 
 
@@ -90,7 +90,7 @@ class Plan:
     :param stack: what the user wants of stacks: a number of seeds, or ``"auto"``
     :param sizes: by group, how many seeds are trained together at most; a group that is not there runs seed by seed
     :param matrix_library: ``"auto"`` lets matrix products go to oneDNN where that is faster and as exact, for every
-        algorithm alike, and ``"torch"`` leaves them
+        algorithm alike, ``"torch"`` leaves them, and ``"bf16"`` rounds their inputs to 16 bits
     :param modules: that are imported first, such as those that register environments
     """
 
@@ -159,7 +159,7 @@ def make_plan(
     :param workers: processes at a time
     :param stack: seeds of one experiment that are trained together, where the algorithm can be; by default as
         :func:`benchmarks.stacks.stack_sizes` decides
-    :param matrix_library: ``"auto"`` or ``"torch"``, see :class:`Plan`
+    :param matrix_library: ``"auto"``, ``"torch"`` or ``"bf16"``, see :class:`Plan`
     :param sweeps: ``algo.name=value,value`` or ``name=value,value``: an experiment for each value, for several sweeps for
         each combination of their values
     :param entries: a YAML file of hyperparameters that go over the zoo's: by algorithm, then by environment id or
@@ -171,6 +171,10 @@ def make_plan(
         raise UserError(f"Unknown budget {budget!r}, there are {', '.join(BUDGETS)}{nearest(budget, BUDGETS)}")
     for module in modules or ():
         import_module(module)
+    try:
+        check_matrix_library(matrix_library)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     named = [find_algorithm(name) for name in algos or ()]
     environments = [find_environment(env) for env in envs]
     pairs = [(env, algorithm) for env in environments for algorithm in named or _default_algorithms(env)]

@@ -253,7 +253,7 @@ def _train(
     :param steps: environment steps to go
     """
     ours = issubclass(find_algorithm(job.specs[0].algo).constructor, Learner)
-    wanted, begin = job.matrix_library == AUTO, job.resume is None
+    wanted, begin = job.matrix_library, job.resume is None
     if ours and len(makers) > 1:
         models, errors = train_together(makers, steps, lambda run, _: callbacks[run], reset_num_timesteps=begin)
         # The stack has chosen for itself, in the same way.
@@ -273,7 +273,7 @@ def _make(job: Job, spec: RunSpec, folder: Path | None = None) -> BaseAlgorithm:
     model = make_model(find_algorithm(spec.algo), spec.env, spec.hyperparameters, seed=spec.seed, device=job.device)
     if isinstance(model, Learner):
         compiled = False if folder is None else model.engine.compile
-        model.engine = replace(model.engine, compile=compiled, onednn=job.matrix_library == AUTO)
+        model.engine = replace(model.engine, compile=compiled, matrix_library=job.matrix_library)
     if folder is not None:
         model.set_logger(configure(str(folder), ["csv"]))
     return model

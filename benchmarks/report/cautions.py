@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from benchmarks.report.leaderboard import Row
 
 FEW_SEEDS, SWEEP = 5, 3
+SIXTEEN_BITS = "oneDNN's products of 16-bit inputs"
 NOT_RECORDED = "not recorded"
 _ORIGINS = (("commit", "commits"), ("versions", "package versions"), ("machine", "machines"))
 
@@ -39,6 +40,8 @@ def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
         labels = _labels_by(name, rows)
         if len(labels) > 1:
             cautions.append(f"{what} differ: {_listed(labels)}.")
+    if SIXTEEN_BITS in (used := _labels_by("matrix_library", rows)):
+        cautions.append(f"Matrix products of 16-bit inputs, not SB3's 32: {', '.join(used[SIXTEEN_BITS])}.")
     return cautions
 
 

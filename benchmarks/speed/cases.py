@@ -112,7 +112,7 @@ def _msac_hopper() -> Case:
         row("MSAC, SB3's loop", MSAC, engine={"kind": "sb3", "compile": False}),
         row("MSAC, fast engine", MSAC, engine=EAGER),
         row("MSAC, compiled", MSAC, engine=COMPILED),
-        row("MSAC, compiled, torch's products", MSAC, engine={**COMPILED, "onednn": False}),
+        row("MSAC, compiled, torch's products", MSAC, engine={**COMPILED, "matrix_library": "torch"}),
     )
     return Case("msac-hopper", "Hopper-v4, default arguments, one process", systems)
 

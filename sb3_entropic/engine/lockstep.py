@@ -238,7 +238,7 @@ def learn(
             error = raised
         runners.append(lockstep.runner_class(model, callback, stream, log_interval))
         runners[-1].error, runners[-1].stopped = error, error is not None
-    with fast_matrix_products(models[0].policy, options.onednn) as library:
+    with fast_matrix_products(models[0].policy, options.matrix_library) as library:
         say(models[0], f"Fast engine, {why}; {library}")
         lockstep.learn(runners, target)
     for runner in runners:

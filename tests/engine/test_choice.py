@@ -91,9 +91,12 @@ def test_a_wrong_engine_is_answered(given, message):
         MSAC("MlpPolicy", "Pendulum-v1", engine=given)
 
 
-@pytest.mark.parametrize("arguments", [{"compile": "yes"}, {"onednn": 1}])
-def test_wrong_options_are_answered(arguments):
-    with pytest.raises(ValueError, match="is neither True nor False"):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"compile": "yes"}, "is neither True nor False"), ({"matrix_library": "bf61"}, "did you mean 'bf16'")],
+)
+def test_wrong_options_are_answered(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Engine(**arguments)
 
 
@@ -210,9 +213,40 @@ class TestMatrixLibrary:
         monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 2e-3 if reason == "16 bits" else 1e-7)
         monkeypatch.setattr(gemm, "_gains", lambda: reason != "no gain")
         before = self.precision()
-        with gemm.fast_matrix_products(SMALL if reason == "small" else LARGE, reason != "not wanted") as said:
+        wanted = "torch" if reason == "not wanted" else "auto"
+        with gemm.fast_matrix_products(SMALL if reason == "small" else LARGE, wanted) as said:
             assert self.precision() == before
         assert said.startswith("torch's own matrix library")
+
+    def test_sixteen_bits_are_taken_where_they_are_asked_for(self, monkeypatch):
+        monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 2e-3)
+        monkeypatch.setattr(gemm, "_multiplies_16_bits", lambda: True)
+        before = self.precision()
+        with gemm.fast_matrix_products(LARGE, "bf16") as said:
+            assert self.precision() == "bf16"
+            assert said == "oneDNN's products of 16-bit inputs"
+        with gemm.fast_matrix_products(SMALL, "bf16") as said:
+            assert self.precision() == before
+            assert said == "torch's own matrix library, the layers are small"
+
+    def test_sixteen_bits_are_refused_where_the_processor_has_none(self, monkeypatch):
+        monkeypatch.setattr(gemm, "_multiplies_16_bits", lambda: False)
+        model = make("MSAC", engine=Engine("fast", compile=False, matrix_library="bf16"))
+        with pytest.raises(ValueError, match="here the choices are 'auto' and 'torch'"):
+            model.learn(STARTS + 2)
+
+    def test_training_with_sixteen_bits_is_near_training_with_thirty_two(self):
+        if not gemm._multiplies_16_bits():
+            pytest.skip("the processor has no 16-bit matrix products")
+        weights = []
+        for library in ("torch", "bf16"):
+            engine = Engine("fast", compile=False, matrix_library=library)
+            model = make("MSAC", engine=engine, policy_kwargs={"net_arch": [256, 256]})
+            start = th.nn.utils.parameters_to_vector(model.critic.parameters()).detach()
+            model.learn(STARTS + 20)
+            weights.append(th.nn.utils.parameters_to_vector(model.critic.parameters()).detach() - start)
+        exact, rounded = weights
+        assert 0 < (exact - rounded).norm() < 0.2 * exact.norm()
 
     @pytest.mark.parametrize(
         ("vendor", "flag", "gains"),
@@ -242,7 +276,7 @@ class TestMatrixLibrary:
 
     def test_a_run_may_opt_out(self, monkeypatch, capsys):
         monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 1e-7)
-        for wanted, said in ((True, "oneDNN's matrix products"), (False, "torch's own matrix library, as asked for")):
+        for wanted, said in (("auto", "oneDNN's matrix products"), ("torch", "torch's own matrix library, as asked for")):
             MDQN(
                 "MlpPolicy",
                 "CartPole-v1",
