@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
+from benchmarks.literature import PublishedScore, published_scores
 from benchmarks.normalisation import Scale, find_scale
 from benchmarks.report.cautions import NOT_RECORDED, cautions_on, cautions_on_speed
 from benchmarks.statistics import (
@@ -88,6 +89,19 @@ class Row:
     overshoot: int = 0
 
 
+class Beside(NamedTuple):
+    """Somebody else's score beside ours.
+
+    :param published: theirs
+    :param row: ours, of the same algorithm with nothing overridden; ``None`` if there is none
+    :param differences: what in how theirs was made is another than in ours, a few words each
+    """
+
+    published: PublishedScore
+    row: Row | None
+    differences: tuple[str, ...]
+
+
 class Failure(NamedTuple):
     """A run that ended in an error.
 
@@ -128,6 +142,20 @@ class Leaderboard:
     def ranked(self) -> list[Row]:
         """The rows that have scores."""
         return [row for row in self.rows if row.summary]
+
+    @cached_property
+    def literature(self) -> list[Beside]:
+        """What others have published of the table's algorithms, or of their parents, on this environment."""
+        algos = {row.algo for row in self.rows}
+        algos |= {ALGORITHMS[algo].parent for algo in algos & ALGORITHMS.keys()}
+        ours = {row.label: row for row in self.ranked}
+        beside = []
+        for score in published_scores(self.env):
+            if score.algo in algos:
+                row = ours.get(score.algo)
+                seeds = len(row.scores) if row else None
+                beside.append(Beside(score, row, tuple(score.differences(self.env, self.steps, seeds))))
+        return beside
 
     @cached_property
     def profiles(self) -> dict[str, pd.DataFrame]:

@@ -26,7 +26,7 @@ from benchmarks.report.across import Across, AcrossRow
 from benchmarks.report.cautions import NOT_RECORDED
 from benchmarks.report.figures import styles
 from benchmarks.report.leaderboard import Leaderboard, Row
-from benchmarks.report.words import interval, notes_across, notes_on, number
+from benchmarks.report.words import LITERATURE_COLUMNS, cells_beside, interval, notes_across, notes_on, number
 from benchmarks.report.write import curve_as_json
 from benchmarks.store import replace_text
 
@@ -78,6 +78,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
             "grid": grid.name,
             "board": board,
             "notes": notes_on(board),
+            "literature": [cells_beside(beside) for beside in board.literature],
             "range": _range(board.ranked),
         }
         for grid in grids
@@ -116,6 +117,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         totals=_totals(boards),
         repetitions=statistics.REPETITIONS,
         provenance=PROVENANCE,
+        literature_columns=LITERATURE_COLUMNS,
     )
     replace_text(path, page)
     return path

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from benchmarks.report.across import Across, AcrossRow
-from benchmarks.report.leaderboard import Leaderboard, Pair, Row
+from benchmarks.report.leaderboard import Beside, Leaderboard, Pair, Row
 from benchmarks.statistics import Estimate
 
 COLUMNS = ("algorithm", "IQM", "95 % interval", "norm.", "median", "mean", "n", "steps/s", "failed")
+LITERATURE_COLUMNS = ("published elsewhere", "score", "ours", "differs from ours in", "source")
 ACROSS_COLUMNS = ("algorithm", "IQM", "95 % interval", "median", "mean", "gap", "n")
 
 
@@ -59,6 +60,14 @@ def cells_across(row: AcrossRow) -> list[str]:
     s = row.summary
     rest = [number(estimate.value) for estimate in (s.median, s.mean, s.optimality_gap)]
     return [row.label, number(s.iqm.value), interval(s.iqm), *rest, str(s.n)]
+
+
+def cells_beside(beside: Beside) -> list[str]:
+    """A row of the table of published scores, by ``LITERATURE_COLUMNS``."""
+    score, row, differences = beside
+    spread = f" ({score.spread_kind}: {score.spread})" if score.spread else ""
+    ours = with_interval(row.summary.iqm) if row else "-"
+    return [score.algorithm, number(score.score) + spread, ours, "; ".join(differences) or "nothing named", score.source]
 
 
 def notes_on(board: Leaderboard) -> list[str]:

@@ -26,7 +26,9 @@ from benchmarks.report.figures import (
 from benchmarks.report.leaderboard import Leaderboard, Pair, Row
 from benchmarks.report.words import (
     ACROSS_COLUMNS,
+    LITERATURE_COLUMNS,
     cells_across,
+    cells_beside,
     cells_of,
     columns_of,
     notes_across,
@@ -152,6 +154,8 @@ def _as_markdown(board: Leaderboard, figures: dict[str, str]) -> str:
     lines += [f"- {note}" for note in notes_on(board)]
     lines += [f"- failed: {run}: `{error}`" for run, error, _ in board.failures]
     lines += [f"- {row.label}: {row.package}{_origin(row)}." for row in sorted(board.rows, key=lambda row: row.label)]
+    if board.literature:
+        lines += ["", *markdown_table(LITERATURE_COLUMNS, [cells_beside(beside) for beside in board.literature])]
     return "\n".join(lines)
 
 
@@ -183,6 +187,10 @@ def _as_json(board: Leaderboard) -> dict[str, Any]:
         "failures": [{"run": run, "error": error} for run, error, _ in board.failures],
         "rows": [_row_as_json(row) for row in board.rows],
         "pairs": [_pair_as_json(pair) for pair in board.pairs],
+        "literature": [
+            {**asdict(beside.published), "ours": beside.row and beside.row.label, "differences": list(beside.differences)}
+            for beside in board.literature
+        ],
     }
 
 

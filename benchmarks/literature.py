@@ -1,0 +1,75 @@
+"""Scores that others have published: ``literature.csv`` has a row each, with where it stands and how it was measured.
+
+They are shown beside ours, never pooled with them: nobody measures in the same way, and the table says what differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+TABLE = Path(__file__).parent / "literature.csv"
+OUR_METRIC = "deterministic evaluation of the final model"
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """A score of somebody else.
+
+    :param env: the environment id it was made on
+    :param algorithm: its name there
+    :param algo: the short name of the algorithm that it is to be compared with
+    :param steps: environment steps; 0 where the source does not say
+    :param seeds: number of runs
+    :param metric: how it was measured
+    :param score: the return
+    :param spread: of whatever ``spread_kind`` says; may be empty
+    :param spread_kind: such as ``std``
+    :param source: where it was published
+    """
+
+    env: str
+    algorithm: str
+    algo: str
+    steps: int
+    seeds: int
+    metric: str
+    score: float
+    spread: str
+    spread_kind: str
+    source: str
+
+    def differences(self, env: str, steps: int, seeds: int | None = None) -> list[str]:
+        """What in how it was made is another than in a run of ours, a few words each.
+
+        :param env: our environment id
+        :param steps: our environment steps
+        :param seeds: our number of seeds; ``None`` where there is nothing of ours to compare with
+        """
+        differ = [self.env] if self.env != env else []
+        if self.steps != steps:
+            differ.append(f"{self.steps:,} steps" if self.steps else "steps not said")
+        if seeds is not None and self.seeds != seeds:
+            differ.append(f"{self.seeds} seed{'s' if self.seeds != 1 else ''}")
+        return differ + ([self.metric] if self.metric != OUR_METRIC else [])
+
+
+def published_scores(env: str) -> list[PublishedScore]:
+    """What others have published of an environment, of all of its versions.
+
+    :param env: environment id with its version
+    """
+    return [score for score in _scores() if _family(score.env) == _family(env)]
+
+
+def _family(env: str) -> str:
+    return env.rpartition("-v")[0]
+
+
+@lru_cache(maxsize=1)
+def _scores() -> tuple[PublishedScore, ...]:
+    table = pd.read_csv(TABLE, dtype={"spread": str}).fillna({"spread": "", "spread_kind": "", "steps": 0})
+    return tuple(PublishedScore(**row) for row in table.astype({"steps": int}).to_dict(orient="records"))

@@ -1,0 +1,63 @@
+"""Scores of others stand beside ours with what differs, and are never pooled with them."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from benchmarks.literature import OUR_METRIC, TABLE, PublishedScore, published_scores
+from benchmarks.report import Grid, build_leaderboards, write_page, write_report
+from sb3_entropic.catalog import ALGORITHMS
+
+
+def test_every_entry_is_whole():
+    table = pd.read_csv(TABLE)
+    assert not table.duplicated().any()
+    assert table[["env", "algorithm", "algo", "seeds", "metric", "score", "source"]].notna().all(axis=None)
+    assert set(table["algo"]) <= ALGORITHMS.keys()
+    assert table["env"].str.fullmatch(r".+-v\d+").all()
+    assert (table["spread"].isna() == table["spread_kind"].isna()).all()
+
+
+def test_all_versions_of_an_environment_are_found_and_no_other():
+    assert {score.env for score in published_scores("Hopper-v4")} == {"Hopper-v2", "Hopper-v3"}
+    assert {score.env for score in published_scores("LunarLander-v3")} == {"LunarLander-v2"}
+    assert published_scores("Lunar-v3") == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "differences"),
+    [
+        (("Walker2d-v3", 1000, 2), []),
+        (("Walker2d-v4", 1000, 2), ["Walker2d-v3"]),
+        (("Walker2d-v3", 2000, 5), ["1,000 steps", "2 seeds"]),
+        (("Walker2d-v3", 1000, None), []),
+    ],
+)
+def test_what_differs_is_named(ours, differences):
+    score = PublishedScore("Walker2d-v3", "SAC", "sac", 1000, 2, OUR_METRIC, 1.0, "", "", "x")
+    assert score.differences(*ours) == differences
+
+
+def test_a_report_shows_it_beside_ours(store, make_spec, finish, tmp_path):
+    for seed in range(2):
+        finish(make_spec(seed=seed), [0.0, -300.0])
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, -200.0])
+    boards = build_leaderboards(store)
+    (beside,) = boards[0].literature
+    assert (beside.published.score, beside.row.label) == (-157.0, "sac")
+    write_report(boards, [], tmp_path)
+    (line,) = [line for line in (tmp_path / "leaderboard.md").read_text().splitlines() if "-157.0" in line and "|" in line]
+    assert "-200.0" in line
+    assert "20,000 steps; 1 seed" in line
+    (quoted,) = json.loads((tmp_path / "leaderboard.json").read_text())["boards"][0]["literature"]
+    assert (quoted["score"], quoted["ours"], quoted["differences"]) == (-157.0, "sac", ["20,000 steps", "1 seed"])
+    page = write_page([Grid("", boards, [])], tmp_path / "index.html").read_text()
+    assert "<td>20,000 steps; 1 seed</td>" in page
+
+
+def test_an_algorithm_without_its_parent_stands_beside_the_parents_scores(store, make_spec, finish):
+    finish(make_spec(), [0.0, -300.0])
+    (board,) = build_leaderboards(store)
+    ((published, row, differences),) = board.literature
+    assert (published.algo, row, differences) == ("sac", None, ("20,000 steps",))
