@@ -195,6 +195,12 @@ def _parser() -> ArgumentParser:
         help="the folder with a folder for every export: these get their tables and figures, and it the page "
         "(default: results)",
     )
+    leaderboard.add_argument(
+        "--readme",
+        type=Path,
+        help="a text in Markdown that gets the table of every algorithm beside its parent, between the two comments that "
+        "say where, if it has them (default: the README.md beside RESULTS)",
+    )
     leaderboard.add_argument("--svg", action="store_true", help="write the figures as SVG too")
     for sub in (run, report, export, restore):
         sub.add_argument("--out", type=Path, default=DEFAULT_OUT, help="the folder of runs (default: runs)")
@@ -386,6 +392,7 @@ def _restore(arguments: argparse.Namespace, console: Console) -> int:
 def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.published import RUNS, Published
     from benchmarks.report import Grid, build_across, build_leaderboards, show_problems, write_page, write_report
+    from benchmarks.report.verdicts import find_verdicts, write_into
 
     folders = sorted(path.parent for path in arguments.results.glob(f"*/{RUNS}"))
     if not folders:
@@ -402,6 +409,9 @@ def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
         grids.append(Grid(folder.name, boards, tables, problems))
     page = write_page(grids, arguments.results / PAGE)
     console.print(f"Written: {page}", highlight=False, soft_wrap=True)
+    readme = arguments.readme or arguments.results.parent / "README.md"
+    if write_into(readme, find_verdicts(grids)):
+        console.print(f"Written: the table in {readme}", highlight=False, soft_wrap=True)
     return 1 if any(grid.problems for grid in grids) else 0
 
 

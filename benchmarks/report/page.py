@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from benchmarks import statistics
-from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.across import AcrossRow
 from benchmarks.report.cautions import NOT_RECORDED
 from benchmarks.report.figures import styles
+from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
+from benchmarks.report.verdicts import cells_of_verdicts, find_verdicts
 from benchmarks.report.words import LITERATURE_COLUMNS, cells_beside, interval, notes_across, notes_on, number
 from benchmarks.report.write import curve_as_json
 from benchmarks.store import replace_text
@@ -45,22 +47,6 @@ PROVENANCE = {
     "matrix_library": "matrix products",
     "versions": "versions",
 }
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What was made of one folder of runs.
-
-    :param name: such as that of the folder below ``results/``; may be empty
-    :param boards: the tables of single environments
-    :param tables: those over several
-    :param problems: sentences about runs that could not be used
-    """
-
-    name: str
-    boards: Sequence[Leaderboard]
-    tables: Sequence[Across]
-    problems: Sequence[str] = ()
 
 
 def write_page(grids: Sequence[Grid], path: Path) -> Path:
@@ -118,6 +104,8 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         repetitions=statistics.REPETITIONS,
         provenance=PROVENANCE,
         literature_columns=LITERATURE_COLUMNS,
+        verdicts=cells_of_verdicts(find_verdicts(grids)),
+        verdict_columns=VERDICT_COLUMNS,
     )
     replace_text(path, page)
     return path

@@ -1,0 +1,118 @@
+"""Does it help? Every algorithm beside its parent, over everything that is published."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report.cautions import FEW_SEEDS
+from benchmarks.report.grids import Grid
+from benchmarks.report.words import interval, number
+from benchmarks.report.write import markdown_table
+from benchmarks.statistics import Estimate
+from benchmarks.store import replace_text
+from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.errors import UserError
+
+COLUMNS = ("algorithm", "its parent", "better", "worse", "one cannot say")
+BEGIN, END = "<!-- begin: does it help -->", "<!-- end: does it help -->"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An algorithm beside its parent on one environment, or on several together, both with nothing overridden.
+
+    :param algo: the algorithm's short name
+    :param parent: its parent's
+    :param where: the environment and the steps
+    :param improvement: the probability that a run of the algorithm scores above one of its parent
+    :param seeds: of each in one environment, the fewest
+    """
+
+    algo: str
+    parent: str
+    where: str
+    improvement: Estimate
+    seeds: int
+
+    @property
+    def column(self) -> str:
+        """``better`` or ``worse``, where the interval excludes one half, or ``one cannot say``."""
+        if not self.improvement.excludes(0.5):
+            return COLUMNS[4]
+        return COLUMNS[2] if self.improvement.value > 0.5 else COLUMNS[3]
+
+    @property
+    def text(self) -> str:
+        """In a table's cell."""
+        few = f", {self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds < FEW_SEEDS else ""
+        between = "" if self.column == COLUMNS[4] else f" {interval(self.improvement)}"
+        return f"{self.where}{few}: {number(self.improvement.value)}{between}"
+
+
+def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
+    """Every pair of an algorithm and its parent that one of the tables compares, in the catalogue's order.
+
+    :param grids: what was made of the folders of runs
+    """
+    verdicts = []
+    for grid in grids:
+        for board in grid.boards:
+            where, seeds = f"{board.env} ({_short(board.steps)})", {row.label: len(row.scores) for row in board.rows}
+            verdicts += [
+                Verdict(pair.x, pair.y, where, pair.improvement, min(seeds[pair.x], seeds[pair.y])) for pair in board.pairs
+            ]
+        together: set[tuple[str, str]] = set()
+        for table in grid.tables:
+            where = f"{len(table.boards)} environments together ({grid.name})"
+            counts = {row.label: min(map(len, row.scores.values())) for row in table.rows}
+            # The first has the most environments.
+            verdicts += [
+                Verdict(pair.x, pair.y, where, pair.improvement, min(counts[pair.x], counts[pair.y]))
+                for pair in table.pairs
+                if (pair.x, pair.y) not in together
+            ]
+            together |= {(pair.x, pair.y) for pair in table.pairs}
+    order = {name: place for place, name in enumerate(ALGORITHMS)}
+    ours = [v for v in verdicts if v.algo in order and v.parent == ALGORITHMS[v.algo].parent]
+    return sorted(ours, key=lambda v: order[v.algo])
+
+
+def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
+    """The rows of a table with ``COLUMNS``, an algorithm each."""
+    by_algo: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        by_algo[verdict.algo, verdict.parent].append(verdict)
+    return [
+        [*names, *("; ".join(v.text for v in members if v.column == column) or "–" for column in COLUMNS[2:])]
+        for names, members in by_algo.items()
+    ]
+
+
+def write_into(readme: Path, verdicts: Sequence[Verdict]) -> bool:
+    """Put the table between the two comments in a text that are there for it.
+
+    :param readme: the text, in Markdown
+    :param verdicts: what the table says
+    :return: whether the text has that place
+    :raises UserError: if it has only one of the comments, or the later one first
+    """
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    if BEGIN not in text and END not in text:
+        return False
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise UserError(f"{readme} needs both {BEGIN} and, below it, {END}.")
+    table = "\n".join(markdown_table(COLUMNS, cells_of_verdicts(verdicts))).replace("---:", "---")
+    replace_text(readme, f"{before}{BEGIN}\n{table}\n{END}{after}")
+    return True
+
+
+def _short(steps: int) -> str:
+    for unit, size in (("M", 1_000_000), ("k", 1000)):
+        if steps >= size and steps % size == 0:
+            return f"{steps // size}{unit}"
+    return f"{steps:,}"

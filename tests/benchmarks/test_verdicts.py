@@ -1,0 +1,98 @@
+"""Better or worse is said where the interval excludes one half, of plain algorithms and their own parents."""
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.published import publish
+from benchmarks.report import Grid, build_across, build_leaderboards
+from benchmarks.report.verdicts import BEGIN, END, cells_of_verdicts, find_verdicts, write_into
+from sb3_entropic.errors import UserError
+
+
+@pytest.fixture
+def fill(store, make_spec, finish):
+    """Runs of two algorithms whose seeds differ by so much."""
+
+    def fill(gap, seeds=5, **changes):
+        for seed in range(seeds):
+            finish(make_spec(seed=seed, algo="sac", label="sac", **changes), [0.0, -200.0 + seed])
+            finish(make_spec(seed=seed, **changes), [0.0, -200.0 + seed + gap])
+
+    return fill
+
+
+def cells(store):
+    boards = build_leaderboards(store)
+    return cells_of_verdicts(find_verdicts([Grid("mine", boards, build_across(boards))]))
+
+
+@pytest.mark.parametrize(("gap", "place"), [(50.0, 2), (-50.0, 3), (0.0, 4)])
+def test_the_interval_decides(gap, place, store, fill):
+    fill(gap)
+    ((algo, parent, *columns),) = cells(store)
+    assert (algo, parent) == ("msac", "sac")
+    assert [column != "–" for column in columns] == [place == column for column in (2, 3, 4)]
+    assert columns[place - 2].startswith("Pendulum-v1 (100): ")
+
+
+def test_few_seeds_are_called_that(store, fill):
+    fill(50.0, seeds=2)
+    ((*_, better, _, _),) = cells(store)
+    assert better == "Pendulum-v1 (100), 2 seeds: 1.00 [1.00, 1.00]"
+
+
+def test_several_environments_are_also_taken_together(store, fill):
+    fill(50.0)
+    fill(50.0, env="Hopper-v4", steps=2000)
+    ((*_, better, _, _),) = cells(store)
+    assert "Hopper-v4 (2k): 1.00" in better
+    assert "2 environments together (mine): 1.00" in better
+
+
+def test_of_several_sets_of_environments_the_largest_counts(store, make_spec, finish, fill):
+    for place in ({}, {"env": "Hopper-v4"}, {"env": "HalfCheetah-v4"}):
+        fill(50.0, **place)
+    for place in ({}, {"env": "Hopper-v4"}):
+        finish(make_spec(algo="tqc", label="tqc", **place), [0.0, 1.0])
+    boards = build_leaderboards(store)
+    assert [len(table.boards) for table in build_across(boards)] == [3, 2]
+    ((*_, better, _, _),) = cells(store)
+    assert better.count("together") == 1
+    assert "3 environments together" in better
+
+
+def test_what_was_overridden_is_no_verdict_on_the_algorithm(store, make_spec, finish):
+    finish(make_spec(algo="sac", label="sac"), [0.0, 1.0])
+    finish(make_spec(label="msac[munchausen_alpha=0]"), [0.0, 2.0])
+    assert cells(store) == []
+
+
+def test_the_table_takes_the_place_of_the_one_before(tmp_path, store, fill):
+    fill(50.0)
+    publish(store, tmp_path / "results" / "mine")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    call = ["leaderboard", "--results", str(tmp_path / "results"), "--readme", str(readme)]
+    assert main(call) == 0
+    text = readme.read_text()
+    assert text.startswith(f"above\n{BEGIN}\n| algorithm |")
+    assert text.endswith(f"{END}\nbelow\n")
+    assert "| msac | sac | Pendulum-v1 (100): 1.00 [1.00, 1.00] | – | – |" in text
+    assert main(call) == 0
+    assert readme.read_text() == text
+
+
+def test_a_text_without_the_place_is_left_alone(tmp_path):
+    readme = tmp_path / "README.md"
+    assert not write_into(readme, [])
+    readme.write_text("nothing")
+    assert not write_into(readme, [])
+    assert readme.read_text() == "nothing"
+
+
+@pytest.mark.parametrize("text", [BEGIN, END, f"{END}\n{BEGIN}"])
+def test_half_a_place_is_answered(tmp_path, text):
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(UserError, match="needs both"):
+        write_into(readme, [])
