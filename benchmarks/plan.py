@@ -235,12 +235,11 @@ def _group(
     steps = steps or chosen["steps"]
     zoo = {**load_hyperparameters(algorithm, env_id), **entry}
     hyperparameters = {**_within_budget(zoo, algorithm, budget, steps), **overrides}
-    changes = ",".join([source] * bool(entry) + [f"{name}={value}" for name, value in sorted(overrides.items())])
     return [
         RunSpec(
             env=env_id,
             algo=algorithm.name,
-            label=f"{algorithm.name}[{changes}]" if changes else algorithm.name,
+            label=algorithm.label(overrides, source if entry else ""),
             seed=seed,
             steps=steps,
             evaluations=min(chosen["evaluations"], steps),

@@ -8,10 +8,12 @@ import importlib
 import inspect
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import gymnasium as gym
 import sb3_contrib
@@ -36,6 +38,7 @@ class Algorithm:
     :param actions: the action spaces it takes
     :param summary: what it is, in a few words
     :param parent: the baseline it extends; empty for a baseline
+    :param off: hyperparameters with which it is its parent, to the bit in SB3's loop; empty where there are none
     """
 
     name: str
@@ -43,6 +46,15 @@ class Algorithm:
     actions: tuple[type[spaces.Space], ...]
     summary: str
     parent: str = ""
+    off: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def label(self, overrides: Mapping[str, Any], file: str = "") -> str:
+        """How it is called with these hyperparameters over the zoo's, such as ``msac[munchausen_alpha=0]``.
+
+        :param file: the name of one with more of them
+        """
+        changes = ",".join([file] * bool(file) + [f"{name}={value}" for name, value in sorted(overrides.items())])
+        return f"{self.name}[{changes}]" if changes else self.name
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -76,17 +88,45 @@ _ANY = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
-        Algorithm("msac", MSAC, _BOX, "SAC with the bounded log-policy of the replayed action as a bonus", parent="sac"),
+        Algorithm(
+            "msac",
+            MSAC,
+            _BOX,
+            "SAC with the bounded log-policy of the replayed action as a bonus",
+            parent="sac",
+            off={"munchausen_alpha": 0},
+        ),
         Algorithm("mdac", MDAC, _BOX, "Mirror Descent Actor-Critic: both log-policy terms slowly saturate", parent="sac"),
-        Algorithm("mtqc", MTQC, _BOX, "TQC with the bounded log-policy of the replayed action as a bonus", parent="tqc"),
+        Algorithm(
+            "mtqc",
+            MTQC,
+            _BOX,
+            "TQC with the bounded log-policy of the replayed action as a bonus",
+            parent="tqc",
+            off={"munchausen_alpha": 0},
+        ),
         Algorithm("softq", SoftQ, _BOX, "soft Q-learning with a sampler that can have several modes", parent="sac"),
-        Algorithm("softdqn", SoftDQN, _DISCRETE, "DQN with a soft maximum: soft Q-learning", parent="dqn"),
+        Algorithm(
+            "softdqn",
+            SoftDQN,
+            _DISCRETE,
+            "DQN with a soft maximum: soft Q-learning",
+            parent="dqn",
+            off={"soft_value": "max"},
+        ),
         Algorithm("mdqn", MDQN, _DISCRETE, "soft DQN with the log-policy of the replayed action as a bonus", parent="dqn"),
         Algorithm("cvidqn", CVIDQN, _DISCRETE, "Conservative Value Iteration: Munchausen DQN with mellowmax", parent="dqn"),
         Algorithm("aldqn", ALDQN, _DISCRETE, "Advantage Learning: DQN with larger action gaps", parent="dqn"),
         Algorithm("dpp", DPP, _DISCRETE, "Dynamic Policy Programming: a KL penalty and no entropy", parent="dqn"),
         Algorithm("modqn", MoDQN, _DISCRETE, "Momentum DQN: acts on an average of Q-functions", parent="dqn"),
-        Algorithm("mqrdqn", MQRDQN, _DISCRETE, "Munchausen QR-DQN: fixed quantiles of the return", parent="qrdqn"),
+        Algorithm(
+            "mqrdqn",
+            MQRDQN,
+            _DISCRETE,
+            "Munchausen QR-DQN: fixed quantiles of the return",
+            parent="qrdqn",
+            off={"munchausen_alpha": 0, "soft_value": "max"},
+        ),
         Algorithm("miqn", MIQN, _DISCRETE, "Munchausen IQN: sampled quantiles of the return", parent="qrdqn"),
         Algorithm("discretesac", DiscreteSAC, _DISCRETE, "SAC with a categorical policy and exact expectations", parent="sac"),
         Algorithm(
@@ -102,6 +142,10 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("ppo", stable_baselines3.PPO, _ANY, "Proximal Policy Optimization"),
     )
 }
+STAND_INS: dict[str, str] = {
+    algorithm.label(algorithm.off): algorithm.parent for algorithm in ALGORITHMS.values() if algorithm.off
+}
+"""By label, of which baseline an algorithm of ours has the losses."""
 
 
 def find_algorithm(name: str) -> Algorithm:

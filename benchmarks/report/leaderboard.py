@@ -23,7 +23,7 @@ from benchmarks.statistics import (
     performance_profile,
     probability_of_improvement,
 )
-from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.catalog import ALGORITHMS, STAND_INS
 from sb3_entropic.errors import UserError
 
 
@@ -93,7 +93,7 @@ class Beside(NamedTuple):
     """Somebody else's score beside ours.
 
     :param published: theirs
-    :param row: ours, of the same algorithm with nothing overridden; ``None`` if there is none
+    :param row: ours, of the same algorithm with nothing overridden, or with its losses; ``None`` if there is none
     :param differences: what in how theirs was made is another than in ours, a few words each
     """
 
@@ -148,11 +148,11 @@ class Leaderboard:
         """What others have published of the table's algorithms, or of their parents, on this environment."""
         algos = {row.algo for row in self.rows}
         algos |= {ALGORITHMS[algo].parent for algo in algos & ALGORITHMS.keys()}
-        ours = {row.label: row for row in self.ranked}
         beside = []
         for score in published_scores(self.env):
             if score.algo in algos:
-                row = ours.get(score.algo)
+                plain = (row for row in _runs_of(score.algo, self.ranked) if row.label == score.algo or row.label in STAND_INS)
+                row = next(plain, None)
                 seeds = len(row.scores) if row else None
                 beside.append(Beside(score, row, tuple(score.differences(self.env, self.steps, seeds))))
         return beside
@@ -277,6 +277,9 @@ def _cautions(rows: list[Row], labels: list[str], env: str, scale: Scale | None)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
+    cautions += [
+        f"{row.label} is {STAND_INS[row.label]}'s losses in our training loop." for row in rows if row.label in STAND_INS
+    ]
     if len(set(labels)) < len(labels):
         cautions.append("An algorithm appears more than once: its rows differ in version, hyperparameters or evaluation.")
     return cautions
@@ -285,13 +288,19 @@ def _cautions(rows: list[Row], labels: list[str], env: str, scale: Scale | None)
 def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) -> list[Pair]:
     scored = [row for row in rows if row.scores]
     if chosen is None:
-        wanted = [(x, y) for x in scored for y in scored if x.algo in ALGORITHMS and y.algo == ALGORITHMS[x.algo].parent]
+        parents = {row.algo: ALGORITHMS[row.algo].parent for row in scored if row.algo in ALGORITHMS}
+        wanted = [(x, y) for x in scored for y in _runs_of(parents.get(x.algo, ""), scored)]
     else:
         wanted = [(x, y) for names in chosen for x in scored for y in scored if (x.label, y.label) == names]
     scores = {row.label: {env: row.scores} for row in scored}
     return [
         Pair(x.label, y.label, probability_of_improvement(scores[x.label], scores[y.label])) for x, y in wanted if x is not y
     ]
+
+
+def _runs_of(algo: str, rows: Sequence[Row]) -> list[Row]:
+    """The rows of an algorithm or, without one, those of ours that have its losses."""
+    return [row for row in rows if row.algo == algo] or [row for row in rows if algo and STAND_INS.get(row.label) == algo]
 
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from benchmarks.report.words import interval, number
 from benchmarks.report.write import markdown_table
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
-from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.catalog import ALGORITHMS, STAND_INS
 from sb3_entropic.errors import UserError
 
 COLUMNS = ("algorithm", "its parent", "better", "worse", "one cannot say")
@@ -25,7 +25,7 @@ class Verdict:
     """An algorithm beside its parent on one environment, or on several together, both with nothing overridden.
 
     :param algo: the algorithm's short name
-    :param parent: its parent's
+    :param parent: its parent's, or the label of what has its losses
     :param where: the environment and the steps
     :param improvement: the probability that a run of the algorithm scores above one of its parent
     :param seeds: of each in one environment, the fewest
@@ -76,7 +76,7 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
             ]
             together |= {(pair.x, pair.y) for pair in table.pairs}
     order = {name: place for place, name in enumerate(ALGORITHMS)}
-    ours = [v for v in verdicts if v.algo in order and v.parent == ALGORITHMS[v.algo].parent]
+    ours = [v for v in verdicts if v.algo in order and STAND_INS.get(v.parent, v.parent) == ALGORITHMS[v.algo].parent]
     return sorted(ours, key=lambda v: order[v.algo])
 
 

@@ -96,3 +96,23 @@ def test_half_a_place_is_answered(tmp_path, text):
     readme.write_text(text)
     with pytest.raises(UserError, match="needs both"):
         write_into(readme, [])
+
+
+def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
+    off = {"label": "msac[munchausen_alpha=0]"}
+    for seed in range(5):
+        finish(make_spec(seed=seed), [0.0, 100.0 + seed])
+        finish(make_spec(seed=seed, label="msac[munchausen_alpha=0.9]"), [0.0, 100.0 + seed])
+        finish(make_spec(seed=seed, **off), [0.0, seed])
+    (board,) = build_leaderboards(store)
+    assert {(pair.x, pair.y) for pair in board.pairs} == {
+        ("msac", off["label"]),
+        ("msac[munchausen_alpha=0.9]", off["label"]),
+    }
+    assert f"{off['label']} is sac's losses in our training loop." in board.cautions
+    assert board.literature[0].row.label == off["label"]
+    ((algo, parent, better, *_),) = cells(store)
+    assert (algo, parent, better) == ("msac", off["label"], "Pendulum-v1 (100): 1.00 [1.00, 1.00]")
+    finish(make_spec(algo="sac", label="sac"), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    assert {pair.y for pair in board.pairs} == {"sac"}
