@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.report.across import Across
 from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.sensitivity import Sensitivity
 from benchmarks.report.words import number
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -29,6 +30,7 @@ COLUMNS = 4
 SAVE_OPTIONS = {"dpi": 150, "bbox_inches": "tight", "metadata": {"Software": None}}
 SVG_OPTIONS = {"bbox_inches": "tight", "metadata": {"Date": None, "Creator": None}}
 
+_MAP = LinearSegmentedColormap.from_list("map", ["#F4EEE2", "#BFDCEE", "#5FA8D6"])
 _IMPROVEMENT = LinearSegmentedColormap.from_list("improvement", ["#E9A96F", "#FFFFFF", "#6FAED6"])
 
 TOGETHER = 5
@@ -112,6 +114,34 @@ def draw_improvements(board: Leaderboard, path: Path) -> None:
     axes.spines[:].set_visible(False)
     title = "how often a run of the row beats one of the column, with 95 % intervals; bold: it excludes one half"
     figure.suptitle(f"{board.env}: {title}", x=0.01, ha="left", fontsize=9)
+    _save(figure, path)
+
+
+def draw_sensitivity(board: Leaderboard, path: Path, sensitivity: Sensitivity) -> None:
+    """Write the IQM at every combination of two hyperparameters, as a map with its 95 % intervals.
+
+    :param board: the table that it is of
+    :param path: file to write, PNG or SVG by its name
+    :param sensitivity: the sweep
+    """
+    lines, columns, (low, high) = sensitivity.lines, sensitivity.columns, sensitivity.ends
+    figure, axes = plt.subplots(figsize=(1.9 + 1.05 * len(columns), 1.4 + 0.62 * len(lines)), layout="constrained")
+    values = np.array([[sensitivity.cells[y, x].summary.iqm.value for x in columns] for y in lines])
+    image = axes.imshow(values, cmap=_MAP, vmin=low, vmax=high if high > low else low + 1, aspect="auto", origin="lower")
+    for (i, y), (j, x) in itertools.product(enumerate(lines), enumerate(columns)):
+        estimate = sensitivity.cells[y, x].summary.iqm
+        ends = "" if math.isnan(estimate.low) else f"\n{number(estimate.low)} to {number(estimate.high)}"
+        axes.text(j, i, number(estimate.value), ha="center", va="bottom" if ends else "center", fontsize=9)
+        axes.text(j, i, ends, ha="center", va="center", fontsize=6.5)
+    axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+    axes.set_yticks(range(len(lines)), [f"{value:g}" for value in lines])
+    axes.set_xlabel(sensitivity.x)
+    axes.set_ylabel(sensitivity.y)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="return, IQM over seeds")
+    title = f"{sensitivity.algo} on {board.env} after {board.steps:,} steps, with 95 % intervals"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     _save(figure, path)
 
 

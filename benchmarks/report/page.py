@@ -26,6 +26,7 @@ from benchmarks.report.cautions import NOT_RECORDED
 from benchmarks.report.figures import styles
 from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
 from benchmarks.report.verdicts import cells_of_verdicts, find_verdicts
 from benchmarks.report.words import LITERATURE_COLUMNS, cells_beside, interval, notes_across, notes_on, number
@@ -64,6 +65,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
             "grid": grid.name,
             "board": board,
             "notes": notes_on(board),
+            "sensitivities": find_sensitivities(board),
             "literature": [cells_beside(beside) for beside in board.literature],
             "range": _range(board.ranked),
         }

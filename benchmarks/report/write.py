@@ -22,8 +22,10 @@ from benchmarks.report.figures import (
     draw_learning_curves,
     draw_performance_profiles,
     draw_returns_profiles,
+    draw_sensitivity,
 )
 from benchmarks.report.leaderboard import Leaderboard, Pair, Row
+from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.words import (
     ACROSS_COLUMNS,
     LITERATURE_COLUMNS,
@@ -85,6 +87,9 @@ def write_report(
         if len(board.ranked) > 1:
             title = f"Probability of improvement on {board.env}"
             shown[title] = draw(f"probability-of-improvement-{name}", draw_improvements, board)
+        for sensitivity in find_sensitivities(board):
+            title = f"{sensitivity.algo} on {board.env} by {sensitivity.y} and {sensitivity.x}"
+            shown[title] = draw(f"sensitivity-{name}-{as_file_name(sensitivity.algo)}", draw_sensitivity, board, sensitivity)
         sections.append(_as_markdown(board, shown))
     if problems:
         sections.append("\n".join(["## Left out", "", *(f"- {problem}" for problem in problems)]))
