@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The discrete algorithms on classic control, under the full budget of protocols.yml: ten seeds. Fixed before anything ran.
+#
+#   benchmarks/studies/classic.sh [options of `python -m benchmarks run`, such as --out runs/classic]
+#
+# Ours start from their parents' hyperparameters of rl-baselines3-zoo. Elsewhere than on CartPole-v1 the baselines of DQN's
+# family are our losses with the entropic terms off, which are theirs to the bit, so that their seeds train together.
+# An estimate from short runs: 25 hours of one core. What is finished is never run again, and two calls share the work.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+run() {
+  "${PYTHON:-.venv/bin/python}" -m benchmarks run --budget full "$@"
+}
+
+# SB3's and sb3-contrib's own, as a check of the stand-ins.
+run --env CartPole-v1 --algos dqn,qrdqn --seeds 5 "$@"
+for env in CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3; do
+  run --env "$env" --algos softdqn -p soft_value=max "$@"
+  run --env "$env" --algos softdqn,mdqn,cvidqn,dpp,aldqn,modqn "$@"
+  run --env "$env" --algos ppo,entropyppo,maxentppo,discretesac "$@"
+  run --env "$env" --algos mqrdqn -p munchausen_alpha=0 -p soft_value=max "$@"
+  run --env "$env" --algos mqrdqn,miqn,vfe "$@"
+done
