@@ -106,7 +106,7 @@ def write_into(readme: Path, verdicts: Sequence[Verdict]) -> bool:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise UserError(f"{readme} needs both {BEGIN} and, below it, {END}.")
-    table = "\n".join(markdown_table(COLUMNS, cells_of_verdicts(verdicts))).replace("---:", "---")
+    table = "\n".join(markdown_table(COLUMNS, cells_of_verdicts(verdicts), numbers=False))
     replace_text(readme, f"{before}{BEGIN}\n{table}\n{END}{after}")
     return True
 

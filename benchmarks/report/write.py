@@ -147,9 +147,14 @@ def _estimates(prefix: str, summary: Aggregate | None) -> dict[str, float]:
     }
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown, the first column to the left and the others to the right."""
-    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> list[str]:
+    """The lines of a table in Markdown.
+
+    :param columns: headings
+    :param rows: the cells of each row
+    :param numbers: whether the columns but the first are numbers, and go to the right
+    """
+    lines = ["| " + " | ".join(columns) + " |", "|---|" + ("---:|" if numbers else "---|") * (len(columns) - 1)]
     return lines + ["| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
@@ -160,7 +165,10 @@ def _as_markdown(board: Leaderboard, figures: dict[str, str]) -> str:
     lines += [f"- failed: {run}: `{error}`" for run, error, _ in board.failures]
     lines += [f"- {row.label}: {row.package}{_origin(row)}." for row in sorted(board.rows, key=lambda row: row.label)]
     if board.literature:
-        lines += ["", *markdown_table(LITERATURE_COLUMNS, [cells_beside(beside) for beside in board.literature])]
+        lines += [
+            "",
+            *markdown_table(LITERATURE_COLUMNS, [cells_beside(beside) for beside in board.literature], numbers=False),
+        ]
     return "\n".join(lines)
 
 
