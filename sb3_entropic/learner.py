@@ -28,6 +28,11 @@ class Learner:
         """What ran the last ``learn``: ``"sb3"``, or ``"fast"`` and whether it was compiled; empty before it."""
         super().__init__(*args, **kwargs)
 
+    def _setup_model(self) -> None:
+        # A loaded model gets its arguments after __init__, as they were given.
+        self.engine = as_engine(self.engine)
+        super()._setup_model()
+
     def coefficients(self) -> dict[str, float]:
         """Numbers among the algorithm's attributes that its losses read and that may change, or differ between seeds."""
         return {"gamma": self.gamma}

@@ -185,7 +185,8 @@ def scaled_log_policy(log_prob: th.Tensor, temperature: th.Tensor, target_entrop
     """Munchausen bonus before its bound, ``temperature * (log_prob + target_entropy)``, in reward units.
 
     The shift by the target entropy is a constant (no state-dependent shaping) and centres the bonus: at the entropy
-    constraint ``E[log_prob] = -target_entropy`` its mean is 0, so it pays neither for long episodes nor for short ones.
+    constraint ``E[log_prob] = -target_entropy`` its mean over the policy's own actions is 0, so it pays neither for long
+    episodes nor for short ones; over a replay buffer's, which are older, it is below 0.
     ``temperature -> 0`` gives 0. The discrete form, without the shift, is that of Munchausen RL (arXiv 2007.14430).
 
     :param log_prob: log-density of the *replayed* action, any shape

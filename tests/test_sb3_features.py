@@ -270,6 +270,17 @@ def test_a_saved_model_goes_on_as_if_it_had_never_stopped(algorithm, tmp_path):
         assert th.equal(value, loaded.policy.state_dict()[key]), key
 
 
+@every_algorithm
+def test_a_loaded_model_takes_another_engine(algorithm, tmp_path):
+    build(algorithm, seed=0).save(tmp_path / "model")
+    env = gym.make(env_id(algorithm))
+    loaded = algorithm.constructor.load(tmp_path / "model", env=env, device="cpu", engine="sb3")
+    assert loaded.engine.kind == "sb3"
+    assert loaded.learn(20).engine_used == "sb3"
+    with pytest.raises(ValueError, match="did you mean 'fast'"):
+        algorithm.constructor.load(tmp_path / "model", env=env, device="cpu", engine="fats")
+
+
 MUNCHAUSEN = {
     **{"munchausen_alpha": 0.25, "munchausen_bound": (-0.5, 0.25), "entropy_bound": th.tanh},
     **{"munchausen_shift": False, "munchausen_density": "pretanh"},

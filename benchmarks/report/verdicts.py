@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.report.cautions import FEW_SEEDS
@@ -18,6 +19,7 @@ from sb3_entropic.errors import UserError
 
 COLUMNS = ("algorithm", "its parent", "better", "worse", "one cannot say")
 BEGIN, END = "<!-- begin: does it help -->", "<!-- end: does it help -->"
+_TOLD_APART = re.compile(r" \([0-9a-f]+\)$")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
             ]
             together |= {(pair.x, pair.y) for pair in table.pairs}
     order = {name: place for place, name in enumerate(ALGORITHMS)}
-    ours = [v for v in verdicts if v.algo in order and STAND_INS.get(v.parent, v.parent) == ALGORITHMS[v.algo].parent]
+    # Of rows that differ in version, say, a table's labels end with what tells them apart.
+    plain = [replace(v, algo=_TOLD_APART.sub("", v.algo), parent=_TOLD_APART.sub("", v.parent)) for v in verdicts]
+    ours = [v for v in plain if v.algo in order and STAND_INS.get(v.parent, v.parent) == ALGORITHMS[v.algo].parent]
     return sorted(ours, key=lambda v: order[v.algo])
 
 

@@ -67,7 +67,13 @@ def cells_beside(beside: Beside) -> list[str]:
     score, row, differences = beside
     spread = f" ({score.spread_kind}: {score.spread})" if score.spread else ""
     ours = with_interval(row.summary.iqm) if row else "-"
-    return [score.algorithm, number(score.score) + spread, ours, "; ".join(differences) or "nothing named", score.source]
+    return [
+        score.algorithm,
+        number(score.score) + spread,
+        ours,
+        "; ".join(differences) or ("nothing named" if row else "-"),
+        score.source,
+    ]
 
 
 def notes_on(board: Leaderboard) -> list[str]:

@@ -10,7 +10,7 @@ from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
-from sb3_entropic.checks import check_at_least_zero, check_ends
+from sb3_entropic.checks import check_at_least_zero, check_ends, check_finite
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
 from sb3_entropic.temperature import at_progress, temperature_loss
@@ -31,6 +31,8 @@ class ActorCriticLoop(OffPolicyLoop):
         ent_coef, target_entropy = self.ent_coef, self.target_entropy
         if callable(ent_coef):
             check_ends("ent_coef", ent_coef, check_at_least_zero)
+        if callable(target_entropy):
+            check_ends("target_entropy", target_entropy, check_finite)
         # SB3 makes numbers of both: a schedule's first value stands in for it meanwhile.
         self.ent_coef, self.target_entropy = at_progress(ent_coef, 1.0), at_progress(target_entropy, 1.0)
         super()._setup_model()

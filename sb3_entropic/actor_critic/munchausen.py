@@ -25,14 +25,16 @@ class Munchausen(ActorCriticLoop):
 
     with ``a`` from the replay buffer, ``f`` the :attr:`munchausen_bound`, and without gradient.
 
-    :param munchausen_alpha: weight of the bonus, in [0, 1]; 0 is the SB3 parent, bit for bit
+    :param munchausen_alpha: weight of the bonus, in [0, 1]; 0, with ``entropy_bound=None``, is the SB3 parent, bit for bit
     :param munchausen_bound: limit of the bonus in reward units, before ``munchausen_alpha``; see
         :func:`sb3_entropic.operators.as_bound`. ``None`` is unstable: the density of a saturated or an old action has no
         bound. Scale it with the rewards.
     :param entropy_bound: the same for the entropy term of the next state; ``None``, the default, is the parent's, and
         ``(0, 0)`` leaves entropy out of the target (the hard backup of arXiv 2302.02948)
     :param munchausen_shift: whether the target entropy is added to ``log pi(a|s)``. It is a constant that makes the bonus
-        zero on average where the policy has its target entropy, so that it pays neither for long episodes nor for short
+        zero on average over the policy's own actions where it has its target entropy, so that it pays neither for long
+        episodes nor for short; actions replayed from older policies are less likely, and their mean is below zero. It does
+        so for the squashed density alone
     :param munchausen_density: of the action (``"squashed"``) or of its inverse under tanh (``"pretanh"``). The first grows
         without bound towards the ends of the action space, so that saturated actions are paid for; the second does not
     :raises ValueError: if ``munchausen_alpha`` is outside [0, 1], a bound is none of those, the policy's density is not

@@ -88,8 +88,8 @@ class SoftQ(ActorCriticLoop, SAC):
     https://stable-baselines3.readthedocs.io/en/master/modules/sac.html. ``ent_coef``, in reward units, is a number
     or a function of the remaining progress, and not learned: a sampler without a density has no entropy that could be held
     at a target, and ``target_entropy`` is not read. The paper's reward scale is its inverse, its single critic is
-    ``policy_kwargs={"n_critics": 1}``, its hard copies of the target are ``tau=1`` with ``train_freq`` and
-    ``gradient_steps`` of a thousand. The keyword-only arguments are ours:
+    ``policy_kwargs={"n_critics": 1}``, its hard copies of the target are ``tau=1`` with ``train_freq``,
+    ``gradient_steps`` and ``target_update_interval`` of a thousand each. The keyword-only arguments are ours:
 
     :param n_value_samples: actions that ``V(s')`` is estimated from, even, >= 2. By Jensen's inequality the estimate is too
         low, the more so the narrower ``exp(Q / T)`` is beside the proposal; it grows with their number. 32 serve one or two
@@ -99,7 +99,8 @@ class SoftQ(ActorCriticLoop, SAC):
         density is known where the sampler's is not
     :param n_particles: actions of the sampler in a Stein step, even, >= 4: half of them stay and say where to go, half move
     :param squash_correction: add ``sum log(1 - a^2)`` to ``Q / T`` in the sampler's target, as the paper's code does and its
-        equations do not: a barrier that keeps actions off the limits
+        equations do not: a barrier that keeps actions off the limits. With it the sampler follows
+        ``exp(Q / T) prod(1 - a^2)``, while ``V`` stays the value of ``exp(Q / T)``
 
     Logged besides SAC's: ``train/soft_value`` (mean of ``V(s')``, reward units), ``train/stein_norm`` (mean length of the
     direction, falls as the sampler arrives) and ``train/kernel_bandwidth`` (mean, squared units of action).

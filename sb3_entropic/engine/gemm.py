@@ -62,8 +62,8 @@ def check_matrix_library(wanted: MatrixLibrary) -> None:
     """
     if wanted == "bf16" and not (_has_switch() and _multiplies_16_bits()):
         raise ValueError(
-            "matrix_library='bf16' needs a processor that multiplies 16-bit matrices (amx_bf16 or avx512_bf16 in its flags) "
-            "and a torch with oneDNN; here the choices are 'auto' and 'torch'."
+            "matrix_library='bf16' needs a processor that multiplies matrices of 16 bits (AMX) and a torch with oneDNN: "
+            "here the choices are 'auto' and 'torch'."
         )
 
 
@@ -96,20 +96,16 @@ def _has_switch() -> bool:
 @functools.cache
 def _gains() -> bool:
     """Whether the processor is AMD's and has 512-bit instructions."""
-    text = _processor()
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
     return "AuthenticAMD" in text and "avx512f" in text
 
 
-@functools.cache
 def _multiplies_16_bits() -> bool:
-    return any(flag in _processor() for flag in ("amx_bf16", "avx512_bf16"))
-
-
-def _processor() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    """Whether the switch leads to 16-bit products here: a flag of the processor does not say that oneDNN makes use of it."""
+    return _rounding_of_the_switch() > TOLERANCE
 
 
 @functools.cache

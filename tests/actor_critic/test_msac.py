@@ -297,3 +297,9 @@ def test_the_signature_is_sacs_and_then_ours():
     assert list(ours)[: len(theirs)] == list(theirs)
     assert list(ours)[len(theirs) :] == ["munchausen_alpha", *OPTIONS, "engine"]
     assert all(ours[name].default == theirs[name].default for name in theirs)
+
+
+def test_a_scheduled_target_entropy_is_checked_at_both_ends():
+    for schedule in (lambda remaining: float("nan"), lambda remaining: 1 / remaining if remaining else float("inf")):
+        with pytest.raises(ValueError, match=r"target_entropy\([01].0\)=(nan|inf) is not finite"):
+            MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, target_entropy=schedule)

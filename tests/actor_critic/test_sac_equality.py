@@ -97,7 +97,7 @@ UNUSUAL = {
         "replay_buffer_kwargs": {"handle_timeout_termination": False},
     },
     "action noise": {"action_noise": NormalActionNoise(np.zeros(1), np.full(1, 0.2))},
-    "gSDE without full std": {"use_sde": True, "policy_kwargs": {**SMALL, "use_expln": True}},
+    "gSDE with expln": {"use_sde": True, "policy_kwargs": {**SMALL, "use_expln": True}},
 }
 
 

@@ -116,3 +116,12 @@ def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
     finish(make_spec(algo="sac", label="sac"), [0.0, 1.0])
     (board,) = build_leaderboards(store)
     assert {pair.y for pair in board.pairs} == {"sac"}
+
+
+def test_a_parent_that_ran_in_two_versions_still_counts(store, make_spec, finish, fill):
+    fill(50.0)
+    for seed in range(5):
+        finish(make_spec(seed=seed, algo="sac", label="sac", package="stable_baselines3 0.1"), [0.0, -500.0])
+    ((algo, parent, better, *_),) = cells(store)
+    assert (algo, parent) == ("msac", "sac")
+    assert better.count("Pendulum-v1 (100): 1.00") == 2

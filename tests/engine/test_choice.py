@@ -220,7 +220,7 @@ class TestMatrixLibrary:
 
     def test_sixteen_bits_are_taken_where_they_are_asked_for(self, monkeypatch):
         monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 2e-3)
-        monkeypatch.setattr(gemm, "_multiplies_16_bits", lambda: True)
+        monkeypatch.setattr(gemm, "_gains", lambda: False)
         before = self.precision()
         with gemm.fast_matrix_products(LARGE, "bf16") as said:
             assert self.precision() == "bf16"
@@ -234,6 +234,15 @@ class TestMatrixLibrary:
         model = make("MSAC", engine=Engine("fast", compile=False, matrix_library="bf16"))
         with pytest.raises(ValueError, match="here the choices are 'auto' and 'torch'"):
             model.learn(STARTS + 2)
+
+    @pytest.mark.parametrize(("rounding", "there"), [(2e-3, True), (1e-7, False)])
+    def test_what_the_switch_rounds_to_says_whether_there_are_sixteen_bits(self, rounding, there, monkeypatch):
+        monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: rounding)
+        if there:
+            gemm.check_matrix_library("bf16")
+        else:
+            with pytest.raises(ValueError, match="here the choices are"):
+                gemm.check_matrix_library("bf16")
 
     def test_training_with_sixteen_bits_is_near_training_with_thirty_two(self):
         if not gemm._multiplies_16_bits():
@@ -263,9 +272,12 @@ class TestMatrixLibrary:
             gemm._gains.cache_clear()
 
     def test_the_check_sees_sixteen_bits(self, monkeypatch):
-        class Switch:
-            fp32_precision = "none"
+        class Backend:
+            class matmul:
+                fp32_precision = "none"
 
+        # Whatever the processor does, the products below are the only ones of 16 bits.
+        monkeypatch.setattr(th.backends, "mkldnn", Backend)
         rounded = th.bmm
         monkeypatch.setattr(th, "bmm", lambda a, b: rounded(a.bfloat16(), b.bfloat16()).float())
         gemm._rounding_of_the_switch.cache_clear()
