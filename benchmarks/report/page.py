@@ -28,7 +28,7 @@ from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Leaderboard, Row
 from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
-from benchmarks.report.verdicts import cells_of_verdicts, find_verdicts
+from benchmarks.report.verdicts import cells_of_verdicts, chance, find_verdicts
 from benchmarks.report.words import LITERATURE_COLUMNS, cells_beside, interval, notes_across, notes_on, number
 from benchmarks.report.write import curve_as_json
 from benchmarks.store import replace_text
@@ -83,6 +83,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         for grid in grids
         for number, table in enumerate(grid.tables, start=1)
     ]
+    verdicts = find_verdicts(grids)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB),
         autoescape=True,
@@ -106,7 +107,8 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         repetitions=statistics.REPETITIONS,
         provenance=PROVENANCE,
         literature_columns=LITERATURE_COLUMNS,
-        verdicts=cells_of_verdicts(find_verdicts(grids)),
+        verdicts=cells_of_verdicts(verdicts),
+        chance=chance(verdicts),
         verdict_columns=VERDICT_COLUMNS,
     )
     replace_text(path, page)

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.published import publish
 from benchmarks.report import Grid, build_across, build_leaderboards
-from benchmarks.report.verdicts import BEGIN, END, cells_of_verdicts, find_verdicts, write_into
+from benchmarks.report.verdicts import BEGIN, END, cells_of_verdicts, chance, find_verdicts, write_into
 from sb3_entropic.errors import UserError
 
 
@@ -125,3 +125,12 @@ def test_a_parent_that_ran_in_two_versions_still_counts(store, make_spec, finish
     ((algo, parent, better, *_),) = cells(store)
     assert (algo, parent) == ("msac", "sac")
     assert better.count("Pendulum-v1 (100): 1.00") == 2
+
+
+def test_how_many_would_be_called_by_chance_is_said(store, fill):
+    for number in range(12):
+        fill(50.0 if number == 0 else 0.0, steps=100 + number)
+    said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
+    assert said.startswith(
+        "Of 12 comparisons 1 is called better or worse; were all of them between equals, it would be about 1,"
+    )
