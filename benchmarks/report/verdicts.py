@@ -102,7 +102,7 @@ def chance(verdicts: Iterable[Verdict]) -> str:
     verdicts = list(verdicts)
     called = sum(verdict.column != COLUMNS[4] for verdict in verdicts)
     expected = sum(FALSE_CALLS[min(FALSE_CALLS, key=lambda seeds: abs(seeds - verdict.seeds))] for verdict in verdicts)
-    rates = " and ".join(f"{rate:.0%} with {seeds} seeds" for seeds, rate in FALSE_CALLS.items())
+    rates = " and ".join(f"{100 * rate:.0f} % with {seeds} seeds" for seeds, rate in FALSE_CALLS.items())
     return (
         f"Of {len(verdicts)} comparisons {called} {'is' if called == 1 else 'are'} called better or worse; were all of them "
         f"between equals, it would be about {expected:.0f}, since so small a bootstrap's interval misses the truth in {rates}."
