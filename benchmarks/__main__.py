@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
 from sb3_entropic.cli import ArgumentParser, amount, positive
+from sb3_entropic.engine.gemm import MATRIX_LIBRARIES
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _parser() -> ArgumentParser:
     )
     run.add_argument(
         "--matrix-library",
-        choices=("auto", "torch", "bf16"),
+        choices=MATRIX_LIBRARIES,
         default="auto",
         help="auto: oneDNN multiplies matrices where it is faster and as exact, for every algorithm alike; torch: never; "
         "bf16: the inputs of products are rounded to 16 bits, faster where the processor has such instructions",

@@ -257,7 +257,7 @@ def _train(
     if ours and len(makers) > 1:
         models, errors = train_together(makers, steps, lambda run, _: callbacks[run], reset_num_timesteps=begin)
         # The stack has chosen for itself, in the same way; what turned out not to fit the fast engine had torch's own.
-        with fast_matrix_products(models[0].policy, "torch" if models[0].engine_used == "sb3" else wanted) as library:
+        with fast_matrix_products(models[0].policy, "torch" if models[0].engine_used == SB3 else wanted) as library:
             return models, errors, library
     models, errors, library = [], [], ""
     for make, callback in zip(makers, callbacks, strict=True):

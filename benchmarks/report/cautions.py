@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from sb3_entropic.engine.gemm import SIXTEEN_BITS
+
 if TYPE_CHECKING:
     from benchmarks.report.leaderboard import Row
 
 FEW_SEEDS, SWEEP = 5, 3
-SIXTEEN_BITS = "oneDNN's products of 16-bit inputs"
 NOT_RECORDED = "not recorded"
 _ORIGINS = (("commit", "commits"), ("versions", "package versions"), ("machine", "machines"))
 

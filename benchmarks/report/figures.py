@@ -103,10 +103,8 @@ def draw_improvements(board: Leaderboard, path: Path) -> None:
     for (i, x), (j, y) in itertools.permutations(enumerate(labels), 2):
         estimate = board.improvements[x, y]
         shares[i, j] = estimate.value
-        weight = "bold" if estimate.excludes(0.5) else "normal"
-        ends = "" if math.isnan(estimate.low) else f"\n{estimate.low:.2f}–{estimate.high:.2f}"
-        axes.text(j, i, f"{estimate.value:.2f}", ha="center", va="bottom" if ends else "center", fontsize=9, weight=weight)
-        axes.text(j, i, ends, ha="center", va="center", fontsize=6.5)
+        ends = "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
+        _write_cell(axes, j, i, f"{estimate.value:.2f}", ends, "bold" if estimate.excludes(0.5) else "normal")
     axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", fontsize=9)
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
@@ -130,9 +128,8 @@ def draw_sensitivity(board: Leaderboard, path: Path, sensitivity: Sensitivity) -
     image = axes.imshow(values, cmap=_MAP, vmin=low, vmax=high if high > low else low + 1, aspect="auto", origin="lower")
     for (i, y), (j, x) in itertools.product(enumerate(lines), enumerate(columns)):
         estimate = sensitivity.cells[y, x].summary.iqm
-        ends = "" if math.isnan(estimate.low) else f"\n{number(estimate.low)} to {number(estimate.high)}"
-        axes.text(j, i, number(estimate.value), ha="center", va="bottom" if ends else "center", fontsize=9)
-        axes.text(j, i, ends, ha="center", va="center", fontsize=6.5)
+        ends = "" if math.isnan(estimate.low) else f"{number(estimate.low)} to {number(estimate.high)}"
+        _write_cell(axes, j, i, number(estimate.value), ends)
     axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
     axes.set_yticks(range(len(lines)), [f"{value:g}" for value in lines])
     axes.set_xlabel(sensitivity.x)
@@ -143,6 +140,13 @@ def draw_sensitivity(board: Leaderboard, path: Path, sensitivity: Sensitivity) -
     title = f"{sensitivity.algo} on {board.env} after {board.steps:,} steps, with 95 % intervals"
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     _save(figure, path)
+
+
+def _write_cell(axes: Axes, x: float, y: float, value: str, ends: str, weight: str = "normal") -> None:
+    """A number in a cell of a matrix, and below it the ends of its interval, if it has one."""
+    axes.text(x, y, value, ha="center", va="bottom" if ends else "center", fontsize=9, weight=weight)
+    if ends:
+        axes.text(x, y, f"\n{ends}", ha="center", va="center", fontsize=6.5)
 
 
 def _save(figure: Figure, path: Path) -> None:

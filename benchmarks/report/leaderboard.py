@@ -300,7 +300,7 @@ def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) 
 
 def _runs_of(algo: str, rows: Sequence[Row]) -> list[Row]:
     """The rows of an algorithm or, without one, those of ours that have its losses."""
-    return [row for row in rows if row.algo == algo] or [row for row in rows if algo and STAND_INS.get(row.label) == algo]
+    return [row for row in rows if row.algo == algo] or [row for row in rows if STAND_INS.get(row.label) == algo]
 
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:

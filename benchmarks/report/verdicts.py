@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.report.cautions import FEW_SEEDS
+from benchmarks.report.figures import thousands
 from benchmarks.report.grids import Grid
+from benchmarks.report.leaderboard import Pair
 from benchmarks.report.words import interval, number
 from benchmarks.report.write import markdown_table
 from benchmarks.statistics import Estimate
@@ -64,26 +66,24 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     verdicts = []
     for grid in grids:
         for board in grid.boards:
-            where, seeds = f"{board.env} ({_short(board.steps)})", {row.label: len(row.scores) for row in board.rows}
-            verdicts += [
-                Verdict(pair.x, pair.y, where, pair.improvement, min(seeds[pair.x], seeds[pair.y])) for pair in board.pairs
-            ]
-        together: set[tuple[str, str]] = set()
+            seeds = {row.label: len(row.scores) for row in board.rows}
+            verdicts += _verdicts(board.pairs, f"{board.env} ({thousands(board.steps, None)})", seeds)
+        together: dict[tuple[str, str], Verdict] = {}
+        # The first has the most environments.
         for table in grid.tables:
-            where = f"{len(table.boards)} environments together ({grid.name})"
-            counts = {row.label: min(map(len, row.scores.values())) for row in table.rows}
-            # The first has the most environments.
-            verdicts += [
-                Verdict(pair.x, pair.y, where, pair.improvement, min(counts[pair.x], counts[pair.y]))
-                for pair in table.pairs
-                if (pair.x, pair.y) not in together
-            ]
-            together |= {(pair.x, pair.y) for pair in table.pairs}
+            seeds = {row.label: min(map(len, row.scores.values())) for row in table.rows}
+            for verdict in _verdicts(table.pairs, f"{len(table.boards)} environments together ({grid.name})", seeds):
+                together.setdefault((verdict.algo, verdict.parent), verdict)
+        verdicts += together.values()
     order = {name: place for place, name in enumerate(ALGORITHMS)}
     # Of rows that differ in version, say, a table's labels end with what tells them apart.
     plain = [replace(v, algo=_TOLD_APART.sub("", v.algo), parent=_TOLD_APART.sub("", v.parent)) for v in verdicts]
     ours = [v for v in plain if v.algo in order and STAND_INS.get(v.parent, v.parent) == ALGORITHMS[v.algo].parent]
     return sorted(ours, key=lambda v: order[v.algo])
+
+
+def _verdicts(pairs: Iterable[Pair], where: str, seeds: dict[str, int]) -> list[Verdict]:
+    return [Verdict(pair.x, pair.y, where, pair.improvement, min(seeds[pair.x], seeds[pair.y])) for pair in pairs]
 
 
 def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
@@ -127,10 +127,3 @@ def write_into(readme: Path, verdicts: Sequence[Verdict]) -> bool:
     table = "\n".join([*markdown_table(COLUMNS, cells_of_verdicts(verdicts), numbers=False), "", chance(verdicts)])
     replace_text(readme, f"{before}{BEGIN}\n{table}\n{END}{after}")
     return True
-
-
-def _short(steps: int) -> str:
-    for unit, size in (("M", 1_000_000), ("k", 1000)):
-        if steps >= size and steps % size == 0:
-            return f"{steps // size}{unit}"
-    return f"{steps:,}"

@@ -25,6 +25,8 @@ MatrixLibrary = Literal["auto", "torch", "bf16"]
 """``"auto"`` lets products go to oneDNN where that is faster and rounds as 32 bits do, ``"torch"`` leaves them to torch's own
 library, ``"bf16"`` rounds their inputs to 16 bits."""
 MATRIX_LIBRARIES: tuple[str, ...] = get_args(MatrixLibrary)
+SIXTEEN_BITS = "oneDNN's products of 16-bit inputs"
+"""What is said, and recorded, where they are."""
 SIZE = 256
 SMALL = 128 * 128
 """Elements of a weight below which a call of oneDNN costs more than it saves."""
@@ -50,7 +52,7 @@ def fast_matrix_products(policy: th.nn.Module, wanted: MatrixLibrary = "auto") -
     before = switch.fp32_precision
     switch.fp32_precision = "bf16"
     try:
-        yield "oneDNN's products of 16-bit inputs" if wanted == "bf16" else "oneDNN's matrix products"
+        yield SIXTEEN_BITS if wanted == "bf16" else "oneDNN's matrix products"
     finally:
         switch.fp32_precision = before
 
