@@ -3,7 +3,8 @@
 #
 #   benchmarks/studies/sensitivity.sh [options of `python -m benchmarks run`, such as --out runs/sensitivity]
 #
-# The first column and row of the map are soft Q-learning and nearly DQN: a weight of 0 and a temperature of 0.003.
+# In the map the row of weight 0 is soft Q-learning, the column of temperature 0.003 nearly Advantage Learning, and where they
+# meet it is nearly DQN.
 # An estimate from short runs: 2 hours of one core on CartPole-v1 and 8 on LunarLander-v3. What is finished is never run again,
 # and two calls share the work.
 set -euo pipefail
