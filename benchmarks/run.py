@@ -237,7 +237,7 @@ def _will_compile(model: BaseAlgorithm, spec: RunSpec) -> bool:
         # The measured model may have begun to learn earlier.
         model.learning_starts = spec.hyperparameters.get("learning_starts", model.learning_starts)
     wanted = as_engine(spec.hyperparameters.get("engine", AUTO)).compile
-    return decide(wanted, model.gradient_steps_between(0, spec.steps))[0]
+    return decide(wanted, model.gradient_steps_between(0, spec.steps), model.device.type)[0]
 
 
 def _report_of(report: Report, run: int, message: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
     def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
         """Of the Gumbel-max trick: uniform, one for each action."""
         shape, like = (len(observations), int(self.action_space.n)), next(self.actor.parameters())
-        return th.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+        return th.rand(shape, generator=generator, dtype=like.dtype, device=observations.device)
 
     def act(self, networks: DiscreteNetworks, observations: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
         """Sampled from the policy, ``(n_envs,)``."""

@@ -125,7 +125,7 @@ class ActorCriticLoop(OffPolicyLoop):
     def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
         """Standard-normal draws, ``(n_envs, action_dim)``."""
         shape, like = (len(observations), math.prod(self.action_space.shape)), next(self.actor.parameters())
-        return th.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
+        return th.empty(shape, dtype=like.dtype, device=observations.device).normal_(generator=generator)
 
     def act(self, networks: ModuleNetworks, observations: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
         """Sampled from the policy, in (-1, 1)."""

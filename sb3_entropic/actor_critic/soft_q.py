@@ -162,7 +162,7 @@ class SoftQ(ActorCriticLoop, SAC):
         size, like = batch.actions.shape, next(self.actor.parameters())
 
         def empty(n: int) -> th.Tensor:
-            return th.empty((size[0], n, size[1]), dtype=like.dtype, device=like.device)
+            return th.empty((size[0], n, size[1]), dtype=like.dtype, device=batch.actions.device)
 
         def normal(n: int) -> th.Tensor:
             return empty(n).normal_(generator=generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -21,25 +22,28 @@ LONG_RUN = 20_000
 """Gradient steps that repay compiling: it takes about as long as some thousand of them."""
 
 
-def decide(wanted: Compile, gradient_steps: int) -> tuple[bool, str]:
+def decide(wanted: Compile, gradient_steps: int, device: str = "cpu") -> tuple[bool, str]:
     """Whether to compile, and why, as a clause.
 
     :param wanted: ``"auto"`` decides by the length of the run, and only if there is a compiler
     :param gradient_steps: that are to come
+    :param device: type of torch's device
     """
     if wanted is False:
         return False, "not compiled, as asked for"
     if wanted is True:
         return True, "compiled, as asked for"
-    if not has_compiler():
-        return False, "not compiled: no C++ compiler was found"
+    if not has_compiler(device):
+        return False, f"not compiled: no {'C++ compiler' if device == 'cpu' else 'Triton'} was found"
     if gradient_steps < LONG_RUN:
         return False, f"not compiled: {gradient_steps:,} gradient steps would not repay it"
     return True, f"compiled: {gradient_steps:,} gradient steps repay it"
 
 
-def has_compiler() -> bool:
-    """Whether there is a C++ compiler where torch looks for one."""
+def has_compiler(device: str = "cpu") -> bool:
+    """Whether there is a C++ compiler where torch looks for one, and for GPUs Triton, too."""
+    if device != "cpu" and importlib.util.find_spec("triton") is None:
+        return False
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 

@@ -76,7 +76,7 @@ def why_not(policy: th.nn.Module, wanted: MatrixLibrary = "auto") -> str | None:
     if max(parameter.numel() for parameter in policy.parameters()) < SMALL:
         return "torch's own matrix library, the layers are small"
     if next(policy.parameters()).device.type != "cpu":
-        return "torch's own matrix library, the networks are not on the CPU"
+        return "the GPU's matrix library"
     if wanted == "auto" and not _gains():
         return "torch's own matrix library, the processor would gain nothing from another"
     if not _has_switch():

@@ -12,6 +12,7 @@ import numpy as np
 from sb3_entropic.engine.compiler import LONG_RUN, decide
 from sb3_entropic.engine.gemm import fast_matrix_products
 from sb3_entropic.engine.options import Engine
+from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.replay import PackedReplay
 from sb3_entropic.engine.runner import Runner, Streams
 from sb3_entropic.engine.step import StackedStep
@@ -132,7 +133,7 @@ class ReplayLockstep(Lockstep):
     """Of off-policy algorithms, which learn from batches of their replay buffers."""
 
     def _prepare(self) -> None:
-        self._replay = PackedReplay([model.replay_buffer for model in self._models])
+        self._replay = PackedReplay([model.replay_buffer for model in self._models], place_of(self._template.device))
         self._rows = np.zeros((len(self._models), self._template.batch_size), dtype=np.int64)
         self._batch = self._replay.gather(self._rows)
 
@@ -221,7 +222,7 @@ def learn(
     model, before = models[0], np.random.get_bit_generator()
     done = 0 if reset_num_timesteps else model.num_timesteps
     target = done + total_timesteps
-    compiled, why = decide(options.compile, model.gradient_steps_between(done, target))
+    compiled, why = decide(options.compile, model.gradient_steps_between(done, target), model.device.type)
     lockstep = model.lockstep_class(models, streams, compiled)
     runners = []
     for model, callback, stream, name in zip(models, callbacks, streams, tb_log_names, strict=True):

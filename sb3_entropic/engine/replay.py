@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from sb3_entropic.engine.place import Place
 from sb3_entropic.engine.trace import Tensors
 
 FIELDS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -22,9 +23,11 @@ class PackedReplay:
     taken as it fills.
 
     :param buffers: of one shape; what they hold is kept
+    :param place: where batches are read
     """
 
-    def __init__(self, buffers: list[ReplayBuffer]):
+    def __init__(self, buffers: list[ReplayBuffer], place: Place | None = None):
+        self._place = place or Place()
         first = buffers[0]
         self._words, width = {}, 0
         for name in FIELDS:
@@ -65,9 +68,10 @@ class PackedReplay:
         """Batches of all buffers.
 
         :param rows: by :meth:`draw`, ``(n_buffers, batch)``
-        :return: by the buffers' names of the fields, ``(n_buffers, batch, ...)``
+        :return: by the buffers' names of the fields, ``(n_buffers, batch, ...)``; on a GPU overwritten by the next
         """
         found = self._rows.index_select(0, th.from_numpy(rows.ravel())).view(*rows.shape, -1)
+        (found,) = self._place.inputs("batch", [found])
         batch = {}
         for name, (shape, dtype) in self._fields.items():
             values = found[..., self._words[name]]

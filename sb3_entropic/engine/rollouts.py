@@ -146,7 +146,9 @@ class MinibatchStep(StackedStep):
     def descend(self, gradients: list[th.Tensor], learning_rates: list[float], models: list[int] | None) -> None:
         """Let the optimisers of some of the models take their steps, or of all."""
         ((index, which),) = self._stages[0].stage.gradients
-        self.stack.optimizers[index].step(gradients, which, learning_rates, models)
+        optimizer = self.stack.optimizers[index]
+        optimizer.count(learning_rates, models)
+        optimizer.step(gradients, which, optimizer.steps, self._as_rates(learning_rates))
 
 
 class RolloutLockstep(Lockstep):

@@ -34,7 +34,9 @@ class AdamStack:
         self._decoupled = isinstance(first.optimizer, th.optim.AdamW)
         self._first = [th.zeros_like(parameter) for parameter in self._parameters]
         self._second = [th.zeros_like(parameter) for parameter in self._parameters]
-        self._steps = th.zeros(len(updates))
+        self.steps = th.zeros(len(updates))
+        """How many steps each model has taken, ``(n_models,)``, on the CPU."""
+        self._moving, self._alike = list(range(len(updates))), True
         self._bound: list[Any] = [None] * len(updates)
         for index, update in enumerate(updates):
             self._bind(index, update)
@@ -46,8 +48,8 @@ class AdamStack:
             if state:
                 first[index].copy_(state["exp_avg"])
                 second[index].copy_(state["exp_avg_sq"])
-                self._steps[index] = float(state["step"])
-            state.update(step=self._steps[index], exp_avg=first[index], exp_avg_sq=second[index])
+                self.steps[index] = float(state["step"])
+            state.update(step=self.steps[index], exp_avg=first[index], exp_avg_sq=second[index])
         self._bound[index] = optimizer.state
 
     def is_bound(self) -> bool:
@@ -62,35 +64,41 @@ class AdamStack:
             for name in ("step", "exp_avg", "exp_avg_sq"):
                 state[name] = state[name].clone()
 
-    def step(
-        self, gradients: list[th.Tensor], which: list[int], learning_rates: list[float], models: list[int] | None = None
-    ) -> None:
-        """One step of Adam in every model, with its own learning rate.
+    def count(self, learning_rates: list[float], models: list[int] | None = None) -> bool:
+        """Count the step that is to come; returns whether it is the same one, with the same learning rate, in every model.
+
+        :param learning_rates: of every model
+        :param models: those that take the step; ``None`` for all
+        """
+        self._moving = list(range(len(learning_rates))) if models is None else models
+        self.steps[self._moving] += 1
+        pairs = set(zip(self.steps.tolist(), learning_rates, strict=True))
+        self._alike = len(self._moving) == len(learning_rates) and len(pairs) == 1
+        return self._alike
+
+    def step(self, gradients: list[th.Tensor], which: list[int], steps: th.Tensor, rates: th.Tensor) -> None:
+        """The step of Adam that was counted, in every model with its own learning rate.
 
         :param gradients: ``(n_models, ...)`` each
         :param which: the parameters they belong to; the others receive none and stay
-        :param learning_rates: of every model
-        :param models: those that take the step; ``None`` for all
+        :param steps: what is counted, ``(n_models,)``, where the parameters are
+        :param rates: the learning rates, likewise
         """
         if not which:
             return
         # The fused step walks through memory.
         gradients = [gradient.contiguous() for gradient in gradients]
-        moving = list(range(len(learning_rates))) if models is None else models
-        self._steps[moving] += 1
         parameters, first, second = ([values[i] for i in which] for values in (self._parameters, self._first, self._second))
-        steps = self._steps.tolist()
-        if len(moving) == len(steps) and len(set(zip(steps, learning_rates, strict=True))) == 1:
-            self._fused(parameters, gradients, first, second, 0, learning_rates[0])
+        if self._alike:
+            self._fused(parameters, gradients, first, second, steps[0], rates[0])
             return
-        for index in moving:
+        for index in self._moving:
             rows = ([value[index] for value in values] for values in (parameters, gradients, first, second))
-            self._fused(*rows, index, learning_rates[index])
+            self._fused(*rows, steps[index], rates[index])
 
-    def _fused(self, parameters: Any, gradients: Any, first: Any, second: Any, index: int, rate: float) -> None:
-        steps = [self._steps[index]] * len(parameters)
+    def _fused(self, parameters: Any, gradients: Any, first: Any, second: Any, step: th.Tensor, rate: th.Tensor) -> None:
         function = th._fused_adamw_ if self._decoupled else th._fused_adam_
-        function(parameters, gradients, first, second, [], steps, lr=rate, **self._options)
+        function(parameters, gradients, first, second, [], [step] * len(parameters), lr=rate, **self._options)
 
 
 class Stack:

@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch.func import vmap
 
 from sb3_entropic.engine.compiler import compile_graph
+from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.stack import Stack
 from sb3_entropic.engine.support import options_of
 from sb3_entropic.engine.trace import (
@@ -33,14 +34,14 @@ class Coefficients:
     A number that is 0 in every model stays one: its term is then left out of the recorded step.
 
     :param models: of the stack
-    :param dtype: of the networks
+    :param like: a parameter of the networks
     """
 
-    def __init__(self, models: list[Any], dtype: th.dtype):
+    def __init__(self, models: list[Any], like: th.Tensor):
         self._models = models
         self._values = [model.coefficients() for model in models]
         used = [name for name in self._values[0] if any(values[name] != 0 for values in self._values)]
-        self.tensors: Tensors = {name: th.tensor([v[name] for v in self._values], dtype=dtype) for name in used}
+        self.tensors: Tensors = {name: like.new_tensor([v[name] for v in self._values]) for name in used}
 
     def refresh(self) -> bool:
         """Read them again; ``False`` if a term comes into use, so that the step has to be recorded anew."""
@@ -92,14 +93,16 @@ class StackedStep:
         """Whether it is; no longer once compiling has failed."""
         self._generators = generators
         self.stack = Stack(models)
-        self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())).dtype)
+        self._place, self._device = place_of(models[0].device), models[0].device
+        self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())))
         self._attributes: Tensors = {**self.stack.attributes, **self._coefficients.tensors}
         self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
         self._options = options_of(models[0])
         self._targets = self._names_of_targets(models[0])
         self._act: Callable[..., Any] | None = None
-        self._metrics: list[list[th.Tensor]] = []
-        self._example = samples(**{name: batch[name][0] for name in samples._fields if name in batch})
+        self._metrics: list[th.Tensor] = []
+        # Random numbers are drawn where an example is: on the CPU.
+        self._example = samples(**{name: batch[name][0].cpu() for name in samples._fields if name in batch})
         try:
             self._stages = self._record(batch)
         except Exception as error:
@@ -111,7 +114,8 @@ class StackedStep:
         # A generator of its own, so that recording draws nothing from the models'.
         noises = [self._models[0].draw_noise(self._example, th.Generator().manual_seed(0)) for _ in self._models]
         self.layout = Layout(self._samples, None if noises[0] is None else type(noises[0]))
-        inputs = StepInputs(self.stack.parameters, self._attributes, batch, _stacked_noise(noises))
+        noise = {name: value.to(self._device) for name, value in _stacked_noise(noises).items()}
+        inputs = StepInputs(self.stack.parameters, self._attributes, batch, noise)
         owned = [optimizer.names for optimizer in self.stack.optimizers]
         return [Recorded(stage) for stage in trace_step(self._models[0], owned, inputs, self.layout)]
 
@@ -135,12 +139,12 @@ class StackedStep:
         """What every model's ``act`` returns, ``(n_models, n_envs, ...)`` each, for observations of that shape."""
         model, seen = self._models[0], th.from_numpy(observations)
         noise = _stacked([model.acting_noise(seen[0], generator) for generator in self._generators])
-        drawn = {} if noise is None else {"noise": noise}
-        values = [*self._fixed, seen, *drawn.values()]
+        given = self._place.inputs("act", [seen] if noise is None else [seen, noise])
+        values = [*self._fixed, *given]
         if self._act is None:
-            inputs = (self.stack.parameters, self._attributes, seen, drawn)
+            inputs = (self.stack.parameters, self._attributes, given[0], dict(zip(["noise"], given[1:], strict=False)))
             self._act = self._finished(trace_function(vmap(self._act_of_one), *inputs), values)
-        return [result.numpy() for result in self._act(*values)]
+        return [result.cpu().numpy() for result in self._place.run("act", lambda: self._act(*values))]
 
     def _act_of_one(self, parameters: Tensors, attributes: Tensors, observations: th.Tensor, noise: Tensors) -> Any:
         model, given = self._models[0], noise.get("noise")
@@ -156,8 +160,26 @@ class StackedStep:
         """
         if gradient_step == 0:
             self._metrics.clear()
+        moving = [index for recorded in self._stages for index, which in recorded.stage.gradients if which]
+        alike = tuple(self.stack.optimizers[index].count(learning_rates) for index in moving)
         noises = [self._models[0].draw_noise(self._example, generator) for generator in self._generators]
-        values = [*self._fixed, *batch.values(), *_stacked_noise(noises).values()]
+        rates, *given = self._place.inputs(
+            "train",
+            [
+                self._as_rates(learning_rates),
+                *(optimizer.steps for optimizer in self.stack.optimizers),
+                *_stacked_noise(noises).values(),
+            ],
+        )
+        steps, noise = given[: len(self.stack.optimizers)], given[len(self.stack.optimizers) :]
+        values = [*self._fixed, *batch.values(), *noise]
+        metrics = self._place.run("train", lambda: [self._step_all(values, steps, rates)], alike)
+        # What was launched as a graph is overwritten by the next.
+        self._metrics.append(metrics[0].clone())
+        self._move_targets(gradient_step)
+
+    def _step_all(self, values: list[th.Tensor], steps: list[th.Tensor], rates: th.Tensor) -> th.Tensor:
+        """Run the stages, with the optimisers between them; returns the metrics, ``(n_metrics, n_models)``."""
         saved: list[th.Tensor] = []
         metrics: list[th.Tensor] = []
         for recorded in self._stages:
@@ -168,11 +190,14 @@ class StackedStep:
             results = list(recorded.function(*arguments))
             for index, which in stage.gradients:
                 gradients = [results.pop(0) for _ in which]
-                self.stack.optimizers[index].step(gradients, which, learning_rates)
+                self.stack.optimizers[index].step(gradients, which, steps[index], rates)
             metrics += results[: len(stage.metrics)]
             saved += results[len(stage.metrics) :]
-        self._metrics.append(metrics)
-        self._move_targets(gradient_step)
+        return th.stack(metrics)
+
+    def _as_rates(self, learning_rates: list[float]) -> th.Tensor:
+        # On a GPU the optimiser's kernel reads 32 bits.
+        return th.tensor(learning_rates, dtype=th.float64 if self._device.type == "cpu" else th.float32)
 
     def _finished(self, graph: Any, examples: list[th.Tensor]) -> Callable[..., Any]:
         if self.compiled:
@@ -187,6 +212,9 @@ class StackedStep:
         if not self._targets or gradient_step % self._models[0].target_update_interval != 0:
             return
         rates = [model.tau for model in self._models]
+        self._place.run("targets", lambda: self._average(rates), tuple(rates))
+
+    def _average(self, rates: list[float]) -> list[th.Tensor]:
         for names_of_target, names_of_source in self._targets:
             target = [self.stack.parameters[name] for name in names_of_target]
             source = [self.stack.parameters[name] for name in names_of_source]
@@ -195,13 +223,14 @@ class StackedStep:
                 continue
             for index, rate in enumerate(rates):
                 move_towards([values[index] for values in target], [values[index] for values in source], rate)
+        return []
 
     def metrics(self) -> list[dict[str, float]]:
         """Of every model, means over the gradient steps of the last :meth:`train`."""
         names = [name for recorded in self._stages for name in recorded.stage.metrics]
         if not self._metrics:
             return [{} for _ in self._models]
-        means = th.stack([th.stack(values) for values in self._metrics]).double().mean(dim=0)
+        means = th.stack(self._metrics).double().mean(dim=0)
         return [dict(zip(names, values, strict=True)) for values in means.T.tolist()]
 
 

@@ -21,6 +21,7 @@ METHODS = (
 """What the engine does in its own way, so that a user's own would not be called."""
 RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution)
 """How on-policy algorithms act, as far as it is recorded."""
+DEVICES = ("cpu", "cuda")
 COUNTS = (
     *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
     *("num_timesteps", "n_envs", "buffer_size", "top_quantiles_to_drop_per_net"),
@@ -82,8 +83,10 @@ def _why_not_class(model: Any) -> str | None:
 
 def _why_not_policy(model: Any) -> str | None:
     policy = model.policy
-    if model.device.type != "cpu":
-        return f"it runs on CPUs, not on {model.device.type}"
+    if model.device.type not in DEVICES:
+        return f"it runs on {' and '.join(DEVICES)}, not on {model.device.type}"
+    if model.device.type != "cpu" and hasattr(model, "rollout_buffer"):
+        return "on-policy algorithms gain nothing on a GPU"
     if not isinstance(model.observation_space, spaces.Box):
         return "it takes vectors of observations"
     for module in policy.modules():

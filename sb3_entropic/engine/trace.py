@@ -116,6 +116,7 @@ def trace_step(model: Any, owned: list[list[str]], inputs: StepInputs, layout: L
     """
     updates = model.updates()
     limits = [update.max_grad_norm for update in updates]
+    device = next(iter(inputs.parameters.values())).device
     metric_names: list[str] = []
     trained: list[list[int]] = []
 
@@ -130,7 +131,7 @@ def trace_step(model: Any, owned: list[list[str]], inputs: StepInputs, layout: L
                 metrics = {**metrics, update.loss_name: loss, **logged}
                 current.update(new)
         metric_names[:] = metrics
-        return losses, [th.as_tensor(value).detach().reshape(()).clone() for value in metrics.values()]
+        return losses, [th.as_tensor(value, device=device).detach().reshape(()).clone() for value in metrics.values()]
 
     def step(values: list[th.Tensor]) -> list[th.Tensor]:
         inputs, updated = pytree.tree_unflatten(values, spec)

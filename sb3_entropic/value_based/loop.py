@@ -99,7 +99,7 @@ class ValueBasedLoop(OffPolicyLoop):
         if self.exploration == "epsilon":
             return None
         shape, like = (len(observations), int(self.action_space.n)), next(self.policy.parameters())
-        return th.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+        return th.rand(shape, generator=generator, dtype=like.dtype, device=observations.device)
 
     def act(self, networks: ValueNetworks, observations: PyTorchObs, noise: th.Tensor | None) -> th.Tensor:
         """Greedy, or for given noise sampled from the Boltzmann policy; ``(n_envs,)``."""

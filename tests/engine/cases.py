@@ -46,7 +46,8 @@ def make(name, seed=0, engine=FAST, **arguments):
     if name in DISCRETE and name != "DiscreteSAC":
         common |= {"target_update_interval": 7, "learning_rate": lambda progress: 1e-3 * progress}
     arguments = {**common, **CASES[name], **arguments}
-    return getattr(sb3_entropic, name)("MlpPolicy", env, seed=seed, device="cpu", engine=engine, **arguments)
+    arguments.setdefault("device", "cpu")
+    return getattr(sb3_entropic, name)("MlpPolicy", env, seed=seed, engine=engine, **arguments)
 
 
 def in_double_precision(monkeypatch):

@@ -1,0 +1,119 @@
+"""On a GPU a gradient step is recorded once and replayed: nothing it reads may be left out of the recording."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_entropic.engine import lockstep, step
+from sb3_entropic.engine.place import WARM_UP, Place, _Block
+from sb3_entropic.train_seeds import train_together
+from tests.engine.cases import CASES, STARTS, difference, in_double_precision, make
+
+pytestmark = pytest.mark.filterwarnings("ignore:munchausen_clip")
+needs_gpu = pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU that torch's CUDA can use")
+
+
+class Replayed(Place):
+    """A GPU's ways on the CPU: a recorded function is called as it was when recorded, and writes where it wrote then."""
+
+    def __init__(self):
+        self._blocks, self._calls, self._recorded = {}, {}, {}
+        self.recordings = 0
+
+    def inputs(self, name, values):
+        if not values:
+            return values
+        return self._blocks.setdefault(name, _Block(values, th.device("cpu"))).fill(values)
+
+    def run(self, name, function, key=None):
+        calls = self._calls[name, key] = self._calls.get((name, key), 0) + 1
+        if calls <= WARM_UP:
+            return function()
+        if name not in self._recorded or self._recorded[name][0] != key:
+            self._recorded[name] = key, function, [result.clone() for result in function()]
+            self.recordings += 1
+            return self._recorded[name][2]
+        _, recorded, results = self._recorded[name]
+        for place, result in zip(results, recorded(), strict=True):
+            place.copy_(result)
+        return results
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    """Let stacks on the CPU work as on a GPU; gives the places that were made."""
+    places = []
+
+    def place_of(device):
+        places.append(Replayed())
+        return places[-1]
+
+    def switch_on():
+        for module in (lockstep, step):
+            monkeypatch.setattr(module, "place_of", place_of)
+
+    return switch_on, places
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_replayed_is_what_would_be_called(name, replayed, monkeypatch):
+    convert, (switch_on, places) = in_double_precision(monkeypatch), replayed
+    called = convert(make(name)).learn(STARTS + 60, log_interval=None)
+    switch_on()
+    model = convert(make(name)).learn(STARTS + 60, log_interval=None)
+    assert sum(place.recordings for place in places) >= 2
+    assert difference(model, called) < 1e-10
+    np.testing.assert_array_equal(model.replay_buffer.actions, called.replay_buffer.actions)
+
+
+def test_seeds_may_differ_in_their_rates(replayed):
+    switch_on, _ = replayed
+    rates = [{"learning_rate": 1e-3, "tau": 0.1}, {"learning_rate": lambda progress: 3e-3 * progress, "tau": 0.01}]
+    alone = [make("MSAC", seed, **own).learn(STARTS + 30) for seed, own in enumerate(rates)]
+    switch_on()
+    makers = [partial(make, "MSAC", seed, **own) for seed, own in enumerate(rates)]
+    stack, errors = train_together(makers, STARTS + 30, lambda *_: None)
+    assert errors == [None, None]
+    for together, single in zip(stack, alone, strict=True):
+        assert difference(together, single) < 1e-5
+
+
+def test_a_block_gives_back_what_it_is_filled_with_where_it_was():
+    first = [th.arange(3), th.rand(2, 5, dtype=th.float64), th.rand(7)]
+    block = _Block(first, th.device("cpu"))
+    places = [tensor.data_ptr() for tensor in block.fill(first)]
+    second = [th.arange(3, 6), th.rand(2, 5, dtype=th.float64), th.rand(7)]
+    filled = block.fill(second)
+    assert [tensor.data_ptr() for tensor in filled] == places
+    for found, given in zip(filled, second, strict=True):
+        th.testing.assert_close(found, given, rtol=0, atol=0)
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_on_a_gpu_is_the_run_on_the_cpu(name, monkeypatch):
+    convert = in_double_precision(monkeypatch)
+    on_cpu = convert(make(name)).learn(STARTS + 60, log_interval=None)
+    on_gpu = convert(make(name, device="cuda")).learn(STARTS + 60, log_interval=None)
+    assert on_gpu.engine_used == on_cpu.engine_used == "fast, not compiled"
+    on_gpu.policy.cpu()
+    if getattr(on_gpu, "log_ent_coef", None) is not None:
+        on_gpu.log_ent_coef = on_gpu.log_ent_coef.cpu()
+    # What is rounded in 32 bits all the same: the learning rates.
+    assert difference(on_gpu, on_cpu) < 1e-5
+    np.testing.assert_allclose(on_gpu.replay_buffer.actions, on_cpu.replay_buffer.actions, atol=1e-5)
+
+
+@needs_gpu
+def test_a_stack_on_a_gpu_is_its_seeds_alone_and_logs():
+    seeds = [3, 5, 8]
+    stack, errors = train_together([partial(make, "MSAC", seed, device="cuda") for seed in seeds], 260, lambda *_: None)
+    assert errors == [None] * 3
+    for seed, model in zip(seeds, stack, strict=True):
+        alone = make("MSAC", seed).learn(260)
+        np.testing.assert_allclose(model.replay_buffer.actions, alone.replay_buffer.actions, atol=1e-3)
+        assert model.logger.name_to_value["train/critic_loss"] == pytest.approx(
+            alone.logger.name_to_value["train/critic_loss"], rel=1e-2
+        )
