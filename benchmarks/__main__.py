@@ -140,7 +140,14 @@ def _parser() -> ArgumentParser:
         choices=MATRIX_LIBRARIES,
         default="auto",
         help="auto: oneDNN multiplies matrices where it is faster and as exact, for every algorithm alike; torch: never; "
-        "bf16: the inputs of products are rounded to 16 bits, faster where the processor has such instructions",
+        "bf16: the inputs of products are rounded to 16 bits, faster where the processor has such instructions; tf32: to TF32, "
+        "on a GPU. Runs with rounded inputs are experiments of their own (default: auto)",
+    )
+    run.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where networks are trained; a GPU pays for stacks of many seeds (default: cpu)",
     )
     run.add_argument(
         "--checkpoint-every",
@@ -275,6 +282,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         workers=arguments.workers or getattr(executor, "room", cores()),
         stack=arguments.stack,
         matrix_library=arguments.matrix_library,
+        device=arguments.device,
         sweeps=arguments.grid,
         entries=arguments.hyperparameters,
         modules=_names(arguments.modules, "--import") if arguments.modules else None,
@@ -526,8 +534,8 @@ def _command(arguments: argparse.Namespace, budget: str) -> str:
     parameters += [word for text in arguments.grid for word in ("--grid", text)]
     own = {"--hyperparameters": arguments.hyperparameters, "--import": arguments.modules}
     parameters += [word for option, value in own.items() if value is not None for word in (option, str(value))]
-    changed = {"--stack": arguments.stack, "--matrix-library": arguments.matrix_library}
-    parameters += [word for option, value in changed.items() if value != "auto" for word in (option, str(value))]
+    changed = {"--stack": arguments.stack, "--matrix-library": arguments.matrix_library, "--device": arguments.device}
+    parameters += [word for option, value in changed.items() if value not in ("auto", "cpu") for word in (option, str(value))]
     if "MAKELEVEL" in os.environ:
         words = [f"{name.upper()}={shlex.quote(value)}" for name, value in kept.items()]
         words += [f"ARGS={shlex.quote(shlex.join(parameters))}"] if parameters else []

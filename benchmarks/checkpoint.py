@@ -130,7 +130,7 @@ class Checkpoint:
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])
         th.set_rng_state(state["torch"])
-        if state["cuda"] is not None:
+        if state["cuda"] is not None and model.device.type == "cuda":
             th.cuda.set_rng_state_all(state["cuda"])
         return model
 

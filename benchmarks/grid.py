@@ -185,7 +185,7 @@ class _Grid:
             (mine,) = again
             folders = tuple(self._store.begin(spec, resume=mine.resume is not None) for spec in mine.specs)
             plan, seconds = self._plan, self._checkpoint_seconds
-            job = Job(tuple(mine.specs), folders, plan.matrix_library, mine.resume, seconds, modules=plan.modules)
+            job = Job(tuple(mine.specs), folders, plan.matrix_library, mine.resume, seconds, plan.device, plan.modules)
             self._under_way[self._executor.start(job, claim)] = mine, claim
 
     def _as_it_is_now(self, unit: Unit) -> list[Unit]:

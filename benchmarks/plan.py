@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch as th
 import yaml
 
 from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
@@ -25,7 +26,7 @@ from sb3_entropic.catalog import (
     find_environment,
     import_module,
 )
-from sb3_entropic.engine.gemm import check_matrix_library
+from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import why_not
 from sb3_entropic.errors import UserError, nearest
@@ -34,6 +35,8 @@ from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
 PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text())
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
 FAST = Engine("fast")
+CPU = "cpu"
+DEVICES = (CPU, "cuda")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class RunSpec:
     :param evaluation_seed: of the first episode
     :param hyperparameters: zoo format
     :param package: the package that implements the algorithm, with its version
+    :param rounding: what the inputs of matrix products are rounded to, ``bf16`` or ``tf32``; empty for 32 bits
     """
 
     env: str
@@ -62,11 +66,14 @@ class RunSpec:
     evaluation_seed: int
     hyperparameters: dict[str, Any]
     package: str
+    rounding: str = ""
 
     @property
     def group(self) -> str:
         """Identifies the runs that differ in nothing but their seed."""
         content = {name: value for name, value in asdict(self).items() if name != "seed"}
+        if not self.rounding:
+            del content["rounding"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -100,6 +107,7 @@ class Plan:
     stack: int | str = AUTO
     sizes: Mapping[str, int] = field(default_factory=dict)
     matrix_library: str = AUTO
+    device: str = CPU
     modules: tuple[str, ...] = ()
 
     @property
@@ -127,6 +135,7 @@ class Plan:
             "sizes": dict(self.sizes),
             "stacks": [title_of(stack) for stack in self.stacks(self.runs)],
             "matrix_library": self.matrix_library,
+            "device": self.device,
             "modules": list(self.modules),
             "runs": [asdict(run) for run in self.runs],
         }
@@ -142,6 +151,7 @@ def make_plan(
     workers: int = 1,
     stack: int | str = AUTO,
     matrix_library: str = AUTO,
+    device: str = CPU,
     sweeps: list[str] | None = None,
     entries: Path | None = None,
     modules: list[str] | None = None,
@@ -159,7 +169,8 @@ def make_plan(
     :param workers: processes at a time
     :param stack: seeds of one experiment that are trained together, where the algorithm can be; by default as
         :func:`benchmarks.stacks.stack_sizes` decides
-    :param matrix_library: ``"auto"``, ``"torch"`` or ``"bf16"``, see :class:`Plan`
+    :param matrix_library: ``"auto"``, ``"torch"``, ``"bf16"`` or ``"tf32"``, see :class:`Plan`
+    :param device: torch's, where models are trained
     :param sweeps: ``algo.name=value,value`` or ``name=value,value``: an experiment for each value, for several sweeps for
         each combination of their values
     :param entries: a YAML file of hyperparameters that go over the zoo's: by algorithm, then by environment id or
@@ -172,7 +183,7 @@ def make_plan(
     for module in modules or ():
         import_module(module)
     try:
-        check_matrix_library(matrix_library)
+        check_matrix_library(matrix_library, check_device(device))
     except ValueError as error:
         raise UserError(str(error)) from None
     named = [find_algorithm(name) for name in algos or ()]
@@ -187,9 +198,10 @@ def make_plan(
     own = {} if entries is None else _read_entries(entries, names)
     for env, algorithm in pairs:
         check_actions(env, algorithm)
+    rounding = matrix_library if matrix_library in ROUNDED else ""
     ids = dict.fromkeys((env.id, algorithm) for env, algorithm in pairs)
     groups = [
-        _group(env, algorithm, budget, seeds, steps, _entry(own, algorithm, env), chosen, entries.name if entries else "")
+        _group(env, algorithm, budget, seeds, steps, _entry(own, algorithm, env), chosen, entries.name if entries else "", rounding)
         for env, algorithm in ids
         for chosen in settings[algorithm.name]
     ]
@@ -197,7 +209,19 @@ def make_plan(
     # Seed by seed, so that a grid stopped half-way has compared every algorithm on the same seeds.
     by_seed = sorted((run for group in groups for run in group), key=lambda run: run.seed)
     sizes = stack_sizes(rooms, workers) if stack == AUTO else {name: min(room.most, stack) for name, room in rooms.items()}
-    return Plan(budget, tuple(by_seed), workers, stack, sizes, matrix_library, tuple(modules or ()))
+    return Plan(budget, tuple(by_seed), workers, stack, sizes, matrix_library, device, tuple(modules or ()))
+
+
+def check_device(device: str) -> str:
+    """The device, if there is one.
+
+    :raises ValueError: if not
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device={device!r} is none of {', '.join(DEVICES)}.")
+    if device != CPU and not th.cuda.is_available():
+        raise ValueError(f"device={device!r}: torch finds no GPU here, so that it must be {CPU!r}.")
+    return device
 
 
 def protocol(env_id: str, budget: str) -> dict[str, int]:
@@ -224,6 +248,7 @@ def _group(
     entry: dict[str, Any],
     overrides: dict[str, Any],
     source: str,
+    rounding: str,
 ) -> list[RunSpec]:
     """The runs of one algorithm on one environment, one a seed.
 
@@ -247,6 +272,7 @@ def _group(
             evaluation_seed=PROTOCOLS["evaluation"]["first_seed"],
             hyperparameters=hyperparameters,
             package=algorithm.package,
+            rounding=rounding,
         )
         for seed in range(seeds or chosen["seeds"])
     ]

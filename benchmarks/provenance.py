@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch as th
+
 
 def provenance() -> dict[str, Any]:
     """Versions, commit and machine: what a reader needs to repeat a number, and nothing about who ran it."""
@@ -28,7 +30,10 @@ def provenance() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **{p: v for p in packages if (v := _version(p))}},
         "commit": _commit(),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
+        "machine": {
+            **{"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
+            **({"gpu": th.cuda.get_device_name()} if th.cuda.is_available() else {}),
+        },
     }
 
 

@@ -160,7 +160,8 @@ class _Part:
             kept = self._from.extra
             self._started, self._before = kept["started"], kept["wall_seconds"]
             environment = "restored" if self._from.environment_restored else "new episode"
-            part = {"timesteps": job.resume, "environment": environment, "commit": kept["commit"]}
+            part = {name: kept[name] for name in ("commit", "matrix_library", "device") if name in kept}
+            part |= {"timesteps": job.resume, "environment": environment}
             self._resumed = [*kept["resumed"], part]
             evaluate.resume(kept["evaluate"])
 
@@ -174,7 +175,8 @@ class _Part:
         model = self._from.load(model)
         if isinstance(model, Learner):
             # What remains may be too short for what the whole run was worth.
-            model.engine = _engine_again(model.engine, self._from.extra["engine"])
+            engine = _engine_again(model.engine, self._from.extra["engine"])
+            model.engine = replace(engine, matrix_library=self._job.matrix_library)
         return model
 
     def callback(self, moments: CheckpointMoments) -> BaseCallback:
@@ -183,7 +185,8 @@ class _Part:
 
     def _extra(self, model: BaseAlgorithm) -> dict[str, Any]:
         used = getattr(model, "engine_used", SB3)
-        return {"evaluate": self.evaluate.state(), "engine": used, "commit": self._commit, **self.history()}
+        where = {"matrix_library": self._job.matrix_library, "device": self._job.device}
+        return {"evaluate": self.evaluate.state(), "engine": used, "commit": self._commit, **where, **self.history()}
 
     def history(self) -> dict[str, Any]:
         wall = round(self._before + time.perf_counter() - self._start, 3)

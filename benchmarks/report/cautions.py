@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from sb3_entropic.engine.gemm import SIXTEEN_BITS
+from sb3_entropic.engine.gemm import ROUNDED
 
 if TYPE_CHECKING:
     from benchmarks.report.leaderboard import Row
@@ -41,8 +41,10 @@ def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
         labels = _labels_by(name, rows)
         if len(labels) > 1:
             cautions.append(f"{what} differ: {_listed(labels)}.")
-    if SIXTEEN_BITS in (used := _labels_by("matrix_library", rows)):
-        cautions.append(f"Matrix products of 16-bit inputs, not SB3's 32: {', '.join(used[SIXTEEN_BITS])}.")
+    used = _labels_by("matrix_library", rows)
+    for rounded, name in ((ROUNDED["bf16"], "16-bit"), (ROUNDED["tf32"], "TF32")):
+        if rounded in used:
+            cautions.append(f"Matrix products of {name} inputs, not SB3's 32 bits: {', '.join(used[rounded])}.")
     return cautions
 
 

@@ -35,6 +35,7 @@ class System:
     :param processes: at the same time, one thread each
     :param switch: whether an algorithm of another package learns with our choice of the matrix library
     :param scale: environment steps timed, as a multiple of ``--steps``, so that fast and slow systems take seconds alike
+    :param device: torch's
     :param rollout: of an on-policy algorithm, environment steps of a seed between updates; whole ones are timed
     :param step_flop: operations a gradient step cannot do without; where given, the machine's rate is measured, too
     """
@@ -51,6 +52,7 @@ class System:
     scale: float = 1.0
     rollout: int = 1
     step_flop: float | None = None
+    device: str = "cpu"
 
     @property
     def package(self) -> str:
@@ -124,6 +126,28 @@ def _msac_hopper_10() -> Case:
         System("2 x 5 seeds of MSAC", peer, MSAC, "Hopper-v4", engine=COMPILED, seeds=5, processes=2),
     )
     return Case("msac-hopper-10", "Hopper-v4, default arguments, two processes, all their seeds together", systems)
+
+
+def _msac_hopper_gpu() -> Case:
+    peer = "SB3 SAC"
+
+    def row(label: str, algorithm: str, **more: Any) -> System:
+        return System(label, peer, algorithm, "Hopper-v4", device="cuda", **more)
+
+    def stack(seeds: int) -> System:
+        return row(f"MSAC, {seeds} seeds, TF32", MSAC, engine={**COMPILED, "matrix_library": "tf32"}, seeds=seeds, scale=2.0)
+
+    systems = (
+        row(peer, SAC),
+        row("SBX SAC", SBX_SAC),
+        row("MSAC, SB3's loop", MSAC, engine={"kind": "sb3", "compile": False}),
+        row("MSAC, fast engine", MSAC, engine=EAGER),
+        row("MSAC, compiled", MSAC, engine=COMPILED),
+        row("MSAC, compiled, TF32", MSAC, engine={**COMPILED, "matrix_library": "tf32"}),
+        row("MSAC, 5 seeds", MSAC, engine=COMPILED, seeds=5, scale=2.0),
+        *(stack(seeds) for seeds in (5, 10, 20)),
+    )
+    return Case("msac-hopper-gpu", "Hopper-v4, default arguments, one process, on a GPU", systems)
 
 
 def _small_dqn(width: int) -> dict[str, Any]:
@@ -207,6 +231,7 @@ CASES = {
     for case in (
         _msac_hopper(),
         _msac_hopper_10(),
+        _msac_hopper_gpu(),
         _mdqn_cartpole_10("mdqn-cartpole-10", 64),
         _mdqn_cartpole_10("mdqn-cartpole-10-256", 256),
         _ppo_cartpole(),

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch as th
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,8 +69,10 @@ def runnable(case: Case, peers: list[str]) -> tuple[Case, dict[str, str]]:
             continue
         if find_spec(system.package) is None:
             reasons[system.label] = f"{system.package} is not installed, `pip install -e '.[speed]'` does that"
-        elif system.is_compiled and not has_compiler():
-            reasons[system.label] = "there is no C++ compiler"
+        elif system.device == "cuda" and not th.cuda.is_available():
+            reasons[system.label] = "there is no GPU that torch can use"
+        elif system.is_compiled and not has_compiler(system.device):
+            reasons[system.label] = "there is no compiler"
         else:
             kept.append(system)
     return Case(case.name, case.title, tuple(kept)), reasons
@@ -132,7 +135,7 @@ def time_system(system: System, steps: int, scratch: Path) -> dict[str, float]:
     # On-policy algorithms update between rollouts alone: two of them have seen an update, which compiles it.
     warm_up = starts + training_before if system.rollout == 1 else 2 * system.rollout
     job = {
-        **{name: getattr(system, name) for name in ("algorithm", "env", "arguments", "engine", "switch")},
+        **{name: getattr(system, name) for name in ("algorithm", "env", "arguments", "engine", "switch", "device")},
         "probe": system.step_flop is not None,
         "warm_up": warm_up,
         "steps": of_a_seed,

@@ -101,8 +101,9 @@ def markdown(records: dict[str, Record]) -> str:
 def _origin(found: Record) -> str:
     machine, rounds = found["machine"], len({timing["round"] for timing in found["timings"]})
     versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+    gpu = f", {machine['gpu']}" if "gpu" in machine else ""
     return (
-        f"{rounds} round{'s' * (rounds > 1)}, {found['date']}. {machine['processor']}, {machine['cores']} cores, "
+        f"{rounds} round{'s' * (rounds > 1)}, {found['date']}. {machine['processor']}, {machine['cores']} cores{gpu}, "
         f"{machine['system']}. {versions}, commit {found['commit'] or 'unknown'}. `{found['command']}`"
     )
 

@@ -91,10 +91,11 @@ def train(job: dict[str, Any], channel: TextIO) -> None:
     total = job["warm_up"] + 2 * job["steps"]
     clocks = {seed: Clock(job, channel, speaks=seed == seeds[0]) for seed in seeds}
     if len(seeds) > 1:
-        arguments = {**engine, **job["arguments"], "device": "cpu"}
+        arguments = {**engine, **job["arguments"], "device": job["device"]}
         train_seeds(algorithm, "MlpPolicy", job["env"], seeds=seeds, total_timesteps=total, callback=clocks.get, **arguments)
         return
-    device = {} if module == "sbx" else {"device": "cpu"}
+    # JAX takes a GPU where there is one, unless it is told to leave it.
+    device = {} if module == "sbx" else {"device": job["device"]}
     model = algorithm("MlpPolicy", job["env"], seed=seeds[0], **engine, **job["arguments"], **device)
     with fast_matrix_products(model.policy) if job["switch"] else nullcontext():
         model.learn(total, callback=clocks[seeds[0]])
@@ -129,7 +130,7 @@ def _rate_of_products(repeats: int = 7, products: int = 100) -> float:
 def main() -> int:
     """Do the job on standard input; 1 if it raised (the error is the last line said).
 
-    A job has a system's ``algorithm``, ``env``, ``arguments``, ``engine``, ``switch`` and ``probe``, the ``seeds`` of this
+    A job has a system's ``algorithm``, ``env``, ``arguments``, ``engine``, ``switch``, ``device`` and ``probe``, the ``seeds`` of this
     process, and each one's environment steps: ``warm_up``, and ``steps`` while the clock runs.
     """
     warnings.filterwarnings("ignore")

@@ -18,7 +18,7 @@ class Engine:
 
     :param kind: ``"sb3"`` is SB3's loop, modules and order of operations: with its entropic term off an algorithm then has
         its parent's bits. ``"fast"`` runs batched graphs of the same losses on the same random draws, equal to rounding;
-        it takes vector observations, SB3's multilayer policies, Adam and the plain replay buffer, or SB3's rollouts of a
+        it takes models on the CPU and, of off-policy algorithms, on a GPU of NVIDIA's, vector observations, SB3's multilayer policies, Adam and the plain replay buffer, or SB3's rollouts of a
         categorical or Gaussian policy in minibatches of one size. ``"auto"`` is
         ``"fast"`` where that applies and the run has 20,000 gradient steps or more, else ``"sb3"``. The fast engine
         records ``train/...`` of off-policy algorithms when SB3 is about to write its logs, of the last gradient steps,
@@ -27,7 +27,8 @@ class Engine:
         ``"auto"`` compiles runs of 20,000 gradient steps and more, if there is a C++ compiler
     :param matrix_library: what multiplies matrices in the fast engine. ``"auto"`` is oneDNN where that is faster and rounds as
         32 bits do, else torch's own; ``"torch"`` always its own; ``"bf16"`` rounds the inputs of products to 16 bits, on
-        processors that have such instructions: about 1.8 times as fast with layers of 256 units, and not the same numbers
+        processors that have such instructions: about 1.8 times as fast with layers of 256 units, and not the same numbers.
+        ``"tf32"`` is the same on GPUs that have TF32
     :raises ValueError: for a value that is not allowed
     """
 

@@ -22,6 +22,8 @@ ALIGNMENT = 16
 class Place:
     """The CPU: tensors are used as they come, and functions are called."""
 
+    device = th.device("cpu")
+
     def inputs(self, name: str, values: list[th.Tensor]) -> list[th.Tensor]:
         """Tensors of the CPU where functions can read them.
 
@@ -47,7 +49,7 @@ class Cuda(Place):
     """
 
     def __init__(self, device: th.device):
-        self._device = device
+        self.device = device
         self._blocks: dict[str, _Block] = {}
         self._graphs: dict[str, _Graph] = {}
 
@@ -56,7 +58,7 @@ class Cuda(Place):
         if not values:
             return values
         if name not in self._blocks:
-            self._blocks[name] = _Block(values, self._device)
+            self._blocks[name] = _Block(values, self.device)
         return self._blocks[name].fill(values)
 
     def run(self, name: str, function: Callable[[], list[th.Tensor]], key: Hashable = None) -> list[th.Tensor]:
@@ -79,20 +81,37 @@ class _Block:
         for example in examples:
             self._shapes.append((self._size, example.nbytes, example.dtype, example.shape))
             self._size += math.ceil(example.nbytes / ALIGNMENT) * ALIGNMENT
-        self._pin = device.type == "cuda"
         self._memory = th.empty(self._size, dtype=th.uint8, device=device)
         self._tensors = self._within(self._memory)
+        # Two, so that one is filled while the other may still be on its way.
+        self._staged = [_Staged(self._size, device, self._within) for _ in range(2)]
 
     def _within(self, memory: th.Tensor) -> list[th.Tensor]:
         return [memory[at : at + size].view(dtype).view(shape) for at, size, dtype, shape in self._shapes]
 
     def fill(self, values: list[th.Tensor]) -> list[th.Tensor]:
-        # Pinned memory anew each time: torch lends it again only when the copy from it is done.
-        staged = th.empty(self._size, dtype=th.uint8, pin_memory=self._pin)
-        for tensor, value in zip(self._within(staged), values, strict=True):
-            tensor.copy_(value)
-        self._memory.copy_(staged, non_blocking=True)
+        self._staged.reverse()
+        self._staged[0].send(values, self._memory)
         return self._tensors
+
+
+class _Staged:
+    """Memory of the CPU that a GPU can read, and how tensors lie in it."""
+
+    def __init__(self, size: int, device: th.device, within: Callable[[th.Tensor], list[th.Tensor]]):
+        on_gpu = device.type == "cuda"
+        self._memory = th.empty(size, dtype=th.uint8, pin_memory=on_gpu)
+        self._tensors = within(self._memory)
+        self._sent = th.cuda.Event() if on_gpu else None
+
+    def send(self, values: list[th.Tensor], to: th.Tensor) -> None:
+        if self._sent is not None:
+            self._sent.synchronize()
+        for tensor, value in zip(self._tensors, values, strict=True):
+            tensor.copy_(value)
+        to.copy_(self._memory, non_blocking=True)
+        if self._sent is not None:
+            self._sent.record()
 
 
 class _Graph:

@@ -22,12 +22,14 @@ class PackedReplay:
     to work by themselves: their arrays become views of the rows. Memory is ``n_rows * row_bytes`` for each buffer,
     taken as it fills.
 
+    On a GPU the rows are once more in its memory, where batches are gathered: what is changed in the buffers later than the
+    step it was written at is not seen there.
+
     :param buffers: of one shape; what they hold is kept
     :param place: where batches are read
     """
 
     def __init__(self, buffers: list[ReplayBuffer], place: Place | None = None):
-        self._place = place or Place()
         first = buffers[0]
         self._words, width = {}, 0
         for name in FIELDS:
@@ -49,6 +51,7 @@ class PackedReplay:
         self._buffers = buffers
         self._rows = th.from_numpy(rows).view(-1, width)
         self._rows_of_one = first.buffer_size * first.n_envs
+        self._on_gpu = None if place is None or type(place) is Place else _RowsOnGpu(self._rows, buffers, place)
         # Rewards and flags are columns in a batch.
         self._fields = {name: (getattr(first, name).shape[2:] or (1,), getattr(first, name).dtype) for name in FIELDS}
 
@@ -70,8 +73,9 @@ class PackedReplay:
         :param rows: by :meth:`draw`, ``(n_buffers, batch)``
         :return: by the buffers' names of the fields, ``(n_buffers, batch, ...)``; on a GPU overwritten by the next
         """
-        found = self._rows.index_select(0, th.from_numpy(rows.ravel())).view(*rows.shape, -1)
-        (found,) = self._place.inputs("batch", [found])
+        chosen = th.from_numpy(rows.ravel())
+        found = self._rows.index_select(0, chosen) if self._on_gpu is None else self._on_gpu.select(chosen)
+        found = found.view(*rows.shape, -1)
         batch = {}
         for name, (shape, dtype) in self._fields.items():
             values = found[..., self._words[name]]
@@ -79,6 +83,45 @@ class PackedReplay:
                 values = values.view(_torch_dtype(dtype))[..., : math.prod(shape)]
             batch[name] = values.unflatten(-1, shape) if len(shape) > 1 else values
         return batch
+
+
+class _RowsOnGpu:
+    """Rows of replay buffers once more in a GPU's memory, copied as they are written.
+
+    :param rows: of all buffers, one after the other
+    :param buffers: that write them
+    """
+
+    def __init__(self, rows: th.Tensor, buffers: list[ReplayBuffer], place: Place):
+        self._rows, self._buffers, self._place = rows, buffers, place
+        self._copy = th.zeros_like(rows, device=place.device)
+        self._found = rows.new_zeros(0, rows.shape[1], device=place.device)
+        self._written = [buffer.pos for buffer in buffers]
+        for index, buffer in enumerate(buffers):
+            begin = index * buffer.buffer_size * buffer.n_envs
+            filled = slice(begin, begin + buffer.size() * buffer.n_envs)
+            self._copy[filled] = rows[filled]
+
+    def select(self, chosen: th.Tensor) -> th.Tensor:
+        """Those rows, in the same memory each time."""
+        new = self._rows_written()
+        given = [chosen, new, self._rows[new]] if len(new) else [chosen]
+        chosen, *written = self._place.inputs(f"{len(new)} rows", given)
+        if written:
+            self._copy.index_copy_(0, *written)
+        if len(chosen) != len(self._found):
+            self._found = self._found.new_empty(len(chosen), self._copy.shape[1])
+        return th.index_select(self._copy, 0, chosen, out=self._found)
+
+    def _rows_written(self) -> th.Tensor:
+        """Positions of the rows that the buffers have written since this was asked last."""
+        found = []
+        for index, buffer in enumerate(self._buffers):
+            before, self._written[index] = self._written[index], buffer.pos
+            steps = np.arange(before, before + (buffer.pos - before) % buffer.buffer_size) % buffer.buffer_size
+            rows = (steps[:, None] * buffer.n_envs + np.arange(buffer.n_envs)).ravel()
+            found.append(rows + index * buffer.buffer_size * buffer.n_envs)
+        return th.from_numpy(np.concatenate(found))
 
 
 def _torch_dtype(dtype: np.dtype) -> th.dtype:

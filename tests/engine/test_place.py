@@ -5,9 +5,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_entropic.engine import lockstep, step
 from sb3_entropic.engine.place import WARM_UP, Place, _Block
+from sb3_entropic.engine.replay import PackedReplay
 from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import CASES, STARTS, difference, in_double_precision, make
 
@@ -78,6 +81,33 @@ def test_seeds_may_differ_in_their_rates(replayed):
     assert errors == [None, None]
     for together, single in zip(stack, alone, strict=True):
         assert difference(together, single) < 1e-5
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_rows_are_copied_as_they_are_written(n_envs):
+    def buffer():
+        return ReplayBuffer(7 * n_envs, spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)), device="cpu", n_envs=n_envs)
+
+    def add(target):
+        observations = np.random.rand(2, n_envs, 3).astype(np.float32)
+        ends = np.random.rand(n_envs) < 0.5
+        target.add(*observations, np.random.rand(n_envs, 2), np.random.rand(n_envs), ends, [{} for _ in range(n_envs)])
+
+    buffers = [buffer(), buffer()]
+    for _ in range(3):
+        add(buffers[1])
+    packed = PackedReplay(buffers, Replayed())
+    for added in (1, 1, 4, 0, 6, 1, 1):
+        for each in buffers:
+            for _ in range(added):
+                add(each)
+        rows = np.stack([packed.draw(index, 5) for index in range(2)])
+        batch = packed.gather(rows)
+        for index, each in enumerate(buffers):
+            steps, envs = np.divmod(rows[index] - index * 7 * n_envs, n_envs)
+            np.testing.assert_array_equal(batch["observations"][index], each.observations[steps, envs])
+            np.testing.assert_array_equal(batch["actions"][index], each.actions[steps, envs])
+            np.testing.assert_array_equal(batch["dones"][index, :, 0], each.dones[steps, envs])
 
 
 def test_a_block_gives_back_what_it_is_filled_with_where_it_was():
