@@ -140,8 +140,8 @@ def _parser() -> ArgumentParser:
         choices=MATRIX_LIBRARIES,
         default="auto",
         help="auto: oneDNN multiplies matrices where it is faster and as exact, for every algorithm alike; torch: never; "
-        "bf16: the inputs of products are rounded to 16 bits, faster where the processor has such instructions; tf32: to TF32, "
-        "on a GPU. Runs with rounded inputs are experiments of their own (default: auto)",
+        "bf16: the inputs of products are rounded to 16 bits, faster where the processor has such instructions; tf32: to "
+        "TF32, on a GPU. Runs with rounded inputs are experiments of their own (default: auto)",
     )
     run.add_argument(
         "--device",

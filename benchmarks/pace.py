@@ -43,7 +43,9 @@ def measure_paces(plan: Plan, specs: list[RunSpec], console: Console) -> dict[st
         queue, workers = deque(one_each), []
         while queue or workers:
             while queue and len(workers) < min(plan.workers, cores()):
-                workers.append(Process(Job(tuple(queue.popleft()), None, plan.matrix_library, device=plan.device, modules=plan.modules)))
+                workers.append(
+                    Process(Job(tuple(queue.popleft()), None, plan.matrix_library, device=plan.device, modules=plan.modules))
+                )
                 stopped.callback(workers[-1].stop)
             for worker in [w for w in workers if w.has_ended()]:
                 workers.remove(worker)

@@ -198,10 +198,20 @@ def make_plan(
     own = {} if entries is None else _read_entries(entries, names)
     for env, algorithm in pairs:
         check_actions(env, algorithm)
-    rounding = matrix_library if matrix_library in ROUNDED else ""
+    source, rounding = entries.name if entries else "", matrix_library if matrix_library in ROUNDED else ""
     ids = dict.fromkeys((env.id, algorithm) for env, algorithm in pairs)
     groups = [
-        _group(env, algorithm, budget, seeds, steps, _entry(own, algorithm, env), chosen, entries.name if entries else "", rounding)
+        _group(
+            env,
+            algorithm,
+            budget,
+            seeds,
+            steps,
+            _entry(own, algorithm, env),
+            chosen,
+            source,
+            rounding,
+        )
         for env, algorithm in ids
         for chosen in settings[algorithm.name]
     ]

@@ -160,7 +160,7 @@ class _Part:
             kept = self._from.extra
             self._started, self._before = kept["started"], kept["wall_seconds"]
             environment = "restored" if self._from.environment_restored else "new episode"
-            part = {name: kept[name] for name in ("commit", "matrix_library", "device") if name in kept}
+            part = {name: kept[name] for name in ("commit", "device") if name in kept}
             part |= {"timesteps": job.resume, "environment": environment}
             self._resumed = [*kept["resumed"], part]
             evaluate.resume(kept["evaluate"])
@@ -185,8 +185,8 @@ class _Part:
 
     def _extra(self, model: BaseAlgorithm) -> dict[str, Any]:
         used = getattr(model, "engine_used", SB3)
-        where = {"matrix_library": self._job.matrix_library, "device": self._job.device}
-        return {"evaluate": self.evaluate.state(), "engine": used, "commit": self._commit, **where, **self.history()}
+        where = {"commit": self._commit, "device": self._job.device}
+        return {"evaluate": self.evaluate.state(), "engine": used, **where, **self.history()}
 
     def history(self) -> dict[str, Any]:
         wall = round(self._before + time.perf_counter() - self._start, 3)

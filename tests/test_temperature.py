@@ -53,6 +53,17 @@ def test_a_scheduled_temperature_is_followed_logged_and_saved(constructor, tmp_p
     assert loaded.learn(200).logger.name_to_value["train/ent_coef"] == pytest.approx(0.1, abs=1e-3)
 
 
+@pytest.mark.parametrize("saved", [0.3, halving])
+@pytest.mark.parametrize("constructor", [MSAC, MTQC])
+def test_a_loaded_model_takes_another_temperature(constructor, saved, tmp_path):
+    arguments = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 500, "device": "cpu"}
+    constructor("MlpPolicy", "Pendulum-v1", ent_coef=saved, **arguments).save(tmp_path / "model")
+    kept = constructor.load(tmp_path / "model", device="cpu")
+    assert current_temperature(kept).item() == pytest.approx(0.3 if saved == 0.3 else 0.2)
+    other = constructor.load(tmp_path / "model", device="cpu", ent_coef=0.7)
+    assert current_temperature(other).item() == pytest.approx(0.7)
+
+
 @pytest.mark.parametrize("constructor", [MSAC, MTQC])
 def test_a_scheduled_target_entropy_is_followed(constructor):
     arguments = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 500, "device": "cpu"}

@@ -55,7 +55,8 @@ class Pair:
 class Row:
     """One algorithm of a table.
 
-    :param label: the algorithm, with the hyperparameters that were overridden
+    :param label: the algorithm, with the hyperparameters that were overridden; unique in its table
+    :param variant: the label without what makes it unique
     :param algo: the algorithm's short name
     :param package: what implements it, with the version
     :param seeds: the seeds that finished
@@ -75,6 +76,7 @@ class Row:
     """
 
     label: str
+    variant: str
     algo: str
     package: str
     seeds: tuple[int, ...]
@@ -151,8 +153,8 @@ class Leaderboard:
         beside = []
         for score in published_scores(self.env):
             if score.algo in algos:
-                plain = (row for row in _runs_of(score.algo, self.ranked) if row.label == score.algo or row.label in STAND_INS)
-                row = next(plain, None)
+                row = next((row for row in self.ranked if row.variant == score.algo), None)
+                row = row or next((row for row in self.ranked if STAND_INS.get(row.variant) == score.algo), None)
                 seeds = len(row.scores) if row else None
                 beside.append(Beside(score, row, tuple(score.differences(self.env, self.steps, seeds))))
         return beside
@@ -239,12 +241,15 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
     spec, failures = runs[0].record["spec"], len(runs) - len(done)
     if not done:
         curves = (pd.DataFrame(columns=[along, "iqm", "low", "high"]) for along in ("step", "seconds"))
-        return Row(label, spec["algo"], spec["package"], (), (), None, None, float("nan"), failures, *curves, {})
+        return Row(
+            label, spec["label"], spec["algo"], spec["package"], (), (), None, None, float("nan"), failures, *curves, {}
+        )
     evaluations = pd.concat([run.evaluations for run in done])
     records = [run.record for run in done]
     scores = [run.evaluations["score"].iloc[-1] for run in done]
     return Row(
         label=label,
+        variant=spec["label"],
         algo=spec["algo"],
         package=spec["package"],
         seeds=tuple(record["spec"]["seed"] for record in records),
@@ -278,10 +283,11 @@ def _cautions(rows: list[Row], labels: list[str], env: str, scale: Scale | None)
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
     cautions += [
-        f"{row.label} is {STAND_INS[row.label]}'s losses in our training loop." for row in rows if row.label in STAND_INS
+        f"{row.label} is {STAND_INS[row.variant]}'s losses in our training loop." for row in rows if row.variant in STAND_INS
     ]
     if len(set(labels)) < len(labels):
-        cautions.append("An algorithm appears more than once: its rows differ in version, hyperparameters or evaluation.")
+        differ = "version, hyperparameters, evaluation or the rounding of matrix products"
+        cautions.append(f"An algorithm appears more than once: its rows differ in {differ}.")
     return cautions
 
 
@@ -299,16 +305,21 @@ def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) 
 
 
 def _runs_of(algo: str, rows: Sequence[Row]) -> list[Row]:
-    """The rows of an algorithm or, without one, those of ours that have its losses."""
-    return [row for row in rows if row.algo == algo] or [row for row in rows if STAND_INS.get(row.label) == algo]
+    """The rows of an algorithm and, where it has none with nothing overridden, those of ours that have its losses."""
+    own = [row for row in rows if row.algo == algo]
+    if any(row.variant == algo for row in own):
+        return own
+    return own + [row for row in rows if STAND_INS.get(row.variant) == algo]
 
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The distinct values of every field, as text, so that runs of one origin give lists of one."""
     fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack", "started")
     values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records}) for name in fields}
-    before = {_as_text(part.get("commit", NOT_RECORDED)) for record in records for part in record.get("resumed", ())}
-    values["commit"] = sorted({*values["commit"], *before})
+    parts = [part for record in records for part in record.get("resumed", ())]
+    for name in ("commit", "device"):
+        before = {_as_text(part[name]) for part in parts if name in part}
+        values[name] = sorted({*values[name], *before})
     # The runs of a stack share their time.
     seconds = sum(record.get("wall_seconds", 0.0) / record.get("stack", 1) for record in records)
     # Runs that are pooled never differ in these.

@@ -130,8 +130,8 @@ def _rate_of_products(repeats: int = 7, products: int = 100) -> float:
 def main() -> int:
     """Do the job on standard input; 1 if it raised (the error is the last line said).
 
-    A job has a system's ``algorithm``, ``env``, ``arguments``, ``engine``, ``switch``, ``device`` and ``probe``, the ``seeds`` of this
-    process, and each one's environment steps: ``warm_up``, and ``steps`` while the clock runs.
+    A job has a system's ``algorithm``, ``env``, ``arguments``, ``engine``, ``switch``, ``device`` and ``probe``, the ``seeds``
+    of this process, and each one's environment steps: ``warm_up``, and ``steps`` while the clock runs.
     """
     warnings.filterwarnings("ignore")
     # A graph that could not be compiled would be timed under a wrong name.

@@ -40,6 +40,14 @@ class ActorCriticLoop(OffPolicyLoop):
         if callable(target_entropy):
             self.target_entropy = target_entropy
 
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "ent_coef_tensor"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        # A temperature that is not learned is made of ent_coef anew, so that load(path, ent_coef=...) has its way.
+        state_dicts, variables = super()._get_torch_save_params()
+        return state_dicts, [name for name in variables if name != "ent_coef_tensor"]
+
     def current_target_entropy(self) -> float:
         """The target entropy at this point of training, in nats."""
         return at_progress(self.target_entropy, self._current_progress_remaining)

@@ -18,7 +18,8 @@ class Engine:
 
     :param kind: ``"sb3"`` is SB3's loop, modules and order of operations: with its entropic term off an algorithm then has
         its parent's bits. ``"fast"`` runs batched graphs of the same losses on the same random draws, equal to rounding;
-        it takes models on the CPU and, of off-policy algorithms, on a GPU of NVIDIA's, vector observations, SB3's multilayer policies, Adam and the plain replay buffer, or SB3's rollouts of a
+        it takes vector observations, SB3's multilayer policies, Adam and the plain replay buffer, on the CPU or one of
+        NVIDIA's GPUs, or SB3's rollouts, on the CPU, of a
         categorical or Gaussian policy in minibatches of one size. ``"auto"`` is
         ``"fast"`` where that applies and the run has 20,000 gradient steps or more, else ``"sb3"``. The fast engine
         records ``train/...`` of off-policy algorithms when SB3 is about to write its logs, of the last gradient steps,

@@ -85,7 +85,9 @@ class _SampledFractions(_QuantileLoss):
     def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> Fractions:
         """Uniform fractions for each of the four uses."""
         counts = (self.n_samples, self.n_target_samples, self.n_quantiles, self.n_quantiles)
-        return Fractions(*(th.rand(len(batch.rewards), count, generator=generator, device=batch.rewards.device) for count in counts))
+        return Fractions(
+            *(th.rand(len(batch.rewards), count, generator=generator, device=batch.rewards.device) for count in counts)
+        )
 
 
 @extends(QRDQN)

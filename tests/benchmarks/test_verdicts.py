@@ -37,8 +37,9 @@ def test_the_interval_decides(gap, place, store, fill):
 
 def test_few_seeds_are_called_that(store, fill):
     fill(50.0, seeds=2)
-    ((*_, better, _, _),) = cells(store)
-    assert better == "Pendulum-v1 (100), 2 seeds: 1.00 [1.00, 1.00]"
+    ((*_, better, worse, unknown),) = cells(store)
+    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 2 seeds: 1.00")
+    assert chance(find_verdicts([Grid("", build_leaderboards(store), [])])).startswith("Of 0 comparisons")
 
 
 def test_several_environments_are_also_taken_together(store, fill):
@@ -113,9 +114,34 @@ def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
     assert board.literature[0].row.label == off["label"]
     ((algo, parent, better, *_),) = cells(store)
     assert (algo, parent, better) == ("msac", off["label"], "Pendulum-v1 (100): 1.00 [1.00, 1.00]")
+    finish(make_spec(algo="sac", label="sac[gamma=0.9]"), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    assert {pair.y for pair in board.pairs} == {off["label"], "sac[gamma=0.9]"}
     finish(make_spec(algo="sac", label="sac"), [0.0, 1.0])
     (board,) = build_leaderboards(store)
-    assert {pair.y for pair in board.pairs} == {"sac"}
+    assert {pair.y for pair in board.pairs} == {"sac", "sac[gamma=0.9]"}
+
+
+def test_a_stand_in_of_two_versions_still_stands(store, make_spec, finish):
+    for seed in range(5):
+        finish(make_spec(seed=seed), [0.0, 100.0 + seed])
+        finish(make_spec(seed=seed, label="msac[munchausen_alpha=0]"), [0.0, seed])
+        finish(make_spec(seed=seed, label="msac[munchausen_alpha=0]", rounding="bf16"), [0.0, seed])
+    (board,) = build_leaderboards(store)
+    assert len(board.rows) == 3
+    assert len([pair for pair in board.pairs if pair.x == "msac"]) == 2
+    ((algo, parent, better, *_),) = cells(store)
+    assert (algo, parent, better.count("Pendulum-v1 (100): 1.00")) == ("msac", "msac[munchausen_alpha=0]", 2)
+
+
+def test_the_same_place_in_two_grids_is_told_apart(store, fill):
+    fill(50.0)
+    boards = build_leaderboards(store)
+    ((*_, better, _, _),) = cells_of_verdicts(find_verdicts([Grid(name, boards, []) for name in ("one", "other")]))
+    assert [entry.partition(":")[0] for entry in better.split("; ")] == [
+        "Pendulum-v1 (100) (one)",
+        "Pendulum-v1 (100) (other)",
+    ]
 
 
 def test_a_parent_that_ran_in_two_versions_still_counts(store, make_spec, finish, fill):
@@ -132,5 +158,6 @@ def test_how_many_would_be_called_by_chance_is_said(store, fill):
         fill(50.0 if number == 0 else 0.0, steps=100 + number)
     said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
     assert said.startswith(
-        "Of 12 comparisons 1 is called better or worse; were all of them between equals, it would be about 1,"
+        "Of 12 comparisons on one environment 1 is called better or worse; were all of them between equals, "
+        "it would be about 1,"
     )
