@@ -5,7 +5,8 @@
 #
 # Ours start from their parents' hyperparameters of rl-baselines3-zoo. Elsewhere than on CartPole-v1 the baselines of DQN's
 # family are our losses with the entropic terms off, which are theirs to the bit, so that their seeds train together.
-# An estimate from short runs: 25 hours of one core. What is finished is never run again, and two calls share the work.
+# An estimate from short runs: 25 hours of one core. What is finished is never run again, and two calls share the work. Five
+# seeds of everything come before the other five of anything, so that half of the time gives all of the comparisons.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,10 +16,12 @@ run() {
 
 # SB3's and sb3-contrib's own, as a check of the stand-ins.
 run --env CartPole-v1 --algos dqn,qrdqn --seeds 5 "$@"
-for env in CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3; do
-  run --env "$env" --algos softdqn -p soft_value=max "$@"
-  run --env "$env" --algos softdqn,mdqn,cvidqn,dpp,aldqn,modqn "$@"
-  run --env "$env" --algos ppo,entropyppo,maxentppo,discretesac "$@"
-  run --env "$env" --algos mqrdqn -p munchausen_alpha=0 -p soft_value=max "$@"
-  run --env "$env" --algos mqrdqn,miqn,vfe "$@"
+for seeds in 5 10; do
+  for env in CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3; do
+    run --env "$env" --seeds "$seeds" --algos softdqn -p soft_value=max "$@"
+    run --env "$env" --seeds "$seeds" --algos softdqn,mdqn,cvidqn,dpp,aldqn,modqn "$@"
+    run --env "$env" --seeds "$seeds" --algos ppo,entropyppo,maxentppo,discretesac "$@"
+    run --env "$env" --seeds "$seeds" --algos mqrdqn -p munchausen_alpha=0 -p soft_value=max "$@"
+    run --env "$env" --seeds "$seeds" --algos mqrdqn,miqn,vfe "$@"
+  done
 done

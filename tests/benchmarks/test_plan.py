@@ -234,3 +234,19 @@ def test_wrong_algorithms_sweeps_and_files_are_refused(own_module, tmp_path, opt
     with pytest.raises(UserError) as refusal:
         make_plan(["Pendulum-v1"], seeds=1, **options)
     assert message in str(refusal.value)
+
+
+def test_runs_with_rounded_products_are_another_experiment(monkeypatch):
+    monkeypatch.setattr("benchmarks.plan.check_matrix_library", lambda *_: None)
+    groups = {
+        library: {run.group for run in make_plan(["Pendulum-v1"], ["msac", "sac"], seeds=2, matrix_library=library).runs}
+        for library in ("auto", "torch", "bf16", "tf32")
+    }
+    assert groups["auto"] == groups["torch"]
+    assert len(groups["auto"] | groups["bf16"] | groups["tf32"]) == 6
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="torch finds no GPU here"):
+        make_plan(["Pendulum-v1"], ["msac"], device="cuda")

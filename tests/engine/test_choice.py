@@ -232,7 +232,7 @@ class TestMatrixLibrary:
     def test_sixteen_bits_are_refused_where_the_processor_has_none(self, monkeypatch):
         monkeypatch.setattr(gemm, "_multiplies_16_bits", lambda: False)
         model = make("MSAC", engine=Engine("fast", compile=False, matrix_library="bf16"))
-        with pytest.raises(ValueError, match="here the choices are 'auto' and 'torch'"):
+        with pytest.raises(ValueError, match="here, on cpu, the choices are auto and torch"):
             model.learn(STARTS + 2)
 
     @pytest.mark.parametrize(("rounding", "there"), [(2e-3, True), (1e-7, False)])
@@ -241,8 +241,18 @@ class TestMatrixLibrary:
         if there:
             gemm.check_matrix_library("bf16")
         else:
-            with pytest.raises(ValueError, match="here the choices are"):
+            with pytest.raises(ValueError, match="the choices are"):
                 gemm.check_matrix_library("bf16")
+
+    @pytest.mark.parametrize(("wanted", "device"), [("bf16", "cuda"), ("tf32", "cpu")])
+    def test_what_the_other_device_has_is_refused(self, wanted, device):
+        with pytest.raises(ValueError, match=f"matrix_library='{wanted}' needs .* here, on {device}, the choices are auto, "):
+            gemm.check_matrix_library(wanted, device)
+
+    def test_tf32_is_refused_on_the_cpu_before_anything_is_trained(self):
+        model = make("MSAC", engine=Engine("fast", compile=False, matrix_library="tf32"))
+        with pytest.raises(ValueError, match="a GPU of NVIDIA's"):
+            model.learn(STARTS + 2)
 
     def test_training_with_sixteen_bits_is_near_training_with_thirty_two(self):
         if not gemm._multiplies_16_bits():
