@@ -147,7 +147,8 @@ def _parser() -> ArgumentParser:
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="where networks are trained; a GPU pays for stacks of many seeds (default: cpu)",
+        help="where networks are trained, but for on-policy algorithms', which stay on the CPU; a GPU pays most for stacks of "
+        "many seeds (default: cpu)",
     )
     run.add_argument(
         "--checkpoint-every",
@@ -323,6 +324,8 @@ def _executor(arguments: argparse.Namespace) -> Executor:
         from benchmarks.executors.local import LocalExecutor
 
         return LocalExecutor()
+    if arguments.device != "cpu" and not arguments.gpus_per_run:
+        raise UserError(f"--device {arguments.device} needs --gpus-per-run on Ray, such as --gpus-per-run 1.")
     from benchmarks.executors.ray import RayExecutor
 
     try:

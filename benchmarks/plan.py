@@ -15,6 +15,7 @@ from typing import Any
 
 import torch as th
 import yaml
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
 from sb3_entropic.catalog import (
@@ -97,7 +98,8 @@ class Plan:
     :param stack: what the user wants of stacks: a number of seeds, or ``"auto"``
     :param sizes: by group, how many seeds are trained together at most; a group that is not there runs seed by seed
     :param matrix_library: ``"auto"`` lets matrix products go to oneDNN where that is faster and as exact, for every
-        algorithm alike, ``"torch"`` leaves them, and ``"bf16"`` rounds their inputs to 16 bits
+        algorithm alike, ``"torch"`` leaves them, and ``"bf16"`` rounds their inputs to 16 bits, ``"tf32"``, on GPUs, to TF32
+    :param device: torch's, where networks are trained; those of on-policy algorithms are on the CPU
     :param modules: that are imported first, such as those that register environments
     """
 
@@ -198,6 +200,8 @@ def make_plan(
     own = {} if entries is None else _read_entries(entries, names)
     for env, algorithm in pairs:
         check_actions(env, algorithm)
+    if matrix_library == "tf32" and (left := [name for name in names if _is_on_policy(name)]):
+        raise UserError(f"{', '.join(left)} would be trained on the CPU, which has no TF32: name the others with --algos.")
     source, rounding = entries.name if entries else "", matrix_library if matrix_library in ROUNDED else ""
     ids = dict.fromkeys((env.id, algorithm) for env, algorithm in pairs)
     groups = [
@@ -240,6 +244,10 @@ def protocol(env_id: str, budget: str) -> dict[str, int]:
     name = env_id.rpartition(":")[2].rpartition("-v")[0]
     entry = entries.get(name, entries["default"])
     return {"evaluations": PROTOCOLS["evaluation"]["evaluations"], **entry[budget]}
+
+
+def _is_on_policy(name: str) -> bool:
+    return issubclass(find_algorithm(name).constructor, OnPolicyAlgorithm)
 
 
 def _default_algorithms(env: Environment) -> list[Algorithm]:

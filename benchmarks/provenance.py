@@ -12,8 +12,11 @@ from typing import Any
 import torch as th
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, commit and machine: what a reader needs to repeat a number, and nothing about who ran it."""
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """Versions, commit and machine: what a reader needs to repeat a number, and nothing about who ran it.
+
+    :param device: type of torch's; of a machine the GPU is named where it was used
+    """
     packages = (
         "sb3_entropic",
         "stable_baselines3",
@@ -32,7 +35,7 @@ def provenance() -> dict[str, Any]:
         "commit": _commit(),
         "machine": {
             **{"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
-            **({"gpu": th.cuda.get_device_name()} if th.cuda.is_available() else {}),
+            **({"gpu": th.cuda.get_device_name()} if device == "cuda" else {}),
         },
     }
 

@@ -28,6 +28,7 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from benchmarks.callbacks import (
     CheckpointMoments,
@@ -122,7 +123,7 @@ def execute(job: Job, report: Report, moments: CheckpointMoments | None = None) 
 
 def _execute(job: Job, report: Report, moments: CheckpointMoments | None) -> list[dict[str, Any]]:
     moments = moments or CheckpointMoments(job.folders, job.checkpoint_seconds)
-    origin, clock, parts = provenance(), TrainingClock(), []
+    origin, clock, parts = provenance(_device_of(job)), TrainingClock(), []
     for run, (spec, folder) in enumerate(zip(job.specs, job.folders, strict=True)):
         evaluate = EvaluateAtPoints(spec, partial(_report_of, report, run), clock)
         parts.append(_Part(job, spec, folder, evaluate, origin["commit"]))
@@ -185,7 +186,7 @@ class _Part:
 
     def _extra(self, model: BaseAlgorithm) -> dict[str, Any]:
         used = getattr(model, "engine_used", SB3)
-        where = {"commit": self._commit, "device": self._job.device}
+        where = {"commit": self._commit, "device": str(model.device)}
         return {"evaluate": self.evaluate.state(), "engine": used, **where, **self.history()}
 
     def history(self) -> dict[str, Any]:
@@ -273,13 +274,19 @@ def _train(
 
 def _make(job: Job, spec: RunSpec, folder: Path | None = None) -> BaseAlgorithm:
     """A new model that logs to a folder; without one it is for a measurement."""
-    model = make_model(find_algorithm(spec.algo), spec.env, spec.hyperparameters, seed=spec.seed, device=job.device)
+    model = make_model(find_algorithm(spec.algo), spec.env, spec.hyperparameters, seed=spec.seed, device=_device_of(job))
     if isinstance(model, Learner):
         compiled = False if folder is None else model.engine.compile
         model.engine = replace(model.engine, compile=compiled, matrix_library=job.matrix_library)
     if folder is not None:
         model.set_logger(configure(str(folder), ["csv"]))
     return model
+
+
+def _device_of(job: Job) -> str:
+    # On-policy algorithms gain nothing on a GPU: SB3 says so, and its users leave them on the CPU.
+    on_policy = issubclass(find_algorithm(job.specs[0].algo).constructor, OnPolicyAlgorithm)
+    return "cpu" if on_policy else job.device
 
 
 def _error_of(function: Callable[[], Any]) -> Exception | None:

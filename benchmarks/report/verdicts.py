@@ -48,7 +48,7 @@ class Verdict:
 
     @property
     def column(self) -> str:
-        """``better`` or ``worse``, where there are 5 seeds and the interval excludes one half, or ``one cannot say``."""
+        """``better`` or ``worse``, where 5 seeds or more exclude one half, else ``one cannot say``."""
         if self.seeds < FEW_SEEDS or not self.improvement.excludes(0.5):
             return COLUMNS[4]
         return COLUMNS[2] if self.improvement.value > 0.5 else COLUMNS[3]

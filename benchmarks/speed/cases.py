@@ -61,7 +61,7 @@ class System:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether it needs a C++ compiler."""
+        """Whether it needs a compiler."""
         return bool(self.engine and self.engine["compile"] is True)
 
     def steps_of_a_seed(self, steps: int) -> int:

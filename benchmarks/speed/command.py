@@ -26,8 +26,13 @@ def run_speed(cases: list[Case], peers: list[str], rounds: int, steps: int, out:
     :raises UserError: if the folder holds something else of that name
     """
     earlier = read(out)
-    origin = {"command": command, "date": datetime.now(timezone.utc).date().isoformat(), **provenance()}
+    origin = {
+        "command": command,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
     cases = [_without_missing(case, peers, console) for case in cases]
+    devices = {system.device for case in cases for system in case.systems}
+    origin |= provenance("cuda" if "cuda" in devices else "cpu")
     timings: list[Timing] = []
     found: dict[str, Record] = {}
     interrupted = False

@@ -165,6 +165,7 @@ class _Worker:
 
     def __init__(self, job: dict[str, Any], scratch: Path):
         paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        devices = {"JAX_PLATFORMS": "cpu"} if job["device"] == "cpu" else {}
         places = {"TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": str(scratch / "compiled")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.speed.worker"],
@@ -172,7 +173,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, **ONE_THREAD, **places, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, **ONE_THREAD, **devices, **places, "PYTHONPATH": os.pathsep.join(paths)},
             # Ctrl-C reaches the command alone, which then ends its processes.
             start_new_session=True,
         )

@@ -21,7 +21,8 @@ Environment steps per second, of all seeds and processes, of whole `learn()` cal
 one thread a process, each timing in fresh processes; medians over rounds.
 
 - ratio: to the row above that says *peer*, taken round by round: median [lowest-highest]
-- update: of one gradient step of one seed, with the sampling of its batch
+- update: of one gradient step of one seed, with the sampling of its batch; on a GPU until it is launched, \
+which may be before it is done
 - start-up: until training runs at its speed (imports, tracing, compiling), in the first round / in later ones, which find \
 what was compiled
 - memory: the peak, of all processes

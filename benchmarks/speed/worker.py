@@ -94,7 +94,6 @@ def train(job: dict[str, Any], channel: TextIO) -> None:
         arguments = {**engine, **job["arguments"], "device": job["device"]}
         train_seeds(algorithm, "MlpPolicy", job["env"], seeds=seeds, total_timesteps=total, callback=clocks.get, **arguments)
         return
-    # JAX takes a GPU where there is one, unless it is told to leave it.
     device = {} if module == "sbx" else {"device": job["device"]}
     model = algorithm("MlpPolicy", job["env"], seed=seeds[0], **engine, **job["arguments"], **device)
     with fast_matrix_products(model.policy) if job["switch"] else nullcontext():

@@ -34,7 +34,7 @@ def decide(wanted: Compile, gradient_steps: int, device: str = "cpu") -> tuple[b
     if wanted is True:
         return True, "compiled, as asked for"
     if not has_compiler(device):
-        return False, f"not compiled: no {'C++ compiler' if device == 'cpu' else 'Triton'} was found"
+        return False, f"not compiled: no {'C++ compiler' if device == 'cpu' else 'C++ compiler or no Triton'} was found"
     if gradient_steps < LONG_RUN:
         return False, f"not compiled: {gradient_steps:,} gradient steps would not repay it"
     return True, f"compiled: {gradient_steps:,} gradient steps repay it"

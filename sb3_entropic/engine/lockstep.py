@@ -111,6 +111,8 @@ class Lockstep:
                 self._step.stack.unbind(index)
             self.compiled = self._step.compiled
             self._step = self._stack()
+            for index in set(range(len(self._models))) - set(self._live()):
+                self._step.stack.unbind(index)
 
     def _never_began(self, index: int) -> None:
         """A model that has raised before its first step leaves; what the stack goes on passing through it is of no concern."""
@@ -145,6 +147,7 @@ class ReplayLockstep(Lockstep):
         self._each(lambda index, runner: runner.callback.on_rollout_start())
         for _ in range(steps):
             self._act_and_step()
+        self._replay.wrote(steps)
         self._each(lambda index, runner: runner.callback.on_rollout_end())
         return steps * self._template.n_envs
 

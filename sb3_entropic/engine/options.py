@@ -18,14 +18,14 @@ class Engine:
 
     :param kind: ``"sb3"`` is SB3's loop, modules and order of operations: with its entropic term off an algorithm then has
         its parent's bits. ``"fast"`` runs batched graphs of the same losses on the same random draws, equal to rounding;
-        it takes vector observations, SB3's multilayer policies, Adam and the plain replay buffer, on the CPU or one of
-        NVIDIA's GPUs, or SB3's rollouts, on the CPU, of a
-        categorical or Gaussian policy in minibatches of one size. ``"auto"`` is
+        it takes vector observations, SB3's multilayer policies, Adam and the plain replay buffer, on the CPU or a GPU of
+        NVIDIA's, or SB3's rollouts, on the CPU, of a categorical or Gaussian policy in minibatches of one size. ``"auto"`` is
         ``"fast"`` where that applies and the run has 20,000 gradient steps or more, else ``"sb3"``. The fast engine
         records ``train/...`` of off-policy algorithms when SB3 is about to write its logs, of the last gradient steps,
-        rather than after each.
-    :param compile: whether the fast engine's graphs are compiled: half a minute once, then about twice the speed.
-        ``"auto"`` compiles runs of 20,000 gradient steps and more, if there is a C++ compiler
+        rather than after each; on a GPU it does not see what a callback changes in the replay buffer's older rows.
+    :param compile: whether the fast engine's graphs are compiled: half a minute once, then about twice the speed, on a GPU,
+        where they are launched as one anyway, little more. ``"auto"`` compiles runs of 20,000 gradient steps and more, if
+        there is a C++ compiler, and for GPUs Triton
     :param matrix_library: what multiplies matrices in the fast engine. ``"auto"`` is oneDNN where that is faster and rounds as
         32 bits do, else torch's own; ``"torch"`` always its own; ``"bf16"`` rounds the inputs of products to 16 bits, on
         processors that have such instructions: about 1.8 times as fast with layers of 256 units, and not the same numbers.

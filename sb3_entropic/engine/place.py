@@ -57,15 +57,18 @@ class Cuda(Place):
         """See :class:`Place`; one transfer."""
         if not values:
             return values
-        if name not in self._blocks:
-            self._blocks[name] = _Block(values, self.device)
-        return self._blocks[name].fill(values)
+        # Events and graphs are the current GPU's, which this need not be.
+        with th.cuda.device(self.device):
+            if name not in self._blocks:
+                self._blocks[name] = _Block(values, self.device)
+            return self._blocks[name].fill(values)
 
     def run(self, name: str, function: Callable[[], list[th.Tensor]], key: Hashable = None) -> list[th.Tensor]:
         """See :class:`Place`; recorded anew when the key has changed."""
         if name not in self._graphs or self._graphs[name].key != key:
             self._graphs[name] = _Graph(key)
-        return self._graphs[name](function)
+        with th.cuda.device(self.device):
+            return self._graphs[name](function)
 
 
 def place_of(device: th.device) -> Place:

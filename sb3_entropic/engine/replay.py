@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import numpy as np
 import torch as th
@@ -22,8 +23,8 @@ class PackedReplay:
     to work by themselves: their arrays become views of the rows. Memory is ``n_rows * row_bytes`` for each buffer,
     taken as it fills.
 
-    On a GPU the rows are once more in its memory, where batches are gathered: what is changed in the buffers later than the
-    step it was written at is not seen there.
+    On a GPU the rows are once more in its memory, where batches are gathered, if they fit: what is changed in the buffers
+    later than the step it was written at is not seen there.
 
     :param buffers: of one shape; what they hold is kept
     :param place: where batches are read
@@ -51,9 +52,17 @@ class PackedReplay:
         self._buffers = buffers
         self._rows = th.from_numpy(rows).view(-1, width)
         self._rows_of_one = first.buffer_size * first.n_envs
-        self._on_gpu = None if place is None or type(place) is Place else _RowsOnGpu(self._rows, buffers, place)
+        self._place, self._on_gpu = place or Place(), None
+        if type(self._place) is not Place:
+            with suppress(th.OutOfMemoryError):
+                self._on_gpu = _RowsOnGpu(self._rows, buffers, self._place)
         # Rewards and flags are columns in a batch.
         self._fields = {name: (getattr(first, name).shape[2:] or (1,), getattr(first, name).dtype) for name in FIELDS}
+
+    def wrote(self, steps: int) -> None:
+        """Note that every buffer has been given so many steps more."""
+        if self._on_gpu is not None:
+            self._on_gpu.behind += steps
 
     def draw(self, index: int, batch_size: int) -> np.ndarray:
         """Rows of one buffer's batch, drawn from numpy's global generator as SB3 draws them.
@@ -74,7 +83,10 @@ class PackedReplay:
         :return: by the buffers' names of the fields, ``(n_buffers, batch, ...)``; on a GPU overwritten by the next
         """
         chosen = th.from_numpy(rows.ravel())
-        found = self._rows.index_select(0, chosen) if self._on_gpu is None else self._on_gpu.select(chosen)
+        if self._on_gpu is None:
+            (found,) = self._place.inputs("batch", [self._rows.index_select(0, chosen)])
+        else:
+            found = self._on_gpu.select(chosen)
         found = found.view(*rows.shape, -1)
         batch = {}
         for name, (shape, dtype) in self._fields.items():
@@ -96,7 +108,8 @@ class _RowsOnGpu:
         self._rows, self._buffers, self._place = rows, buffers, place
         self._copy = th.zeros_like(rows, device=place.device)
         self._found = rows.new_zeros(0, rows.shape[1], device=place.device)
-        self._written = [buffer.pos for buffer in buffers]
+        self.behind = 0
+        """How many steps of each buffer are not copied yet."""
         for index, buffer in enumerate(buffers):
             begin = index * buffer.buffer_size * buffer.n_envs
             filled = slice(begin, begin + buffer.size() * buffer.n_envs)
@@ -104,7 +117,7 @@ class _RowsOnGpu:
 
     def select(self, chosen: th.Tensor) -> th.Tensor:
         """Those rows, in the same memory each time."""
-        new = self._rows_written()
+        new = self._rows_behind()
         given = [chosen, new, self._rows[new]] if len(new) else [chosen]
         chosen, *written = self._place.inputs(f"{len(new)} rows", given)
         if written:
@@ -113,12 +126,12 @@ class _RowsOnGpu:
             self._found = self._found.new_empty(len(chosen), self._copy.shape[1])
         return th.index_select(self._copy, 0, chosen, out=self._found)
 
-    def _rows_written(self) -> th.Tensor:
-        """Positions of the rows that the buffers have written since this was asked last."""
-        found = []
+    def _rows_behind(self) -> th.Tensor:
+        """Positions of the rows that are not copied yet, which they are then taken to be."""
+        first, found = self._buffers[0], []
+        back, self.behind = np.arange(1, min(self.behind, first.buffer_size) + 1), 0
         for index, buffer in enumerate(self._buffers):
-            before, self._written[index] = self._written[index], buffer.pos
-            steps = np.arange(before, before + (buffer.pos - before) % buffer.buffer_size) % buffer.buffer_size
+            steps = (buffer.pos - back) % buffer.buffer_size
             rows = (steps[:, None] * buffer.n_envs + np.arange(buffer.n_envs)).ravel()
             found.append(rows + index * buffer.buffer_size * buffer.n_envs)
         return th.from_numpy(np.concatenate(found))

@@ -127,7 +127,9 @@ def _why_not_optimizers(model: Any) -> str | None:
             return f"the optimiser is {type(optimizer).__name__}, not Adam"
         if len(optimizer.param_groups) > 1:
             return "the optimiser has several groups of parameters"
-        unusual = [name for name in ("amsgrad", "maximize", "differentiable") if optimizer.param_groups[0][name]]
+        # On a GPU the last two have a user's optimiser count its steps there, and ours does not.
+        unusable = ("amsgrad", "maximize", "differentiable") + (("fused", "capturable") if model.device.type != "cpu" else ())
+        unusual = [name for name in unusable if optimizer.param_groups[0][name]]
         if unusual:
             return f"Adam has {unusual[0]} set"
     return None

@@ -246,6 +246,12 @@ def test_runs_with_rounded_products_are_another_experiment(monkeypatch):
     assert len(groups["auto"] | groups["bf16"] | groups["tf32"]) == 6
 
 
+def test_on_policy_algorithms_have_no_tf32(monkeypatch):
+    monkeypatch.setattr("benchmarks.plan.check_matrix_library", lambda *_: None)
+    with pytest.raises(UserError, match="ppo would be trained on the CPU"):
+        make_plan(["CartPole-v1"], ["dqn", "ppo"], matrix_library="tf32")
+
+
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="torch finds no GPU here"):

@@ -7,6 +7,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import IdentityEnvBox
 from stable_baselines3.common.noise import NormalActionNoise
@@ -72,6 +73,32 @@ def test_a_seed_in_a_stack_is_the_seed_alone(name):
         alone = make(name, seed).learn(STARTS + 20)
         assert difference(model, alone) < (1e-6 if name != "MoDQN" else 1e-2)
         np.testing.assert_array_equal(model.replay_buffer.actions, alone.replay_buffer.actions)
+
+
+def test_a_seed_that_has_left_stays_as_it_is_when_the_stack_is_made_anew():
+    left = {}
+
+    class Leaves(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == STARTS + 10:
+                left.update({name: value.clone() for name, value in self.model.policy.state_dict().items()})
+                return False
+            return True
+
+    class Changes(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == STARTS + 20:
+                # A term comes into use, so that the step is recorded anew.
+                self.model.munchausen_alpha = 0.5
+            return True
+
+    makers = [partial(make, "MSAC", seed, munchausen_alpha=0.0) for seed in range(2)]
+    models, errors = train_together(makers, STARTS + 40, lambda index, _: (Leaves(), Changes())[index])
+    assert errors == [None, None]
+    assert models[0].num_timesteps == STARTS + 10
+    assert left.keys() == models[0].policy.state_dict().keys()
+    for name, value in models[0].policy.state_dict().items():
+        th.testing.assert_close(value, left[name], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("network", ["actor", "discriminator"])

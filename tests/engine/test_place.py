@@ -1,4 +1,4 @@
-"""On a GPU a gradient step is recorded once and replayed: nothing it reads may be left out of the recording."""
+"""On a GPU a gradient step is recorded once and replayed: what it reads has to be where it was."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_entropic.engine import lockstep, step
+from sb3_entropic.engine import lockstep, replay, step
 from sb3_entropic.engine.place import WARM_UP, Place, _Block
 from sb3_entropic.engine.replay import PackedReplay
 from sb3_entropic.train_seeds import train_together
@@ -71,6 +71,27 @@ def test_what_is_replayed_is_what_would_be_called(name, replayed, monkeypatch):
     np.testing.assert_array_equal(model.replay_buffer.actions, called.replay_buffer.actions)
 
 
+def test_several_gradient_steps_follow_several_environment_steps(replayed):
+    switch_on, _ = replayed
+    arguments = {"train_freq": 4, "gradient_steps": 3, "buffer_size": 40}
+    called = make("MSAC", **arguments).learn(STARTS + 60, log_interval=None)
+    switch_on()
+    model = make("MSAC", **arguments).learn(STARTS + 60, log_interval=None)
+    assert difference(model, called) < 1e-5
+    assert model.replay_buffer.full
+
+
+def test_rows_that_do_not_fit_on_the_gpu_are_gathered_on_the_cpu(replayed, monkeypatch):
+    def full(*arguments, **options):
+        raise th.OutOfMemoryError("full")
+
+    switch_on, _ = replayed
+    called = make("MSAC").learn(STARTS + 20, log_interval=None)
+    switch_on()
+    monkeypatch.setattr(replay, "_RowsOnGpu", full)
+    assert difference(make("MSAC").learn(STARTS + 20, log_interval=None), called) < 1e-5
+
+
 def test_seeds_may_differ_in_their_rates(replayed):
     switch_on, _ = replayed
     rates = [{"learning_rate": 1e-3, "tau": 0.1}, {"learning_rate": lambda progress: 3e-3 * progress, "tau": 0.01}]
@@ -97,10 +118,11 @@ def test_rows_are_copied_as_they_are_written(n_envs):
     for _ in range(3):
         add(buffers[1])
     packed = PackedReplay(buffers, Replayed())
-    for added in (1, 1, 4, 0, 6, 1, 1):
+    for added in (1, 1, 4, 0, 6, 1, 7, 8, 1, 15):
         for each in buffers:
             for _ in range(added):
                 add(each)
+        packed.wrote(added)
         rows = np.stack([packed.draw(index, 5) for index in range(2)])
         batch = packed.gather(rows)
         for index, each in enumerate(buffers):
