@@ -13,6 +13,7 @@ from benchmarks.provenance import provenance
 from benchmarks.speed.cases import Case
 from benchmarks.speed.measure import Timing, measure, runnable
 from benchmarks.speed.report import Record, markdown, read, record, write
+from sb3_entropic.errors import UserError
 
 
 def run_speed(cases: list[Case], peers: list[str], rounds: int, steps: int, out: Path, command: str, console: Console) -> int:
@@ -23,16 +24,15 @@ def run_speed(cases: list[Case], peers: list[str], rounds: int, steps: int, out:
     :param out: folder of ``speed.json`` and ``speed.md``; what they have of other cases stays
     :param command: what the user called, kept in every record
     :return: 0; 1 if a system could not be timed, 130 after Ctrl-C
-    :raises UserError: if the folder holds something else of that name
+    :raises UserError: if the folder holds something else of that name, or nothing can be timed here
     """
     earlier = read(out)
-    origin = {
-        "command": command,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
     cases = [_without_missing(case, peers, console) for case in cases]
+    if not any(case.systems for case in cases):
+        raise UserError("Nothing of this can be timed here.")
     devices = {system.device for case in cases for system in case.systems}
-    origin |= provenance("cuda" if "cuda" in devices else "cpu")
+    date = datetime.now(timezone.utc).date().isoformat()
+    origin = {"command": command, "date": date, **provenance("cuda" if "cuda" in devices else "cpu")}
     timings: list[Timing] = []
     found: dict[str, Record] = {}
     interrupted = False
@@ -60,6 +60,8 @@ def _has_round(found: Record) -> bool:
 
 def _without_missing(case: Case, peers: list[str], console: Console) -> Case:
     kept, reasons = runnable(case, peers)
-    for label, reason in reasons.items():
-        console.print(escape(f"Left out of {case.name}: {label}, {reason}."), highlight=False, soft_wrap=True)
+    for reason in dict.fromkeys(reasons.values()):
+        labels = [label for label, other in reasons.items() if other == reason]
+        left_out = f"{case.name} is left out" if not kept.systems else f"Left out of {case.name}: {'; '.join(labels)}"
+        console.print(escape(f"{left_out}, {reason}."), highlight=False, soft_wrap=True)
     return kept

@@ -98,6 +98,13 @@ def test_systems_nobody_asked_for_or_that_cannot_run_are_left_out():
     assert "is not installed" in runnable(unknown, [])[1]["A"]
 
 
+def test_a_case_for_a_gpu_is_refused_without_one(monkeypatch, tmp_path, refusal):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    printed = refusal(main, ["speed", "--cases", "msac-hopper-gpu", "--peers", "sb3", "--out", str(tmp_path)])
+    assert "msac-hopper-gpu is left out, there is no GPU that torch can use." in printed.out
+    assert "Nothing of this can be timed here." in printed.err
+
+
 def test_end_to_end(tiny, tmp_path, capsys):
     out = tmp_path / "speed"
     out.mkdir()
