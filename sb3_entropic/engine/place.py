@@ -9,7 +9,7 @@ either case, so that a run on a GPU is the run on the CPU, to rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 
 import torch as th
 
@@ -41,6 +41,10 @@ class Place:
         """
         return function()
 
+    def kept(self, results: list[th.Tensor]) -> Iterable[th.Tensor]:
+        """Results of :meth:`run`, of one shape, that the next call does not overwrite."""
+        return results
+
 
 class Cuda(Place):
     """A GPU of NVIDIA's.
@@ -69,6 +73,10 @@ class Cuda(Place):
             self._graphs[name] = _Graph(key)
         with th.cuda.device(self.device):
             return self._graphs[name](function)
+
+    def kept(self, results: list[th.Tensor]) -> Iterable[th.Tensor]:
+        """See :class:`Place`."""
+        return th.stack(results)
 
 
 def place_of(device: th.device) -> Place:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ class StackedStep:
         self._options = options_of(models[0])
         self._targets = self._names_of_targets(models[0])
         self._act: Callable[..., Any] | None = None
-        self._metrics: list[th.Tensor] = []
+        self._metrics: list[Iterable[th.Tensor]] = []
         # Random numbers are drawn where an example is: on the CPU.
         self._example = samples(**{name: batch[name][0].cpu() for name in samples._fields if name in batch})
         try:
@@ -173,13 +173,12 @@ class StackedStep:
         )
         steps, noise = given[: len(self.stack.optimizers)], given[len(self.stack.optimizers) :]
         values = [*self._fixed, *batch.values(), *noise]
-        metrics = self._place.run("train", lambda: [self._step_all(values, steps, rates)], alike)
-        # What was launched as a graph is overwritten by the next.
-        self._metrics.append(metrics[0].clone())
+        metrics = self._place.run("train", lambda: self._step_all(values, steps, rates), alike)
+        self._metrics.append(self._place.kept(metrics))
         self._move_targets(gradient_step)
 
-    def _step_all(self, values: list[th.Tensor], steps: list[th.Tensor], rates: th.Tensor) -> th.Tensor:
-        """Run the stages, with the optimisers between them; returns the metrics, ``(n_metrics, n_models)``."""
+    def _step_all(self, values: list[th.Tensor], steps: list[th.Tensor], rates: th.Tensor) -> list[th.Tensor]:
+        """Run the stages, with the optimisers between them; returns the metrics, ``(n_models,)`` each."""
         saved: list[th.Tensor] = []
         metrics: list[th.Tensor] = []
         for recorded in self._stages:
@@ -193,7 +192,7 @@ class StackedStep:
                 self.stack.optimizers[index].step(gradients, which, steps[index], rates)
             metrics += results[: len(stage.metrics)]
             saved += results[len(stage.metrics) :]
-        return th.stack(metrics)
+        return metrics
 
     def _as_rates(self, learning_rates: list[float]) -> th.Tensor:
         # On a GPU the optimiser's kernel reads 32 bits.
@@ -230,7 +229,7 @@ class StackedStep:
         names = [name for recorded in self._stages for name in recorded.stage.metrics]
         if not self._metrics:
             return [{} for _ in self._models]
-        means = th.stack(self._metrics).double().mean(dim=0)
+        means = th.stack([th.stack(tuple(values)) for values in self._metrics]).double().mean(dim=0)
         return [dict(zip(names, values, strict=True)) for values in means.T.tolist()]
 
 

@@ -30,6 +30,9 @@ class Replayed(Place):
             return values
         return self._blocks.setdefault(name, _Block(values, th.device("cpu"))).fill(values)
 
+    def kept(self, results):
+        return th.stack(results)
+
     def run(self, name, function, key=None):
         calls = self._calls[name, key] = self._calls.get((name, key), 0) + 1
         if calls <= WARM_UP:
@@ -79,6 +82,8 @@ def test_several_gradient_steps_follow_several_environment_steps(replayed):
     model = make("MSAC", **arguments).learn(STARTS + 60, log_interval=None)
     assert difference(model, called) < 1e-5
     assert model.replay_buffer.full
+    for name in ("train/critic_loss", "train/actor_loss", "train/policy_entropy"):
+        assert model.logger.name_to_value[name] == pytest.approx(called.logger.name_to_value[name], rel=1e-3)
 
 
 def test_rows_that_do_not_fit_on_the_gpu_are_gathered_on_the_cpu(replayed, monkeypatch):
