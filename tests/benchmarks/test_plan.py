@@ -7,6 +7,7 @@ import pytest
 from gymnasium import spaces
 
 from benchmarks import plan as plan_module
+from benchmarks.__main__ import main
 from benchmarks.plan import BUDGETS, PROTOCOLS, make_plan, protocol
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.errors import UserError
@@ -256,3 +257,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="torch finds no GPU here"):
         make_plan(["Pendulum-v1"], ["msac"], device="cuda")
+
+
+def test_a_gpu_on_ray_has_to_be_reserved(refusal, tmp_path):
+    call = ["run", "--env", "Pendulum-v1", "--executor", "ray", "--device", "cuda", "--out", str(tmp_path)]
+    assert "needs --gpus-per-run on Ray" in refusal(main, call).err
