@@ -16,6 +16,7 @@ from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
 from sb3_entropic.cli import ArgumentParser, amount, positive
 from sb3_entropic.engine.gemm import MATRIX_LIBRARIES
+from sb3_entropic.engine.support import DEVICES
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _parser() -> ArgumentParser:
     )
     run.add_argument(
         "--device",
-        choices=("cpu", "cuda"),
+        choices=DEVICES,
         default="cpu",
         help="where networks are trained, but for on-policy algorithms', which stay on the CPU; a GPU pays most for stacks of "
         "many seeds (default: cpu)",

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch as th
 import yaml
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
 from sb3_entropic.catalog import (
@@ -27,9 +26,10 @@ from sb3_entropic.catalog import (
     find_environment,
     import_module,
 )
+from sb3_entropic.checks import check_choice
 from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
-from sb3_entropic.engine.support import why_not
+from sb3_entropic.engine.support import DEVICES, why_not
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
 
@@ -37,7 +37,6 @@ PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.y
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
 FAST = Engine("fast")
 CPU = "cpu"
-DEVICES = (CPU, "cuda")
 
 
 @dataclass(frozen=True)
@@ -200,22 +199,13 @@ def make_plan(
     own = {} if entries is None else _read_entries(entries, names)
     for env, algorithm in pairs:
         check_actions(env, algorithm)
-    if matrix_library == "tf32" and (left := [name for name in names if _is_on_policy(name)]):
+    if matrix_library == "tf32" and (left := [name for name in names if find_algorithm(name).is_on_policy]):
         raise UserError(f"{', '.join(left)} would be trained on the CPU, which has no TF32: name the others with --algos.")
-    source, rounding = entries.name if entries else "", matrix_library if matrix_library in ROUNDED else ""
+    source = entries.name if entries else ""
+    rounding = matrix_library if matrix_library in ROUNDED else ""
     ids = dict.fromkeys((env.id, algorithm) for env, algorithm in pairs)
     groups = [
-        _group(
-            env,
-            algorithm,
-            budget,
-            seeds,
-            steps,
-            _entry(own, algorithm, env),
-            chosen,
-            source,
-            rounding,
-        )
+        _group(env, algorithm, budget, seeds, steps, _entry(own, algorithm, env), chosen, source, rounding)
         for env, algorithm in ids
         for chosen in settings[algorithm.name]
     ]
@@ -231,8 +221,7 @@ def check_device(device: str) -> str:
 
     :raises ValueError: if not
     """
-    if device not in DEVICES:
-        raise ValueError(f"device={device!r} is none of {', '.join(DEVICES)}.")
+    check_choice("device", device, DEVICES)
     if device != CPU and not th.cuda.is_available():
         raise ValueError(f"device={device!r}: torch finds no GPU here, so that it must be {CPU!r}.")
     return device
@@ -244,10 +233,6 @@ def protocol(env_id: str, budget: str) -> dict[str, int]:
     name = env_id.rpartition(":")[2].rpartition("-v")[0]
     entry = entries.get(name, entries["default"])
     return {"evaluations": PROTOCOLS["evaluation"]["evaluations"], **entry[budget]}
-
-
-def _is_on_policy(name: str) -> bool:
-    return issubclass(find_algorithm(name).constructor, OnPolicyAlgorithm)
 
 
 def _default_algorithms(env: Environment) -> list[Algorithm]:
@@ -273,6 +258,7 @@ def _group(
     :param entry: what a file of the user's has for them; goes over the zoo's
     :param overrides: go over both
     :param source: the name of that file
+    :param rounding: see :class:`RunSpec`
     """
     chosen = protocol(env_id, budget)
     steps = steps or chosen["steps"]

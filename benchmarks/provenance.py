@@ -30,13 +30,13 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "sbx_rl",
         "jax",
     )
+    machine = {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    if device == "cuda":
+        machine["gpu"] = th.cuda.get_device_name()
     return {
         "versions": {"python": platform.python_version(), **{p: v for p in packages if (v := _version(p))}},
         "commit": _commit(),
-        "machine": {
-            **{"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
-            **({"gpu": th.cuda.get_device_name()} if device == "cuda" else {}),
-        },
+        "machine": machine,
     }
 
 

@@ -28,7 +28,6 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from benchmarks.callbacks import (
     CheckpointMoments,
@@ -285,8 +284,7 @@ def _make(job: Job, spec: RunSpec, folder: Path | None = None) -> BaseAlgorithm:
 
 def _device_of(job: Job) -> str:
     # On-policy algorithms gain nothing on a GPU: SB3 says so, and its users leave them on the CPU.
-    on_policy = issubclass(find_algorithm(job.specs[0].algo).constructor, OnPolicyAlgorithm)
-    return "cpu" if on_policy else job.device
+    return "cpu" if find_algorithm(job.specs[0].algo).is_on_policy else job.device
 
 
 def _error_of(function: Callable[[], Any]) -> Exception | None:

@@ -20,6 +20,7 @@ import sb3_contrib
 import stable_baselines3
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 import sb3_entropic.envs  # noqa: F401 (registers their ids)
 from sb3_entropic.active_inference import VFE
@@ -47,6 +48,11 @@ class Algorithm:
     summary: str
     parent: str = ""
     off: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether it learns from its own last rollout alone, and so not from a replay buffer."""
+        return issubclass(self.constructor, OnPolicyAlgorithm)
 
     def label(self, overrides: Mapping[str, Any], file: str = "") -> str:
         """How it is called with these hyperparameters over the zoo's, such as ``msac[munchausen_alpha=0]``.

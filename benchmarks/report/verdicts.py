@@ -77,7 +77,7 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
         # The first has the most environments.
         for table in grid.tables:
             seeds = {row.label: min(map(len, row.scores.values())) for row in table.rows}
-            where = f"{len(table.boards)} environments together"
+            where = f"{len(table.boards)} environments together ({grid.name})"
             for verdict in _verdicts(table.pairs, where, seeds, grid.name):
                 together.setdefault((verdict.algo, verdict.parent), replace(verdict, together=True))
         verdicts += together.values()
@@ -87,10 +87,7 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     grids_of: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for v in ours:
         grids_of[v.algo, v.parent, v.where].add(v.grid)
-    named = [
-        replace(v, where=f"{v.where} ({v.grid})") if v.together or len(grids_of[v.algo, v.parent, v.where]) > 1 else v
-        for v in ours
-    ]
+    named = [replace(v, where=f"{v.where} ({v.grid})") if len(grids_of[v.algo, v.parent, v.where]) > 1 else v for v in ours]
     return sorted(named, key=lambda v: order[v.algo])
 
 

@@ -48,7 +48,7 @@ class Lockstep:
         self._runners = runners
         model, before = self._template, np.random.get_bit_generator()
         taken = model.num_timesteps
-        for index in set(range(len(runners))) - set(self._live()):
+        for index in self._gone():
             self._never_began(index)
         self._say_what_runs()
         try:
@@ -89,6 +89,9 @@ class Lockstep:
     def _live(self) -> list[int]:
         return [index for index, runner in enumerate(self._runners) if not runner.stopped]
 
+    def _gone(self) -> list[int]:
+        return [index for index, runner in enumerate(self._runners) if runner.stopped]
+
     def _each(self, function: Callable[[int, Runner], Any]) -> None:
         """Call a function for every model that still learns; one that is stopped by it, or for which it raises, leaves."""
         for index, runner in enumerate(self._runners):
@@ -111,7 +114,7 @@ class Lockstep:
                 self._step.stack.unbind(index)
             self.compiled = self._step.compiled
             self._step = self._stack()
-            for index in set(range(len(self._models))) - set(self._live()):
+            for index in self._gone():
                 self._step.stack.unbind(index)
 
     def _never_began(self, index: int) -> None:

@@ -23,6 +23,8 @@ class Place:
     """The CPU: tensors are used as they come, and functions are called."""
 
     device = th.device("cpu")
+    copies = False
+    """Whether tensors of the CPU have to be copied to be read here."""
 
     def inputs(self, name: str, values: list[th.Tensor]) -> list[th.Tensor]:
         """Tensors of the CPU where functions can read them.
@@ -51,6 +53,8 @@ class Cuda(Place):
 
     :param device: torch's
     """
+
+    copies = True
 
     def __init__(self, device: th.device):
         self.device = device

@@ -53,7 +53,7 @@ class PackedReplay:
         self._rows = th.from_numpy(rows).view(-1, width)
         self._rows_of_one = first.buffer_size * first.n_envs
         self._place, self._on_gpu = place or Place(), None
-        if type(self._place) is not Place:
+        if self._place.copies:
             with suppress(th.OutOfMemoryError):
                 self._on_gpu = _RowsOnGpu(self._rows, buffers, self._place)
         # Rewards and flags are columns in a batch.

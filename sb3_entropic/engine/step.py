@@ -105,6 +105,9 @@ class StackedStep:
         self._example = samples(**{name: batch[name][0].cpu() for name in samples._fields if name in batch})
         try:
             self._stages = self._record(batch)
+            gradients = [pair for recorded in self._stages for pair in recorded.stage.gradients]
+            # The others have nothing to learn.
+            self._stepping = [self.stack.optimizers[index] for index, which in gradients if which]
         except Exception as error:
             for index in range(len(models)):
                 self.stack.unbind(index)
@@ -142,12 +145,12 @@ class StackedStep:
         given = self._place.inputs("act", [seen] if noise is None else [seen, noise])
         values = [*self._fixed, *given]
         if self._act is None:
-            inputs = (self.stack.parameters, self._attributes, given[0], dict(zip(["noise"], given[1:], strict=False)))
+            inputs = (self.stack.parameters, self._attributes, given[0], given[1:])
             self._act = self._finished(trace_function(vmap(self._act_of_one), *inputs), values)
         return [result.cpu().numpy() for result in self._place.run("act", lambda: self._act(*values))]
 
-    def _act_of_one(self, parameters: Tensors, attributes: Tensors, observations: th.Tensor, noise: Tensors) -> Any:
-        model, given = self._models[0], noise.get("noise")
+    def _act_of_one(self, parameters: Tensors, attributes: Tensors, observations: th.Tensor, noise: list[th.Tensor]) -> Any:
+        model, given = self._models[0], noise[0] if noise else None
         with swapped_attributes(model, attributes):
             return run_with(model.policy, parameters, lambda: model.act(model.make_networks(), observations, given))
 
@@ -160,8 +163,7 @@ class StackedStep:
         """
         if gradient_step == 0:
             self._metrics.clear()
-        moving = [index for recorded in self._stages for index, which in recorded.stage.gradients if which]
-        alike = tuple(self.stack.optimizers[index].count(learning_rates) for index in moving)
+        alike = tuple(optimizer.count(learning_rates) for optimizer in self._stepping)
         noises = [self._models[0].draw_noise(self._example, generator) for generator in self._generators]
         rates, *given = self._place.inputs(
             "train",

@@ -21,6 +21,8 @@ needs_gpu = pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU t
 class Replayed(Place):
     """A GPU's ways on the CPU: a recorded function is called as it was when recorded, and writes where it wrote then."""
 
+    copies = True
+
     def __init__(self):
         self._blocks, self._calls, self._recorded = {}, {}, {}
         self.recordings = 0
