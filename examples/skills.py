@@ -26,6 +26,7 @@ from matplotlib.patches import Circle
 
 from sb3_entropic import DIAYN
 from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.cli import ArgumentParser, positive, seed
 from sb3_entropic.zoo import constructor_arguments, load_hyperparameters
 
 N_SKILLS = 6
@@ -118,14 +119,12 @@ def draw(axes: plt.Axes, model: DIAYN, paths: np.ndarray, title: str) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).parents[1] / "results"
     parser.add_argument("--out", type=Path, default=default, help="folder for skills.png (default: results)")
-    parser.add_argument("--steps", type=int, default=STEPS_OF_TRAINING, help="of training (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--steps", type=positive, default=STEPS_OF_TRAINING, help="of training (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="(default: 0)")
     arguments = parser.parse_args(argv)
-    if arguments.steps < 1:
-        parser.error(f"--steps {arguments.steps} must be at least 1.")
 
     started = time.perf_counter()
     figure, (before, after) = plt.subplots(1, 2, figsize=(8, 4.3), layout="constrained")

@@ -119,7 +119,7 @@ def warn_of_narrow_clip(clip: float | None, temperature: float) -> None:
     :param clip: ``munchausen_clip``, in reward units
     :param temperature: the largest it will have, in reward units
     """
-    width = math.inf if clip is None else -clip / temperature
+    width = math.inf if clip is None or temperature == 0 else -clip / temperature
     if width < 5:
         warnings.warn(
             f"munchausen_clip={clip:g} is {width:.3g} temperatures ({temperature:g}) wide: it clips every action less likely "

@@ -75,8 +75,8 @@ def squashed_gaussian_entropy(mean: th.Tensor, std: th.Tensor, noise: th.Tensor)
     """An unbiased estimate of the entropy of ``tanh(u)``, ``u ~ N(mean, std^2)``, from one sample.
 
     The Gaussian's entropy plus ``E[log |d tanh(u) / du|]``, of which only the second has no closed form. Its gradient is
-    that of ``-log pi(tanh(mean + noise std))`` and its variance is smaller. The entropy is at most
-    ``action_dim log 2``, that of the uniform distribution.
+    that of ``-log pi(tanh(mean + noise std))``, and so is its mean; its variance is smaller for narrow policies (``std`` below
+    about 0.5) and larger for wide ones. The entropy is at most ``action_dim log 2``, that of the uniform distribution.
 
     :param mean: ``(batch, action_dim)``
     :param std: standard deviation > 0, ``(batch, action_dim)``

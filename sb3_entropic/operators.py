@@ -289,6 +289,21 @@ def as_bound(bound: BoundLike, name: str = "bound") -> Bound:
     return Bound(lambda x: x.clamp(low, high), lambda x: (x < low) | (x > high))
 
 
+def check_bound(bound: BoundLike, name: str) -> None:
+    """Check what a user writes for a bound, see :func:`as_bound`; a function is tried on a tensor.
+
+    :param name: the argument's name, for the message
+    :raises ValueError: if it is none, or not a function of a tensor
+    """
+    limit = as_bound(bound, name).limit
+    try:
+        fits = limit(th.zeros(2)).shape == (2,)
+    except Exception:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}={bound!r} does not take a tensor to one of its shape: torch.tanh is such a function.")
+
+
 _BOUNDS = 'a pair (low, high), "clip(x/10)" or "tanh(x/10)", or a tensor function'
 
 

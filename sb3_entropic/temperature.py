@@ -12,6 +12,9 @@ import torch as th
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
+from sb3_entropic.checks import check_at_least_zero, check_ends
+
+_NUMBER = r"(?:\d+\.?\d*(?:e-?\d+)?|\.\d+)"
 Scheduled = float | Schedule
 """A number, or a function of the remaining progress (1 at the start, 0 at the end)."""
 
@@ -50,10 +53,22 @@ def learned_from(name: str, value: Any, default: float) -> float | None:
         return None
     if value == "auto":
         return default
-    found = re.fullmatch(r"auto_(\d+\.?\d*(?:e-?\d+)?|\.\d+)", value)
+    found = re.fullmatch(rf"auto_({_NUMBER})", value)
     if found is None or float(found[1]) == 0:
         raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.01", "lin_0.01", a number and a function of progress.')
     return float(found[1])
+
+
+def check_temperature(name: str, value: Any) -> None:
+    """Check what SB3 takes for a temperature, or a schedule of it.
+
+    :param name: of the argument, for the message
+    :raises ValueError: if it is none of ``"auto"``, ``"auto_0.1"``, a number that is at least 0 and a function of progress
+    """
+    if not isinstance(value, str):
+        check_ends(name, value, check_at_least_zero)
+    elif value != "auto" and not re.fullmatch(rf"(auto_)?{_NUMBER}", value):
+        raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.1", a number and a function of progress.')
 
 
 def largest(value: Scheduled) -> float:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch as th
+from stable_baselines3 import SAC
 
 from sb3_entropic import MSAC, MTQC, DiscreteSAC
 from sb3_entropic.temperature import current_temperature, temperature_loss
@@ -62,6 +63,23 @@ def test_a_loaded_model_takes_another_temperature(constructor, saved, tmp_path):
     assert current_temperature(kept).item() == pytest.approx(0.3 if saved == 0.3 else 0.2)
     other = constructor.load(tmp_path / "model", device="cpu", ent_coef=0.7)
     assert current_temperature(other).item() == pytest.approx(0.7)
+
+
+def test_a_loaded_model_of_sac_takes_another_temperature(tmp_path):
+    SAC("MlpPolicy", "Pendulum-v1", ent_coef=0.1, buffer_size=500, device="cpu").save(tmp_path / "model")
+    assert current_temperature(MSAC.load(tmp_path / "model", device="cpu")).item() == pytest.approx(0.1)
+    assert current_temperature(MSAC.load(tmp_path / "model", device="cpu", ent_coef=0.7)).item() == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(("saved", "given", "word"), [("auto", 0.5, ""), ("auto", halving, ""), (0.5, "auto_0.1", "not ")])
+def test_a_learned_temperature_is_not_mixed_with_another(saved, given, word, tmp_path):
+    made = MSAC("MlpPolicy", "Pendulum-v1", ent_coef=saved, buffer_size=500, device="cpu")
+    made.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=f"The saved temperature is {word}learned .*load it as it is, make a model"):
+        MSAC.load(tmp_path / "model", ent_coef=given)
+    other = MSAC("MlpPolicy", "Pendulum-v1", ent_coef=given, buffer_size=500, device="cpu")
+    other.policy.load_state_dict(MSAC.load(tmp_path / "model", device="cpu").policy.state_dict())
+    assert all(th.equal(a, b) for a, b in zip(other.policy.parameters(), made.policy.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("constructor", [MSAC, MTQC])

@@ -150,16 +150,22 @@ class DIAYN(ActorCriticLoop, SAC):
         if isinstance(observation, np.ndarray) and observation.shape[-1:] == space.plain.shape:
             shape = observation.shape[:-1]
             if self.skill is None:
-                state = (self._skills_of_episodes(state, episode_start),)
+                state = (self._skills_of_episodes(state, episode_start, math.prod(shape)),)
             skills = np.full(shape, self.skill) if self.skill is not None else state[0].reshape(shape)
             observation = space.join(observation, skills)
         return super().predict(observation, state, episode_start, deterministic)
 
-    def _skills_of_episodes(self, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None) -> np.ndarray:
+    def _skills_of_episodes(
+        self, state: tuple[np.ndarray, ...] | None, episode_start: np.ndarray | None, n_episodes: int
+    ) -> np.ndarray:
         if episode_start is None:
             raise ValueError(
                 "A skill drawn for every episode needs to know where they begin: pass predict state and episode_start, as "
                 "SB3's evaluate_policy does, or choose one by set_skill."
+            )
+        if np.size(episode_start) != n_episodes:
+            raise ValueError(
+                f"episode_start has {np.size(episode_start)} values for {n_episodes} observations: give one for each."
             )
         drawn = self._skill_generator.integers(self.n_skills, size=np.shape(episode_start))
         return drawn if state is None else np.where(episode_start, drawn, state[0])
@@ -202,7 +208,8 @@ class DIAYN(ActorCriticLoop, SAC):
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """As in SB3, with a plain environment."""
-        super().set_env(with_skills(env, self.n_skills, self.verbose), force_reset)
+        observed = None if force_reset else self._last_obs
+        super().set_env(with_skills(env, self.n_skills, self.verbose, observed), force_reset)
 
     @classmethod
     def load(
@@ -213,7 +220,8 @@ class DIAYN(ActorCriticLoop, SAC):
             # SB3 compares the environment with the saved one's spaces before there is a model that knows its skills.
             data, _, _ = load_from_zip_file(path, device=device, custom_objects=custom_objects)
             if isinstance(space := data.get("observation_space"), SkillSpace):
-                env = with_skills(env, space.n_skills)
+                observed = None if kwargs.get("force_reset", True) else data.get("_last_obs")
+                env = with_skills(env, space.n_skills, observed=observed)
         return super().load(path, env, device, custom_objects, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:

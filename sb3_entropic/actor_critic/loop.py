@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
-from sb3_entropic.checks import check_at_least_zero, check_ends, check_finite
+from sb3_entropic.checks import check_ends, check_finite
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
-from sb3_entropic.temperature import at_progress, temperature_loss
+from sb3_entropic.temperature import at_progress, check_temperature, temperature_loss
 from sb3_entropic.updates import Metrics, Update
 
 
@@ -29,10 +31,9 @@ class ActorCriticLoop(OffPolicyLoop):
 
     def _setup_model(self) -> None:
         ent_coef, target_entropy = self.ent_coef, self.target_entropy
-        if callable(ent_coef):
-            check_ends("ent_coef", ent_coef, check_at_least_zero)
-        if callable(target_entropy):
-            check_ends("target_entropy", target_entropy, check_finite)
+        check_temperature("ent_coef", ent_coef)
+        if target_entropy != "auto":
+            check_ends("target_entropy", target_entropy, partial(check_finite, or_text="auto"))
         # SB3 makes numbers of both: a schedule's first value stands in for it meanwhile.
         self.ent_coef, self.target_entropy = at_progress(ent_coef, 1.0), at_progress(target_entropy, 1.0)
         super()._setup_model()
@@ -40,11 +41,32 @@ class ActorCriticLoop(OffPolicyLoop):
         if callable(target_entropy):
             self.target_entropy = target_entropy
 
+    @classmethod
+    def load(cls, path: Any, env: Any = None, device: Any = "auto", custom_objects: Any = None, **kwargs: Any) -> Any:
+        """As in SB3; another ``ent_coef`` may be given to a model whose temperature is not learned.
+
+        :raises ValueError: if it is learned in the file and would not be, or the other way round
+        """
+        if "ent_coef" in kwargs:
+            saved = (load_from_zip_file(path, device=device, custom_objects=custom_objects)[0] or {}).get("ent_coef")
+            learned = [isinstance(value, str) and value.startswith("auto") for value in (saved, kwargs["ent_coef"])]
+            if learned[0] != learned[1]:
+                raise ValueError(
+                    f"The saved temperature is {'' if learned[0] else 'not '}learned (ent_coef={saved!r}), and that of "
+                    f"ent_coef={kwargs['ent_coef']!r} is {'' if learned[1] else 'not '}: load it as it is, make a model with "
+                    "the other and give it the networks: model.policy.load_state_dict(loaded.policy.state_dict())."
+                )
+        model = super().load(path, env, device, custom_objects, **kwargs)
+        if model.ent_coef_optimizer is None and not callable(model.ent_coef):
+            # A file of SAC's own holds the number that it was made of.
+            model.ent_coef_tensor = th.tensor(float(model.ent_coef), device=model.device)
+        return model
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "ent_coef_tensor"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        # A temperature that is not learned is made of ent_coef anew, so that load(path, ent_coef=...) has its way.
+        # One that is not learned is made of ent_coef anew.
         state_dicts, variables = super()._get_torch_save_params()
         return state_dicts, [name for name in variables if name != "ent_coef_tensor"]
 

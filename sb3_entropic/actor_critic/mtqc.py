@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch as th
@@ -23,7 +24,7 @@ class MTQC(Munchausen, TQC):
                 + gamma (1 - done) (z_(j)(s', a') - g(temperature * log pi(a'|s'))),       a' ~ pi(.|s')
 
     with ``z_(1) <= z_(2) <= ...`` the quantiles of all target critics, pooled and sorted, without the
-    ``top_quantiles_to_drop_per_net`` largest of each critic. Everything else is as in :class:`sb3_entropic.MSAC`; with
+    ``top_quantiles_to_drop_per_net * n_critics`` largest. Everything else is as in :class:`sb3_entropic.MSAC`; with
     ``munchausen_alpha=0`` it is TQC, bit for bit.
 
     Every argument of :class:`sb3_contrib.TQC` is accepted, in the same order and with the same default; see
@@ -32,6 +33,14 @@ class MTQC(Munchausen, TQC):
 
     :raises ValueError: for a value that is not allowed
     """
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        each, drop = self.critic.quantiles_total // self.critic.n_critics, self.top_quantiles_to_drop_per_net
+        if not isinstance(drop, Integral) or not 0 <= drop < each:
+            raise ValueError(
+                f"top_quantiles_to_drop_per_net={drop!r} is not a whole number from 0 to {each - 1}: a critic has {each}."
+            )
 
     def critic_loss(self, networks: ModuleNetworks, batch: Any, noise: PolicyNoise) -> tuple[th.Tensor, dict]:
         """Quantile Huber loss of every critic against the same targets, mean over quantiles (arXiv 2005.04269, eq. 12)."""

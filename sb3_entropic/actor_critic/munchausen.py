@@ -10,7 +10,7 @@ from sb3_entropic.actor_critic.loop import ActorCriticLoop
 from sb3_entropic.actor_critic.networks import ModuleNetworks, has_known_density
 from sb3_entropic.checks import check_choice, check_flag, check_fraction
 from sb3_entropic.densities import gaussian_log_prob, squashed_gaussian_log_prob, unsquash
-from sb3_entropic.operators import BoundLike, as_bound, is_off, scaled_log_policy
+from sb3_entropic.operators import BoundLike, as_bound, check_bound, is_off, scaled_log_policy
 from sb3_entropic.updates import bonus_metrics
 
 _LOG_DENSITIES = {"squashed": squashed_gaussian_log_prob, "pretanh": gaussian_log_prob}
@@ -71,8 +71,8 @@ class Munchausen(ActorCriticLoop):
 
     def _check_munchausen_arguments(self) -> None:
         check_fraction("munchausen_alpha", self.munchausen_alpha)
-        as_bound(self.munchausen_bound, "munchausen_bound")
-        as_bound(self.entropy_bound, "entropy_bound")
+        check_bound(self.munchausen_bound, "munchausen_bound")
+        check_bound(self.entropy_bound, "entropy_bound")
         check_flag("munchausen_shift", self.munchausen_shift)
         check_choice("munchausen_density", self.munchausen_density, _LOG_DENSITIES)
 

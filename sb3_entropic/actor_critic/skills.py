@@ -54,11 +54,7 @@ class VecSkills(VecEnvWrapper):
     """
 
     def __init__(self, venv: VecEnv, n_skills: int):
-        if unwrap_vec_normalize(venv) is not None:
-            raise ValueError(
-                "DIAYN takes no VecNormalize, which would have to be told of the skill in the observations it keeps: "
-                "put gymnasium.wrappers.NormalizeObservation around each environment."
-            )
+        _refuse_normalisation(venv)
         super().__init__(venv, observation_space=SkillSpace(venv.observation_space, n_skills))
         self.skills = np.zeros(self.num_envs, dtype=np.int64)
         """The skill of each environment's episode, ``(n_envs,)``."""
@@ -94,10 +90,32 @@ def skill_generator(seed: int | None) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
 
 
-def with_skills(env: GymEnv, n_skills: int, verbose: int = 0) -> VecEnv:
-    """A user's environment, vectorised and monitored as SB3 does it, with skills if it has none yet."""
+def with_skills(env: GymEnv, n_skills: int, verbose: int = 0, observed: np.ndarray | None = None) -> VecEnv:
+    """A user's environment, vectorised and monitored as SB3 does it, with skills if it has none yet.
+
+    :param observed: the last observations, with skills, of episodes that go on; ``None`` where they begin
+    :raises ValueError: if something around the skills hides them
+    """
     env = BaseAlgorithm._wrap_env(env, verbose)
-    return env if is_vecenv_wrapped(env, VecSkills) else VecSkills(env, n_skills)
+    if not is_vecenv_wrapped(env, VecSkills):
+        env = VecSkills(env, n_skills)
+        if observed is not None:
+            env.skills = env.observation_space.split(th.as_tensor(observed))[1].flatten().numpy()
+    _refuse_normalisation(env)
+    if not isinstance(env.observation_space, SkillSpace):
+        raise ValueError(
+            f"The observations {env.observation_space} hide the skill they end with: put {type(env).__name__} around the "
+            "plain environments, and no VecSkills in it."
+        )
+    return env
+
+
+def _refuse_normalisation(venv: VecEnv) -> None:
+    if unwrap_vec_normalize(venv) is not None:
+        raise ValueError(
+            "DIAYN takes no VecNormalize, which would have to be told of the skill in the observations it keeps: "
+            "put gymnasium.wrappers.NormalizeObservation around each environment."
+        )
 
 
 class Discriminator(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import torch as th
@@ -21,6 +22,8 @@ from sb3_entropic.temperature import current_temperature
 from sb3_entropic.updates import Metrics
 
 PROPOSALS = ("uniform", "sampler")
+ValuesOfActions = Callable[[th.Tensor], th.Tensor]
+"""From actions ``(batch, n, action_dim)`` to values ``(batch, n)``."""
 MIN_STD = 0.1
 """Of the proposal's Gaussian: a sampler that has collapsed proposes its surroundings too."""
 
@@ -62,13 +65,13 @@ class SoftQNetworks:
         """``Q_i(s, a)`` of every online critic, each ``(batch, 1)``."""
         return self._critic(observations, actions)
 
-    def smallest_values(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-        """``min_i Q_i(s, a)`` of the online critics, ``(batch, n)`` for actions ``(batch, n, action_dim)``."""
-        return _smallest(self._critic, observations, actions)
+    def smallest_values(self, observations: PyTorchObs) -> ValuesOfActions:
+        """``min_i Q_i(s, .)`` of the online critics."""
+        return _smallest(self._critic, observations)
 
-    def smallest_target_values(self, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+    def smallest_target_values(self, observations: PyTorchObs) -> ValuesOfActions:
         """The same of the target critics."""
-        return _smallest(self._critic_target, observations, actions)
+        return _smallest(self._critic_target, observations)
 
 
 @preset(ent_coef=0.1)
@@ -188,7 +191,7 @@ class SoftQ(ActorCriticLoop, SAC):
     def td_target(self, networks: SoftQNetworks, batch: Any, noise: SoftQNoise) -> tuple[th.Tensor, Metrics]:
         """``r + gamma (1 - done) V(s')``, ``(batch, 1)`` (arXiv 1702.08165, eq. 7)."""
         actions, log_density = self.propose(networks, batch.next_observations, noise)
-        values = networks.smallest_target_values(batch.next_observations, actions)
+        values = networks.smallest_target_values(batch.next_observations)(actions)
         soft_values = mellowmax(values - networks.temperature * log_density, networks.temperature).unsqueeze(1)
         target = batch.rewards + (1 - batch.dones) * self.discounts_of(batch) * soft_values
         return target, {"soft_value": soft_values.mean()}
@@ -210,9 +213,10 @@ class SoftQ(ActorCriticLoop, SAC):
         """Minus the Stein direction times the actions it moves (arXiv 1702.08165, eq. 13 and 14)."""
         with th.no_grad():
             fixed = th.tanh(networks.unsquashed(batch.observations, noise.fixed))
+            values = networks.smallest_values(batch.observations)
 
         def log_density(actions: th.Tensor) -> th.Tensor:
-            density = networks.smallest_values(batch.observations, actions) / networks.temperature
+            density = values(actions) / networks.temperature
             if self.squash_correction:
                 density = density + th.log(1 - actions**2 + 1e-6).sum(-1)
             return density.sum()
@@ -226,6 +230,11 @@ class SoftQ(ActorCriticLoop, SAC):
         return -(direction * moved).sum(-1).mean(), metrics
 
 
-def _smallest(critic: ContinuousCritic, observations: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+def _smallest(critic: ContinuousCritic, observations: PyTorchObs) -> ValuesOfActions:
+    # Once, outside of what the sampler differentiates: running statistics of an extractor cannot be updated in there.
     features = critic.extract_features(observations, critic.features_extractor)
-    return th.stack([over_pairs(network, features, actions).squeeze(2) for network in critic.q_networks]).amin(0)
+
+    def values(actions: th.Tensor) -> th.Tensor:
+        return th.stack([over_pairs(network, features, actions).squeeze(2) for network in critic.q_networks]).amin(0)
+
+    return values

@@ -14,7 +14,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 
 from sb3_entropic import DIAYN
 from sb3_entropic.__main__ import main
@@ -418,6 +418,18 @@ class TestSaving:
         model.set_env(env)
         assert model.get_env() is env
 
+    def test_an_episode_that_goes_on_keeps_its_skill(self, tmp_path):
+        model = make(TimeLimit(Counting(length=1000), 70), seed=1).learn(50)
+        plain = model.get_env().venv
+        skill = skills_of(model._last_obs)[0]
+        assert skill != 0
+        model.save(tmp_path / "model")
+        model.set_env(plain, force_reset=False)
+        model.learn(15, reset_num_timesteps=False)
+        assert set(skills_of(model.replay_buffer.next_observations[:65, 0])) == {skill}
+        assert DIAYN.load(tmp_path / "model", env=plain, force_reset=False).get_env().skills.tolist() == [skill]
+        assert DIAYN.load(tmp_path / "model", env=plain).get_env().skills.tolist() == [0]
+
     def test_learning_goes_on_in_the_episode_it_stopped_in(self):
         model = make(TimeLimit(Counting(length=1000), 70)).learn(50)
         model.learn(30, reset_num_timesteps=False)
@@ -443,6 +455,12 @@ WRONG = {
     "put gymnasium.wrappers.FlattenObservation": {"env": lambda: SimpleMultiObsEnv(discrete_actions=False)},
     "takes vectors of observations and this environment has Box": {"env": lambda: FakeImageEnv(discrete=False)},
     "takes no VecNormalize": {"env": lambda: VecNormalize(make_vec_env("Pendulum-v1"))},
+    "takes no VecNormalize, which would have": {
+        "env": lambda: VecNormalize(with_skills(make_vec_env("Pendulum-v1"), 3)),
+    },
+    "hide the skill they end with: put VecFrameStack around the plain environments": {
+        "env": lambda: VecFrameStack(with_skills(make_vec_env("Pendulum-v1"), 3), 2)
+    },
     "n_skills=3 is not the 4 of the saved networks": {"env": lambda: with_skills(Counting(), 4)},
 }
 

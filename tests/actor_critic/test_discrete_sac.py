@@ -245,6 +245,7 @@ def test_a_clip_that_destroys_the_signal_is_warned_of():
         warnings.simplefilter("error", UserWarning)
         make(munchausen_alpha=0.9, ent_coef="auto_0.1")
         make(munchausen_alpha=0.0, ent_coef="auto")
+        make(munchausen_alpha=0.5, ent_coef=0.0)
 
 
 WRONG = {

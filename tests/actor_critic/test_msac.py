@@ -234,7 +234,13 @@ def test_a_bound_the_wrong_way_round_is_named(name):
         ({"munchausen_density": "gaussian"}, "munchausen_density='gaussian' is none of 'squashed', 'pretanh'"),
         ({"munchausen_shift": -1.0}, "munchausen_shift=-1.0 is neither True nor False"),
         ({"munchausen_bound": "tahn(x)"}, r"munchausen_bound='tahn\(x\)' is not a bound: give None, a pair"),
+        ({"munchausen_bound": math.tanh}, "munchausen_bound=<built-in function tanh> does not take a tensor to one of its"),
         ({"ent_coef": lambda progress: progress - 0.5}, r"ent_coef\(0.0\)=-0.5 is below 0"),
+        ({"ent_coef": -0.1}, r"ent_coef=-0.1 is below 0: the nearest choice is 0"),
+        ({"ent_coef": float("nan")}, "ent_coef=nan is not a number"),
+        ({"ent_coef": "aut"}, 'ent_coef=\'aut\' is none of "auto", "auto_0.1", a number and a function of progress'),
+        ({"target_entropy": float("inf")}, "target_entropy=inf is not finite"),
+        ({"target_entropy": "aut"}, "target_entropy='aut' is neither 'auto' nor a number: did you mean 'auto'"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(arguments, message):

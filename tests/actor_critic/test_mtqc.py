@@ -50,3 +50,9 @@ def test_the_actor_ascends_the_mean_of_all_quantiles(model, batch):
     actions, log_prob = networks.act(batch.observations, noise.current)
     values = model.critic(batch.observations, actions).reshape(32, -1).mean(dim=1)
     assert loss.item() == pytest.approx((TEMPERATURE * log_prob.flatten() - values).mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("drop", [25, -1, 2.5])
+def test_a_truncation_that_leaves_no_quantile_is_named(drop):
+    with pytest.raises(ValueError, match=rf"top_quantiles_to_drop_per_net={drop} is not a whole number from 0 to 24"):
+        MTQC("MlpPolicy", "Pendulum-v1", top_quantiles_to_drop_per_net=drop, buffer_size=10)

@@ -13,6 +13,7 @@ from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_entropic import SoftQ
 from sb3_entropic.actor_critic.soft_q import SoftQNoise
+from tests.extractors import BatchNormExtractor
 
 TEMPERATURE = 0.4
 GAMMA = 0.9
@@ -35,7 +36,7 @@ class Known:
 
     def __init__(self, value, unsquashed=None):
         self.temperature = th.tensor(TEMPERATURE).double()
-        self.smallest_values = self.smallest_target_values = lambda _, actions: value(actions)
+        self.smallest_values = self.smallest_target_values = lambda _: value
         self.unsquashed = unsquashed
 
 
@@ -178,7 +179,7 @@ def sampled_after(steps, value, **changes):
     """Actions ``(2000,)`` of a sampler that has followed a known critic for so many steps."""
     model = make(learning_rate=5e-3, **changes)
     networks, batch = model.make_networks(), batch_of(16, 1)
-    networks.smallest_values = lambda _, actions: value(actions)
+    networks.smallest_values = lambda _: value
     batch.observations = th.zeros(16, 2)
     (update,) = (update for update in model.updates() if update.name == "actor")
     th.manual_seed(0)
@@ -224,7 +225,7 @@ def test_neither_loss_reaches_the_others_network():
 def test_the_sampler_follows_the_smaller_online_critic():
     model, batch = trained(action_dim=2)
     actions = th.rand(16, 5, 2) * 2 - 1
-    values = model.make_networks().smallest_values(batch.observations, actions)
+    values = model.make_networks().smallest_values(batch.observations)(actions)
     for k in range(5):
         expected = th.minimum(*model.critic(batch.observations, actions[:, k])).squeeze(1)
         assert th.allclose(values[:, k], expected, atol=1e-6)
@@ -250,6 +251,15 @@ def test_the_target_critics_follow_slowly_or_are_copied():
         expected = (1 - tau) * target.detach().clone() + tau * online.detach()
         model.after_gradient_step(0)
         assert th.allclose(target, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("proposal", ["uniform", "sampler"])
+def test_running_statistics_of_an_extractor_are_updated(proposal):
+    model = make(proposal=proposal, policy_kwargs={"features_extractor_class": BatchNormExtractor}).learn(60)
+    norms = [network.features_extractor.norm for network in (model.actor, model.critic, model.critic_target)]
+    assert all(norm.num_batches_tracked > 0 for norm in norms[:2])
+    assert th.equal(norms[1].running_mean, norms[2].running_mean)
+    assert th.isfinite(norms[1].running_mean).all() and (norms[1].running_mean != 0).any()
 
 
 def test_the_default_temperature_is_a_number():
