@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.plan import RunSpec
-from benchmarks.report.figures import COLOURS, SAVE_OPTIONS, thousands
+from benchmarks.report.figures import COLOURS, save_png, thousands
 from benchmarks.store import EVALUATIONS, RECORD
 from sb3_entropic.errors import UserError
 
@@ -148,7 +148,7 @@ def draw_diagnostics(runs: list[Diagnostics], path: Path) -> None:
         figure.suptitle(runs[0].title, x=0.01, ha="left", fontsize=11)
     else:
         _draw_legend(figure, runs, styles, n_columns)
-    figure.savefig(path, **SAVE_OPTIONS)
+    save_png(figure, path)
     plt.close(figure)
 
 

@@ -24,7 +24,9 @@ from benchmarks.statistics import (
     probability_of_improvement,
 )
 from sb3_entropic.catalog import ALGORITHMS, STAND_INS
+from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
+from sb3_entropic.zoo import load_hyperparameters
 
 
 class Runs(Protocol):
@@ -56,7 +58,7 @@ class Row:
     """One algorithm of a table.
 
     :param label: the algorithm, with the hyperparameters that were overridden; unique in its table
-    :param variant: the label without what makes it unique
+    :param variant: the label without what makes it unique, and without overrides that change nothing
     :param algo: the algorithm's short name
     :param package: what implements it, with the version
     :param seeds: the seeds that finished
@@ -156,7 +158,8 @@ class Leaderboard:
                 row = next((row for row in self.ranked if row.variant == score.algo), None)
                 row = row or next((row for row in self.ranked if STAND_INS.get(row.variant) == score.algo), None)
                 seeds = len(row.scores) if row else None
-                beside.append(Beside(score, row, tuple(score.differences(self.env, self.steps, seeds))))
+                differences = score.differences(self.env, self.steps, seeds) + (_departures(row, self.env) if row else [])
+                beside.append(Beside(score, row, tuple(differences)))
         return beside
 
     @cached_property
@@ -232,7 +235,7 @@ def _leaderboard(
         rows.append(_row(shown, members, scale))
     rows.sort(key=lambda row: (-row.summary.iqm.value if row.summary else np.inf, row.label))
     failures = sorted(_failure(run.record) for run in runs if run.evaluations is None)
-    cautions, pairs = _cautions(rows, labels, env, scale), _pairs(rows, chosen, env)
+    cautions, pairs = _cautions(rows, labels, env, episodes, scale), _pairs(rows, chosen, env)
     return Leaderboard(env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, tuple(pairs))
 
 
@@ -249,7 +252,7 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
     scores = [run.evaluations["score"].iloc[-1] for run in done]
     return Row(
         label=label,
-        variant=spec["label"],
+        variant=_variant(spec),
         algo=spec["algo"],
         package=spec["package"],
         seeds=tuple(record["spec"]["seed"] for record in records),
@@ -265,6 +268,22 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
     )
 
 
+def _variant(spec: dict[str, Any]) -> str:
+    """The algorithm's name alone where everything that was overridden has the value that it has anyway."""
+    algorithm, given = ALGORITHMS.get(spec["algo"]), spec["hyperparameters"]
+    if algorithm is None or spec["label"] == algorithm.name:
+        return spec["label"]
+    overridden = {name: given[name] for name in given if f"{name}=" in spec["label"]}
+    usual = {name: parameter.default for name, parameter in algorithm.parameters.items()}
+    usual |= load_hyperparameters(algorithm, spec["env"])
+    same = all(_as_lists(value) == _as_lists(usual.get(name)) for name, value in overridden.items())
+    return algorithm.name if same and spec["label"] == algorithm.label(overridden) else spec["label"]
+
+
+def _as_lists(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
     """A row an evaluation in the order of their steps, whose score is the mean return of its episodes."""
     episodes = runs.evaluations(record)
@@ -274,8 +293,12 @@ def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
     return scores.reset_index().assign(task=record["spec"]["env"], seed=record["spec"]["seed"])
 
 
-def _cautions(rows: list[Row], labels: list[str], env: str, scale: Scale | None) -> list[str]:
+def _cautions(rows: list[Row], labels: list[str], env: str, episodes: int, scale: Scale | None) -> list[str]:
     cautions = ["One environment: the interquartile mean is over seeds alone, of raw returns."]
+    cautions.append(
+        f"Every run is scored on the same {episodes} seeded episodes, which may be easier or harder than most: intervals do not "
+        "say so, and scores of others are of other episodes."
+    )
     if scale is None:
         cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
     cautions += cautions_on(rows) + cautions_on_speed(rows)
@@ -305,11 +328,25 @@ def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) 
 
 
 def _runs_of(algo: str, rows: Sequence[Row]) -> list[Row]:
-    """The rows of an algorithm and, where it has none with nothing overridden, those of ours that have its losses."""
+    """The rows of an algorithm, and those of ours that have its losses and more seeds than it has with nothing overridden."""
     own = [row for row in rows if row.algo == algo]
-    if any(row.variant == algo for row in own):
-        return own
-    return own + [row for row in rows if STAND_INS.get(row.variant) == algo]
+    stand_ins = [row for row in rows if STAND_INS.get(row.variant) == algo]
+    seeds = max((len(row.scores) for row in own if row.variant == algo), default=0)
+    return own + [row for row in stand_ins if len(row.scores) > seeds]
+
+
+def _departures(row: Row, env: str) -> list[str]:
+    """What a row of ours has other than the zoo's entry has, or SB3, a few words each."""
+    theirs = load_hyperparameters(ALGORITHMS[STAND_INS.get(row.variant, row.algo)], env)
+    ours = row.provenance["hyperparameters"]
+    names = ("learning_starts", "n_quantiles")
+    values = [
+        [(s.get("policy_kwargs") or {} if name == "n_quantiles" else s).get(name) for s in (ours, theirs)] for name in names
+    ]
+    departures = [f"ours {name} {a} for {b}" for name, (a, b) in zip(names, values, strict=True) if a != b and b is not None]
+    departures += ["ours our loop"] if row.variant in STAND_INS else []
+    rounded = [name for name, words in ROUNDED.items() if words in row.provenance["matrix_library"]]
+    return departures + [f"ours {name} matrix products" for name in rounded]
 
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _data(sections: list[dict[str, Any]], across: list[dict[str, Any]], looks: d
         for section in sections
     }
     boards |= {section["id"]: [_drawn(row, profile=row.profile) for row in section["table"].rows] for section in across}
-    dashes = {"-": "solid", "--": "dash", ":": "dot"}
+    dashes = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
     looks = {label: {"dash": dashes[line], "colour": colour} for label, (line, colour) in looks.items()}
     text = json.dumps({"boards": boards, "styles": looks}, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))

@@ -19,6 +19,7 @@ from sb3_entropic.catalog import ALGORITHMS, STAND_INS
 from sb3_entropic.errors import UserError
 
 COLUMNS = ("algorithm", "its parent", "better", "worse", "one cannot say")
+STAND_IN = "*"
 BEGIN, END = "<!-- begin: does it help -->", "<!-- end: does it help -->"
 FALSE_CALLS = {5: 0.09, 10: 0.06}
 """By seeds of each, how often the interval excludes one half between samples of one normal distribution: 600 and 300 draws.
@@ -30,7 +31,8 @@ class Verdict:
     """An algorithm beside its parent on one environment, or on several together, both with nothing overridden.
 
     :param algo: the algorithm's short name
-    :param parent: its parent's, or the label of what has its losses
+    :param parent: its parent's
+    :param stand_in: whether it is beside its parent's losses in our training loop, and not SB3's own
     :param where: the environment and the steps
     :param improvement: the probability that a run of the algorithm scores above one of its parent
     :param seeds: of each in one environment, the fewest
@@ -45,6 +47,7 @@ class Verdict:
     seeds: int
     grid: str
     together: bool = False
+    stand_in: bool = False
 
     @property
     def column(self) -> str:
@@ -56,13 +59,16 @@ class Verdict:
     @property
     def text(self) -> str:
         """In a table's cell."""
+        mark = STAND_IN if self.stand_in else ""
         few = f", {self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds < FEW_SEEDS else ""
         between = "" if self.column == COLUMNS[4] else f" {interval(self.improvement)}"
-        return f"{self.where}{few}: {number(self.improvement.value)}{between}"
+        return f"{self.where}{mark}{few}: {number(self.improvement.value)}{between}"
 
 
 def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     """Every pair of an algorithm and its parent that one of the tables compares, in the catalogue's order.
+
+    Of several in the same place those with the most seeds count, and of these the ones with SB3's own parent.
 
     :param grids: what was made of the folders of runs
     """
@@ -82,13 +88,19 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
                 together.setdefault((verdict.algo, verdict.parent), replace(verdict, together=True))
         verdicts += together.values()
     order = {name: place for place, name in enumerate(ALGORITHMS)}
-    plain = [replace(v, algo=variants[v.algo], parent=variants[v.parent]) for v in verdicts]
-    ours = [v for v in plain if v.algo in order and STAND_INS.get(v.parent, v.parent) == ALGORITHMS[v.algo].parent]
-    grids_of: dict[tuple[str, str, str], set[str]] = defaultdict(set)
-    for v in ours:
-        grids_of[v.algo, v.parent, v.where].add(v.grid)
-    named = [replace(v, where=f"{v.where} ({v.grid})") if len(grids_of[v.algo, v.parent, v.where]) > 1 else v for v in ours]
-    return sorted(named, key=lambda v: order[v.algo])
+    places: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    for v in verdicts:
+        algo, label = variants[v.algo], variants[v.parent]
+        parent = STAND_INS.get(label, label)
+        if algo in order and parent == ALGORITHMS[algo].parent:
+            places[algo, v.where].append(replace(v, algo=algo, parent=parent, stand_in=label != parent))
+    found = []
+    for members in places.values():
+        best = max((v.seeds, not v.stand_in) for v in members)
+        members = [v for v in members if (v.seeds, not v.stand_in) == best]
+        several = len({v.grid for v in members}) > 1
+        found += [replace(v, where=f"{v.where} ({v.grid})") if several else v for v in members]
+    return sorted(found, key=lambda v: order[v.algo])
 
 
 def _verdicts(pairs: Iterable[Pair], where: str, seeds: dict[str, int], grid: str) -> list[Verdict]:
@@ -117,6 +129,7 @@ def chance(verdicts: Iterable[Verdict]) -> str:
         f"Of {len(verdicts)} comparisons on one environment {called} {'is' if called == 1 else 'are'} called better or worse; "
         f"were all of them between equals, it would be about {expected:.0f}, since so small a bootstrap's interval misses the "
         f"truth in {rates}."
+        + (f" {STAND_IN}: beside the parent's losses in our training loop." if any(v.stand_in for v in verdicts) else "")
     )
 
 

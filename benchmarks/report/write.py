@@ -75,19 +75,19 @@ def write_report(
         sections.append(_across_as_markdown(across, draw(f"performance-profile-{number}", draw_performance_profiles, across)))
     for board in boards:
         name = f"{as_file_name(board.env)}-{board.steps}"
-        shown = {
-            f"Learning curves on {board.env}": draw(f"learning-curve-{name}", draw_learning_curves, board, STEPS),
-            f"Return against time on {board.env}": draw(
-                f"learning-curve-in-time-{name}", draw_learning_curves, board, SECONDS
-            ),
-        }
-        if board.ranked:
-            title = f"Performance profiles on {board.env}"
-            shown[title] = draw(f"performance-profile-{name}", draw_returns_profiles, board)
-        if len(board.ranked) > 1:
-            title = f"Probability of improvement on {board.env}"
-            shown[title] = draw(f"probability-of-improvement-{name}", draw_improvements, board)
-        for sensitivity in find_sensitivities(board):
+        shown = {f"Learning curves on {board.env}": draw(f"learning-curve-{name}", draw_learning_curves, board, STEPS)}
+        maps = find_sensitivities(board)
+        # Of a sweep alone the map says it all.
+        if sum(len(sensitivity.cells) for sensitivity in maps) < len(board.ranked) or not board.ranked:
+            title = f"Return against time on {board.env}"
+            shown[title] = draw(f"learning-curve-in-time-{name}", draw_learning_curves, board, SECONDS)
+            if board.ranked:
+                title = f"Performance profiles on {board.env}"
+                shown[title] = draw(f"performance-profile-{name}", draw_returns_profiles, board)
+            if len(board.ranked) > 1:
+                title = f"Probability of improvement on {board.env}"
+                shown[title] = draw(f"probability-of-improvement-{name}", draw_improvements, board)
+        for sensitivity in maps:
             title = f"{sensitivity.algo} on {board.env} by {sensitivity.y} and {sensitivity.x}"
             shown[title] = draw(f"sensitivity-{name}-{as_file_name(sensitivity.algo)}", draw_sensitivity, board, sensitivity)
         sections.append(_as_markdown(board, shown))

@@ -7,12 +7,8 @@
 # family are our losses with the entropic terms off, which are theirs to the bit, so that their seeds train together.
 # An estimate from short runs: 25 hours of one core. What is finished is never run again, and two calls share the work. Five
 # seeds of everything come before the other five of anything, so that half of the time gives all of the comparisons.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-run() {
-  "${PYTHON:-.venv/bin/python}" -m benchmarks run --budget full "$@"
-}
+. "$(dirname "$0")/common.sh"
+options=(--budget full)
 
 # SB3's and sb3-contrib's own, as a check of the stand-ins.
 run --env CartPole-v1 --algos dqn,qrdqn --seeds 5 "$@"

@@ -8,12 +8,8 @@
 # Hyperparameters are rl-baselines3-zoo's, with ours on top where sb3_entropic/zoo/hyperparams says so. MountainCarContinuous
 # needs the zoo's state-dependent exploration, which runs in SB3's loop.
 # An estimate from short runs: 20 hours of one core. What is finished is never run again, and two calls share the work.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-run() {
-  "${PYTHON:-.venv/bin/python}" -m benchmarks run --seeds 5 "$@"
-}
+. "$(dirname "$0")/common.sh"
+options=(--seeds 5)
 
 run --env Pendulum-v1 --steps 20000 --algos msac,mdac,mtqc,softq,sac,tqc "$@"
 run --env MountainCarContinuous-v0 --steps 50000 --algos msac,mtqc,sac,tqc "$@"

@@ -6,12 +6,8 @@
 # SAC is MSAC with munchausen_alpha=0, which has its losses to the bit, so that its seeds train together.
 # An estimate from short runs: 35 hours of one core, half of it with --matrix-library bf16 where the processor has AMX. What is
 # finished is never run again, and two calls share the work.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-run() {
-  "${PYTHON:-.venv/bin/python}" -m benchmarks run --seeds 5 "$@"
-}
+. "$(dirname "$0")/common.sh"
+options=(--budget full --seeds 5)
 
 for experiment in Hopper-v4:1000000 HalfCheetah-v4:300000 Walker2d-v4:300000; do
   run --env "${experiment%:*}" --steps "${experiment#*:}" --algos msac -p munchausen_alpha=0 "$@"

@@ -6,12 +6,8 @@
 # Two environments, 100,000 steps, 5 seeds, nine settings; about 17 hours of one core, or 9 with --matrix-library bf16 where
 # the processor has AMX. What is finished is never run again, two calls share the work, and an option given here, such as
 # --steps 30000, goes before what is written below. The settings that the question needs most come first.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-run() {
-  "${PYTHON:-.venv/bin/python}" -m benchmarks run --env HalfCheetah-v4,Hopper-v4 --seeds 5 --steps 100000 "$@"
-}
+. "$(dirname "$0")/common.sh"
+options=(--env HalfCheetah-v4,Hopper-v4 --seeds 5 --steps 100000)
 
 # The parent, as a stack: munchausen_alpha=0 has SAC's losses.
 run --algos msac -p munchausen_alpha=0 "$@"

@@ -8,15 +8,10 @@
 # itself, as a stack on the fast engine. What is finished is never run again, and what is published need not be:
 #
 #   .venv/bin/python -m benchmarks restore results/on-policy --out runs/on-policy
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-
-run() {
-  "${PYTHON:-.venv/bin/python}" -m benchmarks run --algos ppo,entropyppo,maxentppo --seeds 5 "$@"
-}
+. "$(dirname "$0")/common.sh"
+options=(--algos ppo,entropyppo,maxentppo --seeds 5)
 
 run --env Pendulum-v1 --steps 100000 "$@"
 run --env CartPole-v1 --steps 100000 "$@"
-"${PYTHON:-.venv/bin/python}" -m benchmarks run --algos entropyppo -p ent_coef=0.01 --seeds 5 \
-  --env LunarLander-v3 --steps 1000000 "$@"
+run --env LunarLander-v3 --steps 1000000 --algos entropyppo -p ent_coef=0.01 "$@"
 run --env LunarLander-v3 --steps 1000000 "$@"

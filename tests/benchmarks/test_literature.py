@@ -8,6 +8,7 @@ import pytest
 from benchmarks.literature import OUR_METRIC, TABLE, PublishedScore, published_scores
 from benchmarks.report import Grid, build_leaderboards, write_page, write_report
 from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.engine.gemm import ROUNDED
 
 
 def test_every_entry_is_whole():
@@ -61,3 +62,23 @@ def test_an_algorithm_without_its_parent_stands_beside_the_parents_scores(store,
     (board,) = build_leaderboards(store)
     ((published, row, differences),) = board.literature
     assert (published.algo, row, differences) == ("sac", None, ("20,000 steps",))
+
+
+def test_what_ours_has_other_than_the_zoo_is_named(store, make_spec, finish):
+    cut = {"learning_starts": 2000, "policy_kwargs": {"n_quantiles": 25}}
+    place = {"env": "LunarLander-v3", "algo": "qrdqn"}
+    finish(make_spec(**place, label="qrdqn", hyperparameters=cut), [0.0, 1.0])
+    finish(
+        make_spec(env="Walker2d-v4", label="msac[munchausen_alpha=0]", rounding="bf16"),
+        [0.0, 1.0],
+        matrix_library=ROUNDED["bf16"],
+    )
+    named = {board.env: board.literature[-1].differences[2:] for board in build_leaderboards(store)}
+    assert named["LunarLander-v3"] == ("ours learning_starts 2000 for 10000", "ours n_quantiles 25 for 170")
+    (sac,) = {
+        beside.differences[-2:]
+        for board in build_leaderboards(store)
+        for beside in board.literature
+        if beside.published.algo == "sac"
+    }
+    assert sac == ("ours our loop", "ours bf16 matrix products")

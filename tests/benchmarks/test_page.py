@@ -160,13 +160,13 @@ def test_the_same_data_gives_the_same_bytes_and_every_id_once(make_spec, finish,
 
 
 def test_an_algorithm_is_told_by_its_dashes_as_by_its_colour():
-    labels = [f"algorithm {index:02}" for index in range(21)]
+    labels = [f"algorithm {index:02}" for index in range(28)]
     looks = styles(reversed(labels))
-    assert len(set(looks.values())) == 21
+    assert len(set(looks.values())) == 28
     for one, next_ in itertools.pairwise(labels):
         assert looks[one][0] != looks[next_][0]
         assert looks[one][1] != looks[next_][1]
-    assert styles([*labels, "z"])[labels[3]] == looks[labels[3]]
+    assert styles([*labels, "z", "a[gamma=0.9]"])[labels[3]] == looks[labels[3]]
 
 
 def test_what_is_exported_gives_a_leaderboard(store, make_spec, finish, tmp_path, capsys, refusal):

@@ -113,13 +113,57 @@ def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
     assert f"{off['label']} is sac's losses in our training loop." in board.cautions
     assert board.literature[0].row.label == off["label"]
     ((algo, parent, better, *_),) = cells(store)
-    assert (algo, parent, better) == ("msac", off["label"], "Pendulum-v1 (100): 1.00 [1.00, 1.00]")
+    assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00]")
+    assert chance(find_verdicts([Grid("", [board], [])])).endswith("*: beside the parent's losses in our training loop.")
     finish(make_spec(algo="sac", label="sac[gamma=0.9]"), [0.0, 1.0])
     (board,) = build_leaderboards(store)
     assert {pair.y for pair in board.pairs} == {off["label"], "sac[gamma=0.9]"}
     finish(make_spec(algo="sac", label="sac"), [0.0, 1.0])
     (board,) = build_leaderboards(store)
+    assert {pair.y for pair in board.pairs} == {"sac", "sac[gamma=0.9]", off["label"]}
+    assert (off["label"], "sac") in {(pair.x, pair.y) for pair in board.pairs}
+    for seed in range(1, 5):
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
     assert {pair.y for pair in board.pairs} == {"sac", "sac[gamma=0.9]"}
+
+
+def test_of_the_parent_and_what_stands_for_it_the_one_with_more_seeds_counts(store, make_spec, finish):
+    for seed in range(6):
+        finish(make_spec(seed=seed), [0.0, 100.0 + seed])
+        finish(make_spec(seed=seed, label="msac[munchausen_alpha=0]"), [0.0, 200.0 + seed])
+    for seed in range(5):
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, seed])
+    ((algo, parent, better, worse, _),) = cells(store)
+    assert (algo, parent, better, worse) == ("msac", "sac", "–", "Pendulum-v1 (100)*: 0.00 [0.00, 0.00]")
+    finish(make_spec(seed=5, algo="sac", label="sac"), [0.0, 5.0])
+    ((*_, better, worse, _),) = cells(store)
+    assert (better, worse) == ("Pendulum-v1 (100): 1.00 [1.00, 1.00]", "–")
+
+
+def test_of_two_grids_the_one_with_more_seeds_counts(tmp_path, make_spec, finish, store):
+    grids = []
+    for name, seeds in (("few", 5), ("many", 6)):
+        for seed in range(seeds):
+            finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, seed])
+            finish(make_spec(seed=seed), [0.0, seed + 100.0])
+        grids.append(Grid(name, build_leaderboards(store), []))
+    (verdict,) = find_verdicts(grids)
+    assert (verdict.seeds, verdict.grid, verdict.where) == (6, "many", "Pendulum-v1 (100)")
+
+
+def test_overrides_that_change_nothing_are_none(store, make_spec, finish):
+    same = {"munchausen_alpha": 0.5, "munchausen_bound": [-1, 1]}
+    for seed in range(5):
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, seed])
+        finish(
+            make_spec(seed=seed, label="msac[munchausen_alpha=0.5,munchausen_bound=[-1, 1]]", hyperparameters=same), [0.0, 9.0]
+        )
+        changed = {**same, "munchausen_alpha": 0.4}
+        label = "msac[munchausen_alpha=0.4,munchausen_bound=[-1, 1]]"
+        finish(make_spec(seed=seed, label=label, hyperparameters=changed), [0.0, -9.0])
+    ((algo, parent, better, worse, unknown),) = cells(store)
+    assert (algo, parent, better, worse, unknown) == ("msac", "sac", "Pendulum-v1 (100): 1.00 [1.00, 1.00]", "–", "–")
 
 
 def test_a_stand_in_of_two_versions_still_stands(store, make_spec, finish):
@@ -131,7 +175,7 @@ def test_a_stand_in_of_two_versions_still_stands(store, make_spec, finish):
     assert len(board.rows) == 3
     assert len([pair for pair in board.pairs if pair.x == "msac"]) == 2
     ((algo, parent, better, *_),) = cells(store)
-    assert (algo, parent, better.count("Pendulum-v1 (100): 1.00")) == ("msac", "msac[munchausen_alpha=0]", 2)
+    assert (algo, parent, better.count("Pendulum-v1 (100)*: 1.00")) == ("msac", "sac", 2)
 
 
 def test_the_same_place_in_two_grids_is_told_apart(store, fill):
