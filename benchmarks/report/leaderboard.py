@@ -296,8 +296,8 @@ def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
 def _cautions(rows: list[Row], labels: list[str], env: str, episodes: int, scale: Scale | None) -> list[str]:
     cautions = ["One environment: the interquartile mean is over seeds alone, of raw returns."]
     cautions.append(
-        f"Every run is scored on the same {episodes} seeded episodes, which may be easier or harder than most: intervals do not "
-        "say so, and scores of others are of other episodes."
+        f"Every run is scored on the same {episodes} seeded episodes, which may be easier or harder than most: intervals "
+        "do not say so, and scores of others are of other episodes."
     )
     if scale is None:
         cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
