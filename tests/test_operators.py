@@ -6,6 +6,7 @@ import pytest
 import torch as th
 from hypothesis import example, given
 from hypothesis import strategies as st
+from sb3_contrib.common.utils import quantile_huber_loss as sb3_contrib_loss
 
 from sb3_entropic.operators import (
     action_gap,
@@ -17,6 +18,7 @@ from sb3_entropic.operators import (
     mellowmax,
     policy_entropy,
     policy_value,
+    quantile_huber_loss,
     regularised_advantage,
     sample_boltzmann,
     scaled_log_policy,
@@ -343,3 +345,23 @@ def test_the_clipped_surrogate_has_the_values_worked_out_by_hand():
     # What would gain by going further is cut off; what would lose is not.
     expected = th.tensor([0.5, 1.1, 1.2, -0.8, -1.1, -2.0])
     th.testing.assert_close(clipped_surrogate(ratio, advantages, 0.2), expected)
+
+
+@pytest.mark.parametrize("kind", ["qrdqn", "iqn", "tqc"])
+def test_the_quantile_loss_and_its_gradient_are_sb3_contribs(kind):
+    generator = th.Generator().manual_seed(0)
+    shapes = ((32, 2, 7), (32, 1, 11)) if kind == "tqc" else ((32, 7), (32, 11))
+    current, target = (2 * th.randn(shape, generator=generator) for shape in shapes)
+    current[0] = target[0].flatten()[:7] + th.tensor([0.0, 1.0, -1.0, 1.0, 0.0, -1.0, 0.0])
+    current.requires_grad_()
+    fractions = th.rand(32, 7, generator=generator) if kind == "iqn" else None
+    ours = quantile_huber_loss(current, target, fractions, kind != "tqc")
+    theirs = sb3_contrib_loss(current, target, None if fractions is None else fractions.unsqueeze(-1), kind != "tqc")
+    assert th.equal(ours, theirs)
+    assert th.equal(*(th.autograd.grad(loss, current)[0] for loss in (ours, theirs)))
+
+
+def test_the_quantile_loss_sends_no_gradient_into_the_target():
+    target = th.randn(4, 3, requires_grad=True)
+    loss = quantile_huber_loss(th.zeros(4, 3, requires_grad=True), target)
+    assert th.autograd.grad(loss, target, allow_unused=True) == (None,)

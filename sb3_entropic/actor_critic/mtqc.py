@@ -7,10 +7,10 @@ from typing import Any
 
 import torch as th
 from sb3_contrib import TQC
-from sb3_contrib.common.utils import quantile_huber_loss
 
 from sb3_entropic.actor_critic.munchausen import Munchausen
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise
+from sb3_entropic.operators import quantile_huber_loss
 from sb3_entropic.signature import extends
 
 

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 import torch as th
 from sb3_contrib import QRDQN
-from sb3_contrib.common.utils import quantile_huber_loss
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_entropic.checks import check_count, check_network
+from sb3_entropic.operators import quantile_huber_loss
 from sb3_entropic.signature import extends
 from sb3_entropic.value_based import policies
 from sb3_entropic.value_based.gap_increasing import GapIncreasing
@@ -29,8 +29,7 @@ class _QuantileLoss(GapIncreasing):
 
     def regression_loss(self, current: th.Tensor, target: th.Tensor, noise: Fractions) -> th.Tensor:
         """Quantile Huber loss, summed over the current quantiles (arXiv 1710.10044, eq. 10)."""
-        fractions = None if noise.current is None else noise.current.unsqueeze(-1)
-        return quantile_huber_loss(current, target, fractions, sum_over_quantiles=True)
+        return quantile_huber_loss(current, target, noise.current)
 
 
 @extends(QRDQN)
