@@ -42,6 +42,8 @@ INK, PAPER = "#333333", "white"
 EDGE = 6.4
 WIDTH = 1600
 """Pixels of the picture and the animation."""
+RESOLUTION = 80
+"""Of the landscapes, points along an edge."""
 FRAMES_A_STEP = 3
 TRAIL = 4
 """Steps that stay visible behind a moving point."""
@@ -68,6 +70,10 @@ class Rollouts(NamedTuple):
     def counts(self) -> list[int]:
         """How many episodes reached each goal."""
         return [int((self.goals == goal).sum()) for goal in range(len(GOALS))]
+
+
+Result = tuple[Entry, Rollouts, np.ndarray]
+"""An entry, its episodes and its landscape."""
 
 
 def entries() -> list[Entry]:
@@ -109,18 +115,26 @@ def roll_out(model: BaseAlgorithm, episodes: int, seed: int) -> Rollouts:
     return Rollouts(paths, goals, lengths)
 
 
-class Panel:
-    """One policy's episodes over the landscape of the distance to the nearest goal."""
+def landscape(model: BaseAlgorithm) -> np.ndarray:
+    """What the critics have learned of each position, ``max_a Q(s, a)`` over a grid of actions: ``(RESOLUTION, RESOLUTION)``."""
+    edge, actions = th.linspace(-EDGE, EDGE, RESOLUTION), th.cartesian_prod(*[th.linspace(-1, 1, 9)] * 2)
+    states = th.cartesian_prod(edge, edge).flip(1)
+    with th.no_grad():
+        pairs = states.repeat_interleave(len(actions), 0), actions.repeat(len(states), 1)
+        values = th.stack(model.critic(*pairs)).amin(0)
+    return values.reshape(RESOLUTION, RESOLUTION, len(actions)).amax(-1).numpy()
 
-    def __init__(self, axes: plt.Axes, entry: Entry, rollouts: Rollouts):
+
+class Panel:
+    """One policy's episodes over the contours of what its critics have learned."""
+
+    def __init__(self, axes: plt.Axes, entry: Entry, rollouts: Rollouts, values: np.ndarray):
         self.axes, self.entry, self.rollouts = axes, entry, rollouts
         self.colours = np.array([matplotlib.colors.to_rgba(COLOURS[goal]) for goal in rollouts.goals])
-        grid = np.linspace(-EDGE, EDGE, 200)
-        x, y = np.meshgrid(grid, grid)
-        distances = np.hypot(x[..., None] - GOALS[:, 0], y[..., None] - GOALS[:, 1]).min(-1)
-        levels = np.linspace(0, distances.max(), 10)
-        axes.contourf(x, y, distances, levels=levels, cmap=LANDSCAPE, zorder=0)
-        axes.contour(x, y, distances, levels=levels, colors=PAPER, linewidths=0.5, zorder=1)
+        grid = np.linspace(-EDGE, EDGE, RESOLUTION)
+        levels = np.linspace(values.min(), values.max(), 12)
+        axes.contourf(grid, grid, values, levels=levels, cmap=LANDSCAPE, zorder=0)
+        axes.contour(grid, grid, values, levels=levels, colors=PAPER, linewidths=0.5, zorder=1)
         axes.plot(0, 0, "o", color=INK, markersize=3.5, zorder=4)
         for position, colour in zip(GOALS, COLOURS, strict=False):
             axes.add_patch(plt.Circle(position, GOAL_RADIUS, facecolor=PAPER, edgecolor=colour, linewidth=2, zorder=3))
@@ -166,7 +180,7 @@ class Panel:
         return np.vstack([self._at(episode, start), whole, self._at(episode, end)])
 
 
-def figure_of(results: list[tuple[Entry, Rollouts]]) -> tuple[plt.Figure, list[Panel]]:
+def figure_of(results: list[Result]) -> tuple[plt.Figure, list[Panel]]:
     """The panels side by side."""
     n = len(results)
     figure, axes = plt.subplots(1, n, figsize=(10, 10 / n + 0.55), squeeze=False)
@@ -177,7 +191,7 @@ def figure_of(results: list[tuple[Entry, Rollouts]]) -> tuple[plt.Figure, list[P
     return figure, panels
 
 
-def draw(results: list[tuple[Entry, Rollouts]], path: Path) -> None:
+def draw(results: list[Result], path: Path) -> None:
     """Whole paths and final counts."""
     figure, panels = figure_of(results)
     for panel in panels:
@@ -186,11 +200,11 @@ def draw(results: list[tuple[Entry, Rollouts]], path: Path) -> None:
     plt.close(figure)
 
 
-def animate(results: list[tuple[Entry, Rollouts]], path: Path) -> None:
+def animate(results: list[Result], path: Path) -> None:
     """Points that walk with fading trails, then the picture of :func:`draw`."""
     figure, panels = figure_of(results)
     figure.set_dpi(WIDTH / 10)
-    last = max(int(rollouts.lengths[rollouts.goals >= 0].max(initial=1)) for _, rollouts in results)
+    last = max(int(rollouts.lengths[rollouts.goals >= 0].max(initial=1)) for _, rollouts, _ in results)
     images = []
     for time_ in np.arange(0, min(last + 1, MAX_EPISODE_STEPS) + 1e-9, 1 / FRAMES_A_STEP):
         images.append(_image(figure, panels, time_, TRAIL))
@@ -210,7 +224,7 @@ def _image(figure: plt.Figure, panels: list[Panel], time_: float, trail: float) 
     return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
 
 
-LANDSCAPE = matplotlib.colors.LinearSegmentedColormap.from_list("landscape", ["#ffffff", "#eef2f6", "#d3dce5"])
+LANDSCAPE = matplotlib.colors.LinearSegmentedColormap.from_list("landscape", ["#d3dce5", "#eef2f6", "#ffffff"])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -230,11 +244,11 @@ def main(argv: list[str] | None = None) -> None:
             task = progress.add_task(entry.title, total=arguments.steps)
             model = make(entry, arguments.seed)
             model.learn(arguments.steps, callback=ConvertCallback(lambda *_, t=task: progress.advance(t) or True))
-            results.append((entry, roll_out(model, arguments.episodes, arguments.seed)))
+            results.append((entry, roll_out(model, arguments.episodes, arguments.seed), landscape(model)))
     arguments.out.mkdir(parents=True, exist_ok=True)
     draw(results, arguments.out / "multigoal.png")
     animate(results, arguments.out / "multigoal.gif")
-    for entry, rollouts in results:
+    for entry, rollouts, _ in results:
         east, north, west, south = rollouts.counts()
         print(f"{entry.title:22} east {east:3}  north {north:3}  west {west:3}  south {south:3}  of {arguments.episodes}")
     print(f"{time.perf_counter() - started:.0f} seconds; written to {arguments.out}/multigoal.png and multigoal.gif")
