@@ -116,7 +116,7 @@ def roll_out(model: BaseAlgorithm, episodes: int, seed: int) -> Rollouts:
 
 
 def landscape(model: BaseAlgorithm) -> np.ndarray:
-    """What the critics have learned of each position, ``max_a Q(s, a)`` over a grid of actions: ``(RESOLUTION, RESOLUTION)``."""
+    """``max_a min_i Q_i(s, a)`` over a grid of actions, at a grid of positions, ``(RESOLUTION, RESOLUTION)``."""
     edge, actions = th.linspace(-EDGE, EDGE, RESOLUTION), th.cartesian_prod(*[th.linspace(-1, 1, 9)] * 2)
     states = th.cartesian_prod(edge, edge).flip(1)
     with th.no_grad():

@@ -1,24 +1,14 @@
 """The examples draw what they say; `make test-learning` trains them."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.load_example import load_example
 
 
 def test_multigoal_draws_a_picture_and_an_animation(tmp_path, monkeypatch, capsys):
-    example = load("multigoal")
+    example = load_example("multigoal")
     first, *_, last = example.entries()
     monkeypatch.setattr(example, "entries", lambda: [first, last])
     monkeypatch.setattr(example, "RESOLUTION", 12)
@@ -29,7 +19,7 @@ def test_multigoal_draws_a_picture_and_an_animation(tmp_path, monkeypatch, capsy
 
 
 def test_a_landscape_is_the_best_actions_value(monkeypatch):
-    example = load("multigoal")
+    example = load_example("multigoal")
     monkeypatch.setattr(example, "RESOLUTION", 3)
 
     class Model:
@@ -44,7 +34,7 @@ def test_a_landscape_is_the_best_actions_value(monkeypatch):
 
 
 def test_skills_draws_a_picture(tmp_path, capsys):
-    load("skills").main(["--steps", "60", "--out", str(tmp_path)])
+    load_example("skills").main(["--steps", "60", "--out", str(tmp_path)])
     assert "discriminator accuracy" in capsys.readouterr().out
     assert Image.open(tmp_path / "skills.png").size[0] > 800
 
@@ -52,5 +42,5 @@ def test_skills_draws_a_picture(tmp_path, capsys):
 @pytest.mark.parametrize(("name", "argument"), [("skills", "--seed=-1"), ("skills", "--steps=0"), ("multigoal", "--seed=-1")])
 def test_a_wrong_argument_is_named(name, argument, capsys):
     with pytest.raises(SystemExit):
-        load(name).main([argument])
+        load_example(name).main([argument])
     assert "is not a whole number" in capsys.readouterr().err

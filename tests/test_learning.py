@@ -1,8 +1,6 @@
 """Algorithms learn what they should. Minutes long: `make test-learning`."""
 
-import importlib.util
 from collections import Counter
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +15,7 @@ from sb3_entropic import VFE, train_seeds
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import constructor_arguments, load_hyperparameters, make_model
+from tests.load_example import load_example
 
 # DIAYN does not follow the environment's reward: what it learns is tested beside it.
 OURS = [algorithm for algorithm in ALGORITHMS.values() if algorithm.parent and algorithm.name != "diayn"]
@@ -80,9 +79,7 @@ def test_soft_q_learning_keeps_every_goal_and_td3_one():
 @pytest.mark.parametrize("seed", range(3))
 def test_six_skills_are_told_apart_on_the_disc(seed):
     """In fresh episodes, after 4,000 of the example's 10,000 steps; guessing is right in a sixth of the states."""
-    spec = importlib.util.spec_from_file_location("skills_example", Path(__file__).parents[1] / "examples" / "skills.py")
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = load_example("skills")
     model = example.make(seed).learn(4_000)
     assert example.accuracy(model, example.rollouts(model, 100, seed=1000)) > 0.8
 

@@ -1,8 +1,5 @@
 """The error-averaging experiment of the example: its claims on fewer Garnets, and that it writes what it says."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch as th
 
@@ -14,16 +11,12 @@ from sb3_entropic.tabular import (
     soft_value_iteration,
     value_iteration,
 )
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "garnet.py"
+from tests.load_example import load_example
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("garnet_example", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("garnet")
 
 
 def final_error(solve, *arguments):
