@@ -132,9 +132,10 @@ class Panel:
         self.axes, self.entry, self.rollouts = axes, entry, rollouts
         self.colours = np.array([matplotlib.colors.to_rgba(COLOURS[goal]) for goal in rollouts.goals])
         grid = np.linspace(-EDGE, EDGE, RESOLUTION)
-        levels = np.linspace(values.min(), values.max(), 12)
-        axes.contourf(grid, grid, values, levels=levels, cmap=LANDSCAPE, zorder=0)
-        axes.contour(grid, grid, values, levels=levels, colors=PAPER, linewidths=0.5, zorder=1)
+        # What lies in the corners, where nobody walks, is not worth the shades.
+        levels = np.linspace(np.quantile(values, 0.1), values.max(), 12)
+        axes.contourf(grid, grid, values, levels=levels, cmap=LANDSCAPE, extend="min", zorder=0)
+        axes.contour(grid, grid, values, levels=levels, colors=PAPER, linewidths=0.5, linestyles="solid", zorder=1)
         axes.plot(0, 0, "o", color=INK, markersize=3.5, zorder=4)
         for position, colour in zip(GOALS, COLOURS, strict=False):
             axes.add_patch(plt.Circle(position, GOAL_RADIUS, facecolor=PAPER, edgecolor=colour, linewidth=2, zorder=3))

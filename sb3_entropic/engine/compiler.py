@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ from torch import fx
 
 Compile = bool | Literal["auto"]
 
+LARGE, PAIRS = 2**20, 8
+"""Elements of a result that caches do not hold, and how many times those of an input it then has if it is made of pairs."""
 LONG_RUN = 20_000
 """Gradient steps that repay compiling: it takes about as long as some thousand of them."""
 
@@ -58,12 +61,50 @@ def compile_graph(graph: fx.GraphModule, examples: list[th.Tensor]) -> Callable[
 
     try:
         with _interruptible_afterwards():
-            compiled = _inductor.compile(graph, list(examples))
+            compiled = _inductor.compile(with_stored_factors(graph), list(examples))
             compiled(*examples)
     except Exception as error:
         warnings.warn(f"compiling failed, so the run goes on without ({type(error).__name__}: {error})", stacklevel=2)
         return None
     return compiled
+
+
+@th.library.custom_op("sb3_entropic::stored", mutates_args=(), schema="(Tensor values) -> Tensor")
+def _stored(values: th.Tensor) -> th.Tensor:
+    return values.clone()
+
+
+_stored.register_fake(th.empty_like)
+
+
+def with_stored_factors(graph: fx.GraphModule) -> fx.GraphModule:
+    """The graph with everything stored that a large number of pairs is made of, such as each quantile and each target.
+
+    The compiler stores a value that several loops read if it is much work, and else computes it in each loop. Of
+    ``target_j - current_i``, with all that the targets are made of, it would store the pairs: 74 MB for five seeds of
+    QR-DQN with 170 quantiles, written once and read twice. Where both are in memory already the difference is little work.
+
+    :param graph: without mutation; it stays as it is
+    """
+    copy, stored = fx.Graph(), {}
+    copy.output(copy.graph_copy(graph.graph, {}))
+    for node in list(copy.nodes):
+        pairs = _elements(node) if th.Tag.pointwise in getattr(node.target, "tags", ()) else 0
+        if pairs < LARGE:
+            continue
+        for factor in node.all_input_nodes:
+            if factor.op == "call_function" and 1 < _elements(factor) <= pairs / PAIRS:
+                if factor not in stored:
+                    with copy.inserting_after(factor):
+                        stored[factor] = copy.call_function(th.ops.sb3_entropic.stored.default, (factor,))
+                node.replace_input_with(factor, stored[factor])
+    return fx.GraphModule(graph, copy)
+
+
+def _elements(node: fx.Node) -> int:
+    """Of the tensor that the node computes, 0 where it is not known."""
+    shape = getattr(node.meta.get("tensor_meta"), "shape", None)
+    return 0 if shape is None else math.prod(shape)
 
 
 @contextmanager
