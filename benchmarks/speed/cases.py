@@ -12,6 +12,7 @@ from sb3_entropic.errors import UserError, nearest
 SAC, DQN = "stable_baselines3:SAC", "stable_baselines3:DQN"
 MSAC, MDQN = "sb3_entropic:MSAC", "sb3_entropic:MDQN"
 PPO, ENTROPY_PPO, MAXENT_PPO = "stable_baselines3:PPO", "sb3_entropic:EntropyPPO", "sb3_entropic:MaxEntPPO"
+QRDQN, MQRDQN = "sb3_contrib:QRDQN", "sb3_entropic:MQRDQN"
 SBX_SAC = "sbx:SAC"
 
 PEERS = {"sb3": "stable_baselines3", "sbx": "sbx"}
@@ -165,6 +166,23 @@ def _mdqn_cartpole_10(name: str, width: int) -> Case:
     return Case(name, f"CartPole-v1, {width}x{width}, batch 128, two processes, all their seeds together", systems)
 
 
+def _mqrdqn_lunarlander() -> Case:
+    peer = "sb3-contrib QRDQN"
+    sizes = {"learning_rate": 1e-3, "buffer_size": 50_000, "batch_size": 128, "train_freq": 1, "gradient_steps": 1}
+    arguments = {**sizes, "policy_kwargs": {"net_arch": [256, 256], "n_quantiles": 170}}
+
+    def row(label: str, algorithm: str, **more: Any) -> System:
+        return System(label, peer, algorithm, "LunarLander-v3", arguments, **more)
+
+    systems = (
+        row(peer, QRDQN, scale=0.2),
+        row("MQRDQN, SB3's loop", MQRDQN, engine={"kind": "sb3", "compile": False}, scale=0.2),
+        row("MQRDQN, compiled", MQRDQN, engine=COMPILED),
+        row("MQRDQN, 5 seeds", MQRDQN, engine=COMPILED, seeds=5),
+    )
+    return Case("mqrdqn-lunarlander", "LunarLander-v3, 256x256, 170 quantiles, batch 128, one process", systems)
+
+
 PPO_CARTPOLE: dict[str, Any] = {"env": "CartPole-v1", "scale": 4.0, "rollout": 2048}
 
 
@@ -234,6 +252,7 @@ CASES = {
         _msac_hopper_gpu(),
         _mdqn_cartpole_10("mdqn-cartpole-10", 64),
         _mdqn_cartpole_10("mdqn-cartpole-10-256", 256),
+        _mqrdqn_lunarlander(),
         _ppo_cartpole(),
         _ppo_cartpole_10(),
         _scaling(),
