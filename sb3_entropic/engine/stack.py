@@ -6,6 +6,7 @@ from typing import Any
 
 import torch as th
 
+from sb3_entropic.engine.denormals import denormals_as_zero
 from sb3_entropic.engine.trace import Tensors
 from sb3_entropic.updates import Update
 
@@ -98,7 +99,8 @@ class AdamStack:
 
     def _fused(self, parameters: Any, gradients: Any, first: Any, second: Any, step: th.Tensor, rate: th.Tensor) -> None:
         function = th._fused_adamw_ if self._decoupled else th._fused_adam_
-        function(parameters, gradients, first, second, [], [step] * len(parameters), lr=rate, **self._options)
+        with denormals_as_zero():
+            function(parameters, gradients, first, second, [], [step] * len(parameters), lr=rate, **self._options)
 
 
 class Stack:
