@@ -165,7 +165,7 @@ class TestCompiler:
 
         monkeypatch.setattr("torch._inductor.compile", compile_like_torch)
         with pytest.raises(KeyboardInterrupt):
-            compiler.compile_graph(None, [])
+            compiler.compile_graph(th.fx.symbolic_trace(th.nn.Identity()), [])
         assert done
 
     def test_a_failed_compilation_is_warned_of_and_the_run_goes_on(self, monkeypatch):
