@@ -23,6 +23,10 @@ class MSAC(Munchausen, SAC):
     entropy (Munchausen RL, arXiv 2007.14430, theorem 1). Bounding both log-density terms is what makes the
     continuous case work (Mirror Descent Actor Critic, arXiv 2502.03854): a density is unbounded above.
 
+    The defaults follow from a study of nine settings on HalfCheetah-v4 and Hopper-v4 (``results/munchausen-bounds``: 100,000
+    steps, five seeds): a run with them ends above one with SAC's losses with probability 0.68, the highest of the nine, and
+    the 95 % interval [0.42, 0.90] does not exclude one half, for none of them.
+
     Every argument of :class:`stable_baselines3.SAC` is accepted, in the same order and with the same default; see
     https://stable-baselines3.readthedocs.io/en/master/modules/sac.html. ``ent_coef`` and ``target_entropy`` may also be
     functions of the remaining progress (1 to 0). The keyword-only arguments are ours: see
