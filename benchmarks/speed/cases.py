@@ -20,6 +20,7 @@ PEERS = {"sb3": "stable_baselines3", "sbx": "sbx"}
 
 EAGER = {"kind": "fast", "compile": False}
 COMPILED = {"kind": "fast", "compile": True}
+SIXTEEN_BITS = {**COMPILED, "matrix_library": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,17 @@ def _msac_hopper_10() -> Case:
     return Case("msac-hopper-10", "Hopper-v4, default arguments, two processes, all their seeds together", systems)
 
 
+def _sixteen_bits() -> Case:
+    peer = "MSAC, 5 seeds"
+    systems = (
+        System(peer, peer, MSAC, "HalfCheetah-v4", engine=COMPILED, seeds=5, scale=2.0),
+        System("MSAC, 5 seeds, 16 bits", peer, MSAC, "HalfCheetah-v4", engine=SIXTEEN_BITS, seeds=5, scale=2.0),
+    )
+    return Case(
+        "sixteen-bits", "HalfCheetah-v4, default arguments, one process: matrix products of 32 and of 16 bits", systems
+    )
+
+
 def _msac_hopper_gpu() -> Case:
     peer = "SB3 SAC"
 
@@ -179,6 +191,7 @@ def _mqrdqn_lunarlander() -> Case:
         row("MQRDQN, SB3's loop", MQRDQN, engine={"kind": "sb3", "compile": False}, scale=0.2),
         row("MQRDQN, compiled", MQRDQN, engine=COMPILED),
         row("MQRDQN, 5 seeds", MQRDQN, engine=COMPILED, seeds=5),
+        row("MQRDQN, 5 seeds, 16 bits", MQRDQN, engine=SIXTEEN_BITS, seeds=5),
     )
     return Case("mqrdqn-lunarlander", "LunarLander-v3, 256x256, 170 quantiles, batch 128, one process", systems)
 
@@ -249,6 +262,7 @@ CASES = {
     for case in (
         _msac_hopper(),
         _msac_hopper_10(),
+        _sixteen_bits(),
         _msac_hopper_gpu(),
         _mdqn_cartpole_10("mdqn-cartpole-10", 64),
         _mdqn_cartpole_10("mdqn-cartpole-10-256", 256),

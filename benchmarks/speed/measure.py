@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.speed.cases import PEERS, Case, System
 from benchmarks.speed.worker import LEARNING_STARTS
 from sb3_entropic.engine.compiler import has_compiler
+from sb3_entropic.engine.gemm import check_matrix_library
 
 # Every library's own name for it; the last two are JAX's.
 ONE_THREAD = {
@@ -73,9 +74,19 @@ def runnable(case: Case, peers: list[str]) -> tuple[Case, dict[str, str]]:
             reasons[system.label] = "there is no GPU that torch can use"
         elif system.is_compiled and not has_compiler(system.device):
             reasons[system.label] = "there is no compiler"
+        elif (reason := _why_not_rounded(system)) is not None:
+            reasons[system.label] = reason
         else:
             kept.append(system)
     return Case(case.name, case.title, tuple(kept)), reasons
+
+
+def _why_not_rounded(system: System) -> str | None:
+    try:
+        check_matrix_library((system.engine or {}).get("matrix_library", "auto"), system.device)
+    except ValueError as error:
+        return str(error).partition(":")[0]
+    return None
 
 
 def measure(cases: list[Case], rounds: int, steps: int, console: Console) -> Iterator[Timing]:

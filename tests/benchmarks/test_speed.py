@@ -98,6 +98,17 @@ def test_systems_nobody_asked_for_or_that_cannot_run_are_left_out():
     assert "is not installed" in runnable(unknown, [])[1]["A"]
 
 
+def test_rounded_products_are_left_out_where_the_processor_has_none(monkeypatch):
+    monkeypatch.setattr("sb3_entropic.engine.gemm._multiplies_16_bits", lambda: False)
+    monkeypatch.setattr("benchmarks.speed.measure.has_compiler", lambda *_: True)
+    kept, reasons = runnable(CASES["sixteen-bits"], [])
+    assert [system.label for system in kept.systems] == ["MSAC, 5 seeds"]
+    assert reasons == {
+        "MSAC, 5 seeds, 16 bits": "matrix_library='bf16' needs a processor that multiplies matrices of 16 bits (AMX) and a "
+        "torch with oneDNN"
+    }
+
+
 def test_a_case_for_a_gpu_is_refused_without_one(monkeypatch, tmp_path, refusal):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     printed = refusal(main, ["speed", "--cases", "msac-hopper-gpu", "--peers", "sb3", "--out", str(tmp_path)])
