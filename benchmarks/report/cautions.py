@@ -56,6 +56,18 @@ def cautions_on_speed(rows: list[Row]) -> list[str]:
     return [f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}."]
 
 
+def cautions_on_budgets(shares: dict[str, float | None]) -> str:
+    """About algorithms that have different shares of the steps which their hyperparameters were made for.
+
+    :param shares: by label; ``None`` where they do not say
+    """
+    labels: dict[str, list[str]] = defaultdict(list)
+    for label, share in sorted(shares.items(), key=lambda entry: entry[1] or 0.0):
+        if share:
+            labels[f"{100 * share:.3g} %"].append(label)
+    return f"Of the steps that its hyperparameters were made for, an algorithm has: {_listed(labels)}."
+
+
 def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:
     """The rows that have each value of a field of their provenance."""
     labels: dict[str, list[str]] = defaultdict(list)
@@ -63,8 +75,8 @@ def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:
         for value in row.provenance.get(name, ()):
             if row.label not in labels[value]:
                 labels[value].append(row.label)
-    return labels
+    return dict(sorted(labels.items()))
 
 
 def _listed(labels: dict[str, list[str]]) -> str:
-    return "; ".join(f"{value} ({', '.join(members)})" for value, members in sorted(labels.items()))
+    return "; ".join(f"{value} ({', '.join(members)})" for value, members in labels.items())

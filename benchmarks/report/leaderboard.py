@@ -14,7 +14,7 @@ import pandas as pd
 
 from benchmarks.literature import PublishedScore, published_scores
 from benchmarks.normalisation import Scale, find_scale
-from benchmarks.report.cautions import NOT_RECORDED, cautions_on, cautions_on_speed
+from benchmarks.report.cautions import NOT_RECORDED, cautions_on, cautions_on_budgets, cautions_on_speed
 from benchmarks.statistics import (
     Aggregate,
     Estimate,
@@ -235,7 +235,7 @@ def _leaderboard(
         rows.append(_row(shown, members, scale))
     rows.sort(key=lambda row: (-row.summary.iqm.value if row.summary else np.inf, row.label))
     failures = sorted(_failure(run.record) for run in runs if run.evaluations is None)
-    cautions, pairs = _cautions(rows, labels, env, episodes, scale), _pairs(rows, chosen, env)
+    cautions, pairs = _cautions(rows, labels, env, steps, episodes, scale), _pairs(rows, chosen, env)
     return Leaderboard(env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, tuple(pairs))
 
 
@@ -293,7 +293,7 @@ def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
     return scores.reset_index().assign(task=record["spec"]["env"], seed=record["spec"]["seed"])
 
 
-def _cautions(rows: list[Row], labels: list[str], env: str, episodes: int, scale: Scale | None) -> list[str]:
+def _cautions(rows: list[Row], labels: list[str], env: str, steps: int, episodes: int, scale: Scale | None) -> list[str]:
     cautions = ["One environment: the interquartile mean is over seeds alone, of raw returns."]
     cautions.append(
         f"Every run is scored on the same {episodes} seeded episodes, which may be easier or harder than most: intervals "
@@ -301,6 +301,9 @@ def _cautions(rows: list[Row], labels: list[str], env: str, episodes: int, scale
     )
     if scale is None:
         cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
+    shares = {row.label: _share_of_budget(row, env, steps) for row in rows if row.algo in ALGORITHMS}
+    if len({share for share in shares.values() if share}) > 1:
+        cautions.append(cautions_on_budgets(shares))
     cautions += cautions_on(rows) + cautions_on_speed(rows)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
@@ -312,6 +315,12 @@ def _cautions(rows: list[Row], labels: list[str], env: str, episodes: int, scale
         differ = "version, hyperparameters, evaluation or the rounding of matrix products"
         cautions.append(f"An algorithm appears more than once: its rows differ in {differ}.")
     return cautions
+
+
+def _share_of_budget(row: Row, env: str, steps: int) -> float | None:
+    """Steps as a share of those that the algorithm's hyperparameters were made for; ``None`` where these do not say."""
+    made_for = load_hyperparameters(ALGORITHMS[row.algo], env).get("n_timesteps")
+    return steps / made_for if made_for else None
 
 
 def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) -> list[Pair]:

@@ -260,3 +260,15 @@ def test_a_report_of_what_never_ran_names_what_did(store, make_spec, finish, ref
         printed = refusal(main, ["report", "--out", str(store.out), "--env", wanted])
         assert f"There are no runs of {wanted} in {store.out}, only of my.module:Odd-v0" in printed.err
     assert "did you mean" not in printed.err, "nothing is near"
+
+
+def test_shares_of_the_steps_that_hyperparameters_were_made_for_are_told_where_they_differ(store, make_spec, finish):
+    place = {"env": "Acrobot-v1", "steps": 50_000}
+    for algo in ("dqn", "mdqn"):
+        finish(make_spec(algo=algo, label=algo, **place), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    assert not any("made for" in caution for caution in board.cautions)
+    finish(make_spec(algo="ppo", label="ppo", **place), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    told = "Of the steps that its hyperparameters were made for, an algorithm has: 5 % (ppo); 50 % (dqn, mdqn)."
+    assert told in board.cautions
