@@ -222,7 +222,7 @@ def quantile_huber_loss(
         |tau_i - 1{u_ij < 0}| huber(u_ij),        u_ij = target_j - current_i,    huber(u) = u^2 / 2 up to 1, then |u| - 1/2
 
     Value and gradient are those of sb3-contrib's function of that name, to the bit. The gradient in closed form, a slope
-    for each current quantile, keeps nothing of the pairs for a backward pass: in SB3's loop two thirds of the time.
+    for each current quantile, keeps nothing of the pairs for a backward pass.
 
     :param current: ``(batch, [n_critics,] n_quantiles)``; the gradient flows into it alone
     :param target: ``(batch, [1,] n_target_quantiles)``

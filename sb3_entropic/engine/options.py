@@ -28,7 +28,7 @@ class Engine:
         there is a C++ compiler, and for GPUs Triton
     :param matrix_library: what multiplies matrices in the fast engine. ``"auto"`` is oneDNN where that is faster and rounds as
         32 bits do, else torch's own; ``"torch"`` always its own; ``"bf16"`` rounds the inputs of products to 16 bits, on
-        processors that have such instructions: about 1.8 times as fast with layers of 256 units, and not the same numbers.
+        processors that have such instructions: about twice as fast with layers of 256 units, and not the same numbers.
         ``"tf32"`` is the same on GPUs that have TF32
     :raises ValueError: for a value that is not allowed
     """
