@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
@@ -29,6 +31,8 @@ from benchmarks.report.words import number
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 COLUMNS = 4
+LETTERS = 30
+"""Of a title, in one line above a plot that has others beside it."""
 SAVE_OPTIONS = {"dpi": 150, "bbox_inches": "tight"}
 SVG_OPTIONS = {"bbox_inches": "tight", "metadata": {"Date": None, "Creator": None}}
 
@@ -253,8 +257,16 @@ def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
 
 def _draw_apart(curves: list[_Curve]) -> Figure:
     n_rows = -(-len(curves) // COLUMNS)
+    # A label has few spaces, and overrides make it wider than a plot.
+    titles = {
+        curve.label: "\n".join(
+            textwrap.wrap(f"{re.sub(', ?', ', ', curve.label)}: {number(curve.value)} (n={curve.n})", LETTERS)
+        )
+        for curve in curves
+    }
+    height = 2.0 + 0.15 * max((title.count("\n") for title in titles.values()), default=0)
     figure, grid = plt.subplots(
-        n_rows, COLUMNS, figsize=(9.6, 2.0 * n_rows + 0.6), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        n_rows, COLUMNS, figsize=(9.6, height * n_rows + 0.6), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     for axes, curve in itertools.zip_longest(grid.flat, curves):
         if curve is None:
@@ -263,7 +275,7 @@ def _draw_apart(curves: list[_Curve]) -> Figure:
         for other in curves:
             other.draw_line(axes, "0.8", 0.7)
         curve.draw(axes, COLOURS[0])
-        axes.set_title(f"{curve.label}: {number(curve.value)} (n={curve.n})", fontsize=9, loc="left")
+        axes.set_title(titles[curve.label], fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
     for column in range(COLUMNS):
         grid[(len(curves) - 1 - column) // COLUMNS, column].tick_params(labelbottom=True)

@@ -272,3 +272,18 @@ def test_shares_of_the_steps_that_hyperparameters_were_made_for_are_told_where_t
     (board,) = build_leaderboards(store)
     told = "Of the steps that its hyperparameters were made for, an algorithm has: 5 % (ppo); 50 % (dqn, mdqn)."
     assert told in board.cautions
+
+
+def test_a_long_label_is_broken_above_its_plot(store, make_spec, finish):
+    label = "msac[munchausen_alpha=0.9,munchausen_bound=[-1, 1],munchausen_shift=True]"
+    finish(make_spec(label=label), [0.0, 1.0])
+    for index in range(5):
+        finish(make_spec(algo="sac", label=f"sac{index}"), [0.0, 0.0])
+    (board,) = build_leaderboards(store)
+    title = learning_curves(board).axes[0].get_title(loc="left")
+    assert title.split("\n") == [
+        "msac[munchausen_alpha=0.9,",
+        "munchausen_bound=[-1, 1],",
+        "munchausen_shift=True]: 1.00",
+        "(n=1)",
+    ]
