@@ -56,16 +56,17 @@ def cautions_on_speed(rows: list[Row]) -> list[str]:
     return [f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}."]
 
 
-def cautions_on_budgets(shares: dict[str, float | None]) -> str:
+def cautions_on_budgets(shares: dict[str, float]) -> list[str]:
     """About algorithms that have different shares of the steps which their hyperparameters were made for.
 
-    :param shares: by label; ``None`` where they do not say
+    :param shares: by label, of those whose hyperparameters say
     """
+    if len(set(shares.values())) < 2:
+        return []
     labels: dict[str, list[str]] = defaultdict(list)
-    for label, share in sorted(shares.items(), key=lambda entry: entry[1] or 0.0):
-        if share:
-            labels[f"{100 * share:.3g} %"].append(label)
-    return f"Of the steps that its hyperparameters were made for, an algorithm has: {_listed(labels)}."
+    for label, share in sorted(shares.items(), key=lambda entry: entry[1]):
+        labels[f"{100 * share:.3g} %"].append(label)
+    return [f"Of the steps that its hyperparameters were made for, an algorithm has: {_listed(labels)}."]
 
 
 def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:

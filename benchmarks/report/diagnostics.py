@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.plan import RunSpec
-from benchmarks.report.figures import COLOURS, save_png, thousands
+from benchmarks.report.figures import COLOURS, save, thousands
 from benchmarks.store import EVALUATIONS, RECORD
 from sb3_entropic.errors import UserError
 
@@ -125,7 +125,7 @@ def draw_diagnostics(runs: list[Diagnostics], path: Path) -> None:
     but one run. Returns stay as they are: SB3's are means of the last 100 episodes already.
 
     :param runs: a line each; their titles are the legend where there are several
-    :param path: file to write
+    :param path: file to write, PNG or SVG by its name
     """
     panels = [panel for panel in PANELS if any(len(run.series(panel)) for run in runs)]
     n_columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
@@ -148,8 +148,7 @@ def draw_diagnostics(runs: list[Diagnostics], path: Path) -> None:
         figure.suptitle(runs[0].title, x=0.01, ha="left", fontsize=11)
     else:
         _draw_legend(figure, runs, styles, n_columns)
-    save_png(figure, path)
-    plt.close(figure)
+    save(figure, path)
 
 
 def _draw_panel(axes: Axes, panel: Panel, runs: list[Diagnostics], styles: list[tuple[str, str]]) -> None:

@@ -33,7 +33,7 @@ DASHES = ("-", "--", ":", "-.")
 COLUMNS = 4
 LETTERS = 30
 """Of a title, in one line above a plot that has others beside it."""
-SAVE_OPTIONS = {"dpi": 150, "bbox_inches": "tight"}
+PNG_OPTIONS = {"dpi": 150, "bbox_inches": "tight"}
 SVG_OPTIONS = {"bbox_inches": "tight", "metadata": {"Date": None, "Creator": None}}
 
 _MAP = LinearSegmentedColormap.from_list("map", ["#F4EEE2", "#BFDCEE", "#5FA8D6"])
@@ -65,7 +65,7 @@ def draw_learning_curves(board: Leaderboard, path: Path, along: str = STEPS) -> 
     :param path: file to write, PNG or SVG by its name
     :param along: ``"step"`` or ``"seconds"``
     """
-    _save(learning_curves(board, along), path)
+    save(learning_curves(board, along), path)
 
 
 def draw_performance_profiles(across: Across, path: Path) -> None:
@@ -74,7 +74,7 @@ def draw_performance_profiles(across: Across, path: Path) -> None:
     :param across: the table whose profiles to draw
     :param path: file to write, PNG or SVG by its name
     """
-    _save(performance_profiles(across), path)
+    save(performance_profiles(across), path)
 
 
 def draw_returns_profiles(board: Leaderboard, path: Path) -> None:
@@ -93,7 +93,7 @@ def draw_returns_profiles(board: Leaderboard, path: Path) -> None:
     else:
         figure = _draw_apart(curves)
     _finish(figure, f"{board.env}: share of runs above a return, with 95 % bands", "return")
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_improvements(board: Leaderboard, path: Path) -> None:
@@ -118,7 +118,7 @@ def draw_improvements(board: Leaderboard, path: Path) -> None:
     axes.spines[:].set_visible(False)
     title = "how often a run of the row beats one of the column, with 95 % intervals; bold: it excludes one half"
     figure.suptitle(f"{board.env}: {title}", x=0.01, ha="left", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_sensitivity(board: Leaderboard, path: Path, sensitivity: Sensitivity) -> None:
@@ -145,7 +145,7 @@ def draw_sensitivity(board: Leaderboard, path: Path, sensitivity: Sensitivity) -
     figure.colorbar(image, ax=axes, label="return, IQM over seeds")
     title = f"{sensitivity.algo} on {board.env} after {board.steps:,} steps, with 95 % intervals"
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _write_cell(axes: Axes, x: float, y: float, value: str, ends: str, weight: str = "normal") -> None:
@@ -155,25 +155,22 @@ def _write_cell(axes: Axes, x: float, y: float, value: str, ends: str, weight: s
         axes.text(x, y, f"\n{ends}", ha="center", va="center", fontsize=6.5)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure and close it; the same figure gives the same bytes.
+
+    :param path: file to write, PNG or SVG by its name
+    """
     if path.suffix == ".svg":
         # Ids in an SVG are random otherwise.
         with matplotlib.rc_context({"svg.hashsalt": path.name}):
             figure.savefig(path, **SVG_OPTIONS)
     else:
-        save_png(figure, path)
+        drawn = BytesIO()
+        figure.savefig(drawn, format="png", **PNG_OPTIONS)
+        # Few lines on white do with a palette of 256 colours, and a third of the bytes.
+        image = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        image.save(path, optimize=True)
     plt.close(figure)
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write a PNG with a palette of 256 colours, which few lines on white do with: a third of the bytes.
-
-    :param path: file to write
-    """
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png", **SAVE_OPTIONS)
-    image = Image.open(drawn).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    image.save(path, optimize=True)
 
 
 def learning_curves(board: Leaderboard, along: str = STEPS) -> Figure:

@@ -301,10 +301,7 @@ def _cautions(rows: list[Row], labels: list[str], env: str, steps: int, episodes
     )
     if scale is None:
         cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
-    shares = {row.label: _share_of_budget(row, env, steps) for row in rows if row.algo in ALGORITHMS}
-    if len({share for share in shares.values() if share}) > 1:
-        cautions.append(cautions_on_budgets(shares))
-    cautions += cautions_on(rows) + cautions_on_speed(rows)
+    cautions += cautions_on_budgets(_shares_of_budgets(rows, env, steps)) + cautions_on(rows) + cautions_on_speed(rows)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
@@ -317,10 +314,10 @@ def _cautions(rows: list[Row], labels: list[str], env: str, steps: int, episodes
     return cautions
 
 
-def _share_of_budget(row: Row, env: str, steps: int) -> float | None:
-    """Steps as a share of those that the algorithm's hyperparameters were made for; ``None`` where these do not say."""
-    made_for = load_hyperparameters(ALGORITHMS[row.algo], env).get("n_timesteps")
-    return steps / made_for if made_for else None
+def _shares_of_budgets(rows: list[Row], env: str, steps: int) -> dict[str, float]:
+    """By label, the steps as a share of those that the algorithm's hyperparameters were made for, where these say."""
+    entries = {row.label: load_hyperparameters(ALGORITHMS[row.algo], env) for row in rows if row.algo in ALGORITHMS}
+    return {label: steps / entry["n_timesteps"] for label, entry in entries.items() if "n_timesteps" in entry}
 
 
 def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) -> list[Pair]:
@@ -347,15 +344,17 @@ def _runs_of(algo: str, rows: Sequence[Row]) -> list[Row]:
 def _departures(row: Row, env: str) -> list[str]:
     """What a row of ours has other than the zoo's entry has, or SB3, a few words each."""
     theirs = load_hyperparameters(ALGORITHMS[STAND_INS.get(row.variant, row.algo)], env)
-    ours = row.provenance["hyperparameters"]
-    names = ("learning_starts", "n_quantiles")
-    values = [
-        [(s.get("policy_kwargs") or {} if name == "n_quantiles" else s).get(name) for s in (ours, theirs)] for name in names
-    ]
-    departures = [f"ours {name} {a} for {b}" for name, (a, b) in zip(names, values, strict=True) if a != b and b is not None]
+    pairs = zip(_cut(row.provenance["hyperparameters"]).items(), _cut(theirs).values(), strict=True)
+    departures = [f"ours {name} {a} for {b}" for (name, a), b in pairs if a != b and b is not None]
     departures += ["ours our loop"] if row.variant in STAND_INS else []
     rounded = [name for name, words in ROUNDED.items() if words in row.provenance["matrix_library"]]
     return departures + [f"ours {name} matrix products" for name in rounded]
+
+
+def _cut(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """What a budget may cut of them, see ``protocols.yml``."""
+    policy_kwargs = hyperparameters.get("policy_kwargs") or {}
+    return {"learning_starts": hyperparameters.get("learning_starts"), "n_quantiles": policy_kwargs.get("n_quantiles")}
 
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def write_report(
         shown = {f"Learning curves on {board.env}": draw(f"learning-curve-{name}", draw_learning_curves, board, STEPS)}
         maps = find_sensitivities(board)
         # Of a sweep alone the map says it all.
-        if sum(len(sensitivity.cells) for sensitivity in maps) < len(board.ranked) or not board.ranked:
+        if not maps or sum(len(sensitivity.cells) for sensitivity in maps) < len(board.ranked):
             title = f"Return against time on {board.env}"
             shown[title] = draw(f"learning-curve-in-time-{name}", draw_learning_curves, board, SECONDS)
             if board.ranked:

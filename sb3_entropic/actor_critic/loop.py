@@ -49,11 +49,12 @@ class ActorCriticLoop(OffPolicyLoop):
         """
         if "ent_coef" in kwargs:
             saved = (load_from_zip_file(path, device=device, custom_objects=custom_objects)[0] or {}).get("ent_coef")
-            learned = [isinstance(value, str) and value.startswith("auto") for value in (saved, kwargs["ent_coef"])]
-            if learned[0] != learned[1]:
+            given = kwargs["ent_coef"]
+            was, is_ = ("" if str(value).startswith("auto") else "not " for value in (saved, given))
+            if was != is_:
                 raise ValueError(
-                    f"The saved temperature is {'' if learned[0] else 'not '}learned (ent_coef={saved!r}), and that of "
-                    f"ent_coef={kwargs['ent_coef']!r} is {'' if learned[1] else 'not '}: load it as it is, make a model with "
+                    f"The saved temperature is {was}learned (ent_coef={saved!r}), and that of "
+                    f"ent_coef={given!r} is {is_}learned: load it as it is, make a model with "
                     "the other and give it the networks: model.policy.load_state_dict(loaded.policy.state_dict())."
                 )
         model = super().load(path, env, device, custom_objects, **kwargs)

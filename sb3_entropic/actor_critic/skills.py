@@ -101,6 +101,7 @@ def with_skills(env: GymEnv, n_skills: int, verbose: int = 0, observed: np.ndarr
         env = VecSkills(env, n_skills)
         if observed is not None:
             env.skills = env.observation_space.split(th.as_tensor(observed))[1].flatten().numpy()
+        return env
     _refuse_normalisation(env)
     if not isinstance(env.observation_space, SkillSpace):
         raise ValueError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from copy import deepcopy
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -34,9 +36,15 @@ def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
     :param env_id: with its version, which is part of the entry's name
     """
     inherited = load_hyperparameters(ALGORITHMS[algorithm.parent], env_id) if algorithm.parent else {}
-    path = files("sb3_entropic.zoo") / "hyperparams" / f"{algorithm.name}.yml"
-    entries = yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
-    return {**inherited, **entries.get(env_id, entries.get("default", {}))}
+    entries = _entries(algorithm.name)
+    # What is inside an entry is the caller's, too.
+    return {**inherited, **deepcopy(entries.get(env_id, entries.get("default", {})))}
+
+
+@lru_cache
+def _entries(name: str) -> dict[str, Any]:
+    path = files("sb3_entropic.zoo") / "hyperparams" / f"{name}.yml"
+    return yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
 
 
 def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any]) -> dict[str, Any]:

@@ -73,12 +73,8 @@ def test_what_ours_has_other_than_the_zoo_is_named(store, make_spec, finish):
         [0.0, 1.0],
         matrix_library=ROUNDED["bf16"],
     )
-    named = {board.env: board.literature[-1].differences[2:] for board in build_leaderboards(store)}
+    boards = build_leaderboards(store)
+    named = {board.env: board.literature[-1].differences[2:] for board in boards}
     assert named["LunarLander-v3"] == ("ours learning_starts 2000 for 10000", "ours n_quantiles 25 for 170")
-    (sac,) = {
-        beside.differences[-2:]
-        for board in build_leaderboards(store)
-        for beside in board.literature
-        if beside.published.algo == "sac"
-    }
+    (sac,) = {beside.differences[-2:] for board in boards for beside in board.literature if beside.published.algo == "sac"}
     assert sac == ("ours our loop", "ours bf16 matrix products")
