@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
 
 class Episode(NamedTuple):
@@ -55,22 +58,40 @@ class Evaluator:
         observations = [env.reset(seed=seed)[0] for env, seed in zip(self._envs, seeds, strict=True)]
         returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=int)
         playing = list(range(len(seeds)))
-        while playing:
-            actions, _ = model.predict(_stack(model, [observations[i] for i in playing]), deterministic=deterministic)
-            still_playing = []
-            for i, action in zip(playing, actions, strict=True):
-                observations[i], reward, terminated, truncated, _ = self._envs[i].step(action)
-                returns[i] += float(reward)
-                lengths[i] += 1
-                if not (terminated or truncated):
-                    still_playing.append(i)
-            playing = still_playing
+        with _vectors_on_the_cpu(model) if deterministic else nullcontext():
+            while playing:
+                actions, _ = model.predict(_stack(model, [observations[i] for i in playing]), deterministic=deterministic)
+                still_playing = []
+                for i, action in zip(playing, actions, strict=True):
+                    observations[i], reward, terminated, truncated, _ = self._envs[i].step(action)
+                    returns[i] += float(reward)
+                    lengths[i] += 1
+                    if not (terminated or truncated):
+                        still_playing.append(i)
+                playing = still_playing
         return [Episode(*row) for row in zip(seeds, returns.tolist(), lengths.tolist(), strict=True)]
 
     def close(self) -> None:
         """Close the environments."""
         for env in self._envs:
             env.close()
+
+
+@contextmanager
+def _vectors_on_the_cpu(model: BaseAlgorithm) -> Iterator[None]:
+    """Let a model that is on a GPU predict modes with a copy of its policy, if that takes vectors.
+
+    A few vectors a step are through its small networks sooner than these are launched on the GPU.
+    """
+    policy = model.policy
+    if policy.device.type == "cpu" or getattr(policy, "features_extractor_class", None) is not FlattenExtractor:
+        yield
+        return
+    model.policy = copy.deepcopy(policy).cpu()
+    try:
+        yield
+    finally:
+        model.policy = policy
 
 
 def _stack(model: BaseAlgorithm, observations: list[Any]) -> Any:

@@ -9,7 +9,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_entropic import MSAC
+from sb3_entropic import MDQN, MSAC
 from sb3_entropic.evaluation import Evaluator
 
 
@@ -43,6 +43,19 @@ def test_episodes_of_different_length():
     episodes = Evaluator("CartPole-v1", episodes=6).evaluate(model)
     assert all(episode.total_reward == episode.length for episode in episodes)
     assert len({episode.length for episode in episodes}) > 1
+
+
+@pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU that torch's CUDA can use")
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_model_on_a_gpu_plays_the_same_episodes_and_stays_there(deterministic):
+    arguments = {"seed": 0, "policy_kwargs": {"net_arch": [16]}, "exploration": "boltzmann", "temperature": 1e-8}
+    on_cpu, on_gpu = (MDQN("MlpPolicy", "CartPole-v1", device=device, **arguments) for device in ("cpu", "cuda"))
+    on_gpu.set_parameters(on_cpu.get_parameters())
+    policy = on_gpu.policy
+    evaluator = Evaluator("CartPole-v1", episodes=3)
+    assert evaluator.evaluate(on_gpu, deterministic) == evaluator.evaluate(on_cpu, deterministic)
+    assert on_gpu.policy is policy
+    assert policy.device.type == "cuda"
 
 
 def test_random_streams_are_left_alone(model):
