@@ -7,10 +7,12 @@ import torch as th
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import SimpleMultiObsEnv
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.sac.policies import SACPolicy
 
 from sb3_entropic import MDQN, MSAC
-from sb3_entropic.evaluation import Evaluator
+from sb3_entropic.evaluation import Evaluator, _vectors_on_the_cpu
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,31 @@ def test_episodes_of_different_length():
     episodes = Evaluator("CartPole-v1", episodes=6).evaluate(model)
     assert all(episode.total_reward == episode.length for episode in episodes)
     assert len({episode.length for episode in episodes}) > 1
+
+
+def test_a_policy_of_vectors_is_taken_from_the_gpu_to_be_evaluated_and_one_of_images_is_not():
+    class SaysItIsOnAGpu(SACPolicy):
+        on_gpu = True
+
+        @property
+        def device(self):
+            return th.device("cuda" if self.on_gpu else "cpu")
+
+        def cpu(self):
+            self.on_gpu = False
+            return super().cpu()
+
+    model = MSAC("MlpPolicy", "Pendulum-v1", seed=0, policy_kwargs={"net_arch": [16]}, buffer_size=500, device="cpu")
+    evaluator = Evaluator("Pendulum-v1", episodes=1)
+    expected = evaluator.evaluate(model)
+    policy = model.policy
+    policy.__class__ = SaysItIsOnAGpu
+    assert evaluator.evaluate(model) == expected
+    assert model.policy is policy
+    assert policy.on_gpu
+    policy.features_extractor_class = NatureCNN
+    with _vectors_on_the_cpu(model):
+        assert model.policy is policy
 
 
 @pytest.mark.skipif(not th.cuda.is_available(), reason="needs a GPU that torch's CUDA can use")
