@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -58,7 +58,7 @@ class Evaluator:
         observations = [env.reset(seed=seed)[0] for env, seed in zip(self._envs, seeds, strict=True)]
         returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=int)
         playing = list(range(len(seeds)))
-        with _vectors_on_the_cpu(model) if deterministic else nullcontext():
+        with _vectors_on_the_cpu(model, deterministic):
             while playing:
                 actions, _ = model.predict(_stack(model, [observations[i] for i in playing]), deterministic=deterministic)
                 still_playing = []
@@ -78,13 +78,14 @@ class Evaluator:
 
 
 @contextmanager
-def _vectors_on_the_cpu(model: BaseAlgorithm) -> Iterator[None]:
+def _vectors_on_the_cpu(model: BaseAlgorithm, deterministic: bool) -> Iterator[None]:
     """Let a model that is on a GPU predict modes with a copy of its policy, if that takes vectors.
 
-    A few vectors a step are through its small networks sooner than these are launched on the GPU.
+    A few vectors a step are through its small networks sooner than these are launched on the GPU. Samples are left there:
+    Boltzmann exploration reads the model's own networks.
     """
     policy = model.policy
-    if policy.device.type == "cpu" or getattr(policy, "features_extractor_class", None) is not FlattenExtractor:
+    if policy.device.type == "cpu" or not deterministic or policy.features_extractor_class is not FlattenExtractor:
         yield
         return
     model.policy = copy.deepcopy(policy).cpu()
