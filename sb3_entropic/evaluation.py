@@ -82,10 +82,12 @@ def _vectors_on_the_cpu(model: BaseAlgorithm, deterministic: bool) -> Iterator[N
     """Let a model that is on a GPU predict modes with a copy of its policy, if that takes vectors.
 
     A few vectors a step are through its small networks sooner than these are launched on the GPU. Samples are left there:
-    Boltzmann exploration reads the model's own networks.
+    Boltzmann exploration reads the model's own networks. So are policies that explore state-dependently: what SB3 has drawn
+    for them cannot be copied.
     """
     policy = model.policy
-    if policy.device.type == "cpu" or not deterministic or policy.features_extractor_class is not FlattenExtractor:
+    stays = policy.device.type == "cpu" or not deterministic or model.use_sde
+    if stays or policy.features_extractor_class is not FlattenExtractor:
         yield
         return
     model.policy = copy.deepcopy(policy).cpu()

@@ -54,6 +54,9 @@ class OffPolicyLoop(Learner):
         """Actions of the policy while learning, ``(n_envs, ...)``, as the replay buffer stores them; pure, as a loss is."""
         raise NotImplementedError
 
+    def explore_anew(self, generator: th.Generator | None = None) -> None:
+        """Draw what state-dependent exploration holds on to for several steps; only called with ``use_sde``."""
+
     def explores_at_random(self) -> bool:
         """Draw whether the next action is any of the action space rather than the policy's."""
         return False

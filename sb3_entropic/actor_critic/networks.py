@@ -10,7 +10,7 @@ from stable_baselines3.common.distributions import SquashedDiagGaussianDistribut
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import Actor
 
-from sb3_entropic.densities import sample_squashed_gaussian
+from sb3_entropic.densities import gaussian_log_prob, sample_squashed_gaussian
 from sb3_entropic.forwards import SharedForwards
 from sb3_entropic.temperature import current_temperature
 
@@ -18,7 +18,8 @@ from sb3_entropic.temperature import current_temperature
 class PolicyNoise(NamedTuple):
     """The standard-normal draws of one gradient step, each ``(batch, action_dim)``.
 
-    ``None`` where the policy draws its own (gSDE, or an actor with its own ``action_log_prob``).
+    With state-dependent exploration (gSDE) both are those of its one matrix, ``(latent_dim, action_dim)``. ``None`` where the
+    policy draws its own (an actor with its own ``action_log_prob``).
     """
 
     current: th.Tensor | None
@@ -47,6 +48,11 @@ class ModuleNetworks:
         """Actions of the current policy, ``(batch, action_dim)`` in (-1, 1), and log-densities, ``(batch, 1)``."""
         return self._forwards.once(lambda: self._act(observations, noise), observations, noise)
 
+    def explore(self, observations: PyTorchObs, matrices: th.Tensor) -> th.Tensor:
+        """Actions by gSDE's matrices, ``(batch, latent_dim, action_dim)``, one for each observation."""
+        mean, _, extra = self._policy_parameters(observations)
+        return th.tanh(mean + th.bmm(extra["latent_sde"].unsqueeze(1), matrices).squeeze(1))
+
     def gaussian(self, observations: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
         """Mean and standard deviation of the policy before the squash, each ``(batch, action_dim)``."""
         mean, log_std, extra = self._policy_parameters(observations)
@@ -71,10 +77,22 @@ class ModuleNetworks:
         elif noise is None:
             mean, log_std, extra = self._policy_parameters(observations)
             actions, log_prob = self._actor.action_dist.log_prob_from_params(mean, log_std, **extra)
+        elif is_state_dependent(self._actor):
+            actions, log_prob = self._act_state_dependently(observations, noise)
         else:
             mean, std = self.gaussian(observations)
             actions, log_prob = sample_squashed_gaussian(mean, std, noise, self._actor.action_dist.epsilon)
         return actions, log_prob.reshape(-1, 1)
+
+    def _act_state_dependently(self, observations: PyTorchObs, noise: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        """``tanh`` of the mean plus the latents times a matrix that all share (gSDE, arXiv 2005.05719), with SB3's bits."""
+        _, log_std, extra = self._policy_parameters(observations)
+        mean, std = self.gaussian(observations)
+        distribution = self._actor.action_dist
+        actions = th.tanh(mean + th.mm(extra["latent_sde"], noise * distribution.get_std(log_std)))
+        # SB3 keeps no u and finds it from the action.
+        u = distribution.bijector.inverse(actions)
+        return actions, gaussian_log_prob(u, mean, std) - distribution.bijector.log_prob_correction(u).sum(dim=1)
 
     def _policy_parameters(self, observations: PyTorchObs) -> tuple[th.Tensor, th.Tensor, dict[str, th.Tensor]]:
         return self._forwards.once(lambda: self._actor.get_action_dist_params(observations), observations)
@@ -120,17 +138,38 @@ def overrides_sampling(actor: th.nn.Module) -> bool:
     return getattr(type(actor), "action_log_prob", None) not in (Actor.action_log_prob, tqc.policies.Actor.action_log_prob)
 
 
+def is_state_dependent(actor: th.nn.Module) -> bool:
+    """Whether the actor explores by SB3's state-dependent noise."""
+    return type(getattr(actor, "action_dist", None)) is StateDependentNoiseDistribution
+
+
 def takes_noise(actor: th.nn.Module) -> bool:
     """Whether the actor is SB3's tanh-Gaussian, whose noise can be drawn outside.
 
     Not with dropout: its masks come from the same generator, and SB3 draws them between the two samples.
     """
-    if overrides_sampling(actor) or type(actor.action_dist) is not SquashedDiagGaussianDistribution:
+    if not has_known_density(actor):
         return False
     return not any(isinstance(module, th.nn.modules.dropout._DropoutNd) for module in actor.modules())
 
 
+def draw_matrices(
+    actor: th.nn.Module, count: int, device: th.device, generator: th.Generator | None = None
+) -> tuple[th.Tensor, th.Tensor]:
+    """Standard-normal draws of gSDE's matrices, in SB3's order: one to share, ``(latent_dim, action_dim)``, then ``count``.
+
+    :param actor: that explores state-dependently
+    :param count: of environments, or 1
+    :param device: to draw on
+    :param generator: to draw from; ``None`` for torch's global one
+    """
+    distribution, dtype = actor.action_dist, next(actor.parameters()).dtype
+    shape = (distribution.latent_sde_dim, distribution.action_dim)
+    shared, each = (th.empty(size, dtype=dtype, device=device) for size in (shape, (count, *shape)))
+    return shared.normal_(generator=generator), each.normal_(generator=generator)
+
+
 def has_known_density(actor: th.nn.Module) -> bool:
     """Whether the density of a given action can be had: SB3's tanh-Gaussian, state-dependent exploration included."""
-    known = (SquashedDiagGaussianDistribution, StateDependentNoiseDistribution)
-    return not overrides_sampling(actor) and type(getattr(actor, "action_dist", None)) in known
+    is_gaussian = type(getattr(actor, "action_dist", None)) is SquashedDiagGaussianDistribution or is_state_dependent(actor)
+    return is_gaussian and not overrides_sampling(actor)

@@ -146,13 +146,20 @@ class ReplayLockstep(Lockstep):
         return StackedStep(self._models, self.compiled, self._generators, self._batch)
 
     def _collect(self) -> int:
-        steps = self._template.train_freq.frequency
+        model, steps = self._template, self._template.train_freq.frequency
+        if model.use_sde:
+            self._explore_anew()
         self._each(lambda index, runner: runner.callback.on_rollout_start())
-        for _ in range(steps):
+        for step in range(steps):
+            if model.use_sde and model.sde_sample_freq > 0 and step % model.sde_sample_freq == 0:
+                self._explore_anew()
             self._act_and_step()
         self._replay.wrote(steps)
         self._each(lambda index, runner: runner.callback.on_rollout_end())
-        return steps * self._template.n_envs
+        return steps * model.n_envs
+
+    def _explore_anew(self) -> None:
+        self._each(lambda index, runner: runner.model.explore_anew(runner.streams.generator))
 
     def _act_and_step(self) -> None:
         at_random = [True] * len(self._runners)

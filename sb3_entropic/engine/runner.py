@@ -92,7 +92,8 @@ class Runner:
     def chooses_at_random(self) -> bool:
         """Whether the next action is not the policy's: before learning starts, or by the exploration rate."""
         model = self.model
-        return model.num_timesteps < model.learning_starts or model.explores_at_random()
+        warms_up = model.num_timesteps < model.learning_starts and not (model.use_sde and model.use_sde_at_warmup)
+        return warms_up or model.explores_at_random()
 
     def actions(self, of_policy: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Actions for the environments and for the replay buffer.

@@ -140,8 +140,8 @@ class StackedStep:
 
     def act(self, observations: np.ndarray) -> list[np.ndarray]:
         """What every model's ``act`` returns, ``(n_models, n_envs, ...)`` each, for observations of that shape."""
-        model, seen = self._models[0], th.from_numpy(observations)
-        noise = _stacked([model.acting_noise(seen[0], generator) for generator in self._generators])
+        seen, streams = th.from_numpy(observations), zip(self._models, self._generators, strict=True)
+        noise = _stacked([model.acting_noise(seen[0], generator) for model, generator in streams])
         given = self._place.inputs("act", [seen] if noise is None else [seen, noise])
         values = [*self._fixed, *given]
         if self._act is None:

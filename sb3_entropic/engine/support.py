@@ -26,6 +26,7 @@ COUNTS = (
     *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
     *("num_timesteps", "n_envs", "buffer_size", "top_quantiles_to_drop_per_net"),
     *("n_steps", "n_epochs", "vf_coef", "max_grad_norm", "normalize_advantage", "target_kl", "samples"),
+    *("use_sde", "sde_sample_freq", "use_sde_at_warmup"),
 )
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
 
@@ -78,7 +79,7 @@ def _why_not_class(model: Any) -> str | None:
     for name in METHODS:
         if hasattr(type(model), name) and not _is_known(getattr(type(model), name)):
             return f"{type(model).__name__} has its own {name}"
-    return "exploration is state-dependent (gSDE)" if model.use_sde else None
+    return None
 
 
 def _why_not_policy(model: Any) -> str | None:
@@ -102,6 +103,8 @@ def _why_not_data(model: Any) -> str | None:
 
 
 def _why_not_rollouts(model: Any) -> str | None:
+    if model.use_sde:
+        return "exploration is state-dependent (gSDE)"
     if type(model.policy.action_dist) not in RECORDED_POLICIES:
         return f"the actions are a {type(model.policy.action_dist).__name__}'s"
     if not _is_known(type(model.rollout_buffer)):

@@ -4,6 +4,7 @@ import functools
 
 import torch as th
 from stable_baselines3.common import policies
+from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_entropic
 from sb3_entropic import Engine
@@ -35,7 +36,7 @@ CASES = {**DISCRETE, **CONTINUOUS}
 STARTS = 40
 
 
-def make(name, seed=0, engine=FAST, **arguments):
+def make(name, seed=0, engine=FAST, n_envs=1, **arguments):
     """A small model that takes a gradient step for every environment step after ``STARTS``."""
     common = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 400, "batch_size": 16, "learning_starts": STARTS}
     if name in CONTINUOUS:
@@ -47,6 +48,7 @@ def make(name, seed=0, engine=FAST, **arguments):
         common |= {"target_update_interval": 7, "learning_rate": lambda progress: 1e-3 * progress}
     arguments = {**common, **CASES[name], **arguments}
     arguments.setdefault("device", "cpu")
+    env = make_vec_env(env, n_envs, seed=seed) if n_envs > 1 else env
     return getattr(sb3_entropic, name)("MlpPolicy", env, seed=seed, engine=engine, **arguments)
 
 

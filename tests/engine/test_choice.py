@@ -41,7 +41,6 @@ REFUSED = {
     "OwnTrain has its own train": lambda: OwnTrain("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the policy holds a BatchNorm": lambda: make("MSAC", policy_kwargs={"features_extractor_class": BatchNormExtractor}),
     "the policy holds a Dropout": lambda: make("MSAC", policy_kwargs={"features_extractor_class": DropoutExtractor}),
-    "exploration is state-dependent": lambda: make("MSAC", use_sde=True),
     "the replay buffer is not SB3's plain one": lambda: make("MSAC", n_steps=3),
     "train_freq counts episodes": lambda: make("MSAC", train_freq=(1, "episode")),
     "the optimiser is SGD, not Adam": lambda: make("MSAC", policy_kwargs={"net_arch": [8], "optimizer_class": th.optim.SGD}),
@@ -59,9 +58,9 @@ def test_what_the_fast_engine_does_not_run_is_said(reason):
 
 
 def test_auto_leaves_what_the_fast_engine_does_not_run_to_sb3s_loop(capsys):
-    model = make("MSAC", engine="auto", verbose=1, use_sde=True)
+    model = make("MSAC", engine="auto", verbose=1, train_freq=(1, "episode"))
     model.learn(STARTS + 5)
-    assert "SB3's own loop: exploration is state-dependent (gSDE)" in capsys.readouterr().out
+    assert "SB3's own loop: train_freq counts episodes" in capsys.readouterr().out
 
 
 def test_losses_that_cannot_be_recorded_are_left_to_sb3s_loop(capsys, monkeypatch):
@@ -109,7 +108,7 @@ def test_wrong_options_are_answered(arguments, message):
         ({"env": make_vec_env("Pendulum-v1")}, "every seed needs its own"),
         ({"gamma": [0.9]}, "gamma has 1 values for 2 seeds"),
         ({"batch_size": [16, 32]}, "batch_size cannot differ between seeds: those that can are .*learning_rate"),
-        ({"use_sde": True}, 'engine="fast" cannot run this'),
+        ({"train_freq": (1, "episode")}, 'engine="fast" cannot run this'),
         ({"gama": 0.9}, "MSAC has no argument 'gama': did you mean 'gamma'"),
     ],
 )
@@ -120,7 +119,7 @@ def test_wrong_arguments_of_train_seeds_are_answered(arguments, message):
 
 
 def test_seeds_that_the_fast_engine_does_not_run_are_those_of_sb3s_loop():
-    options = {"learning_starts": STARTS, "policy_kwargs": {"net_arch": [8]}, "use_sde": True, "device": "cpu"}
+    options = {"learning_starts": STARTS, "policy_kwargs": {"net_arch": [8]}, "train_freq": (1, "episode"), "device": "cpu"}
     models = train_seeds(MSAC, "MlpPolicy", "Pendulum-v1", seeds=[1, 2], total_timesteps=STARTS + 10, **options)
     for seed, model in zip([1, 2], models, strict=True):
         alone = MSAC("MlpPolicy", "Pendulum-v1", seed=seed, **options).learn(STARTS + 10)

@@ -152,6 +152,42 @@ def test_several_environments_and_action_noise(double):
     assert difference(*models) < 1e-10
 
 
+STATE_DEPENDENT = {
+    "a matrix a rollout": {"train_freq": 5, "gradient_steps": 3},
+    "a matrix every two steps": {"train_freq": 5, "sde_sample_freq": 2},
+    "several environments": {"n_envs": 3, "sde_sample_freq": 2},
+    "from the first step on": {"use_sde_at_warmup": True},
+    "expln": {},
+}
+
+
+@pytest.mark.parametrize("setting", STATE_DEPENDENT)
+@pytest.mark.parametrize("name", ["MSAC", "MTQC", "DIAYN"])
+def test_state_dependent_exploration(name, setting, double):
+    exact, fast = (
+        # policy_kwargs are made anew: SB3 writes into them.
+        double(make(name, engine=engine, use_sde=True, policy_kwargs=policy_kwargs, **STATE_DEPENDENT[setting])).learn(
+            STARTS + 60, log_interval=None
+        )
+        for engine in ("sb3", FAST)
+        for policy_kwargs in [{"net_arch": [8], "use_expln": setting == "expln"}]
+    )
+    assert exact._n_updates == fast._n_updates > 10
+    # SB3 finds what was squashed from the action, which magnifies rounding.
+    assert difference(fast, exact) < 1e-9
+    np.testing.assert_allclose(fast.replay_buffer.actions, exact.replay_buffer.actions, rtol=1e-6, atol=1e-6)
+
+
+def test_every_seed_of_a_stack_explores_by_its_own_matrices():
+    seeds, arguments = [3, 5, 8], {"use_sde": True, "train_freq": 5, "sde_sample_freq": 2}
+    stack, errors = train_together([partial(make, "MSAC", seed, **arguments) for seed in seeds], STARTS + 60, lambda *_: None)
+    assert errors == [None] * 3
+    for seed, model in zip(seeds, stack, strict=True):
+        alone = make("MSAC", seed, **arguments).learn(STARTS + 60)
+        assert difference(model, alone) < 1e-6
+        np.testing.assert_array_equal(model.replay_buffer.actions, alone.replay_buffer.actions)
+
+
 @pytest.mark.parametrize("shape", [(2, 2), (3,)])
 def test_actions_of_any_shape(shape, double):
     models = []
