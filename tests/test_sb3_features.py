@@ -177,6 +177,14 @@ def test_dict_observations(algorithm):
     learns(build(algorithm, "MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=not continuous(algorithm))), steps=60)
 
 
+@pytest.mark.parametrize("algorithm", [a for a in OURS if a.name in ("mdqn", "modqn", "mqrdqn", "miqn")], ids=lambda a: a.name)
+def test_boltzmann_exploration_of_dictionaries(algorithm):
+    env = SimpleMultiObsEnv(discrete_actions=True)
+    model = learns(build(algorithm, "MultiInputPolicy", env, exploration="boltzmann", temperature=1.0), steps=60)
+    observation = model.env.observation_space.sample()
+    assert {int(model.predict(observation, deterministic=False)[0]) for _ in range(50)} == {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize(
     "algorithm", [a for a in OURS if a.name not in ("diayn", "vfe") and not on_policy(a)], ids=lambda a: a.name
 )

@@ -132,8 +132,9 @@ class ValueBasedLoop(OffPolicyLoop):
             raise ValueError("predict takes an observation, not (observation, info): write `observation, _ = env.reset()`.")
         self.policy.set_training_mode(False)
         observations, vectorised = self.policy.obs_to_tensor(observation)
+        one_of_them = next(iter(observations.values())) if isinstance(observations, dict) else observations
         with th.no_grad():
-            actions = self.act(self.make_networks(), observations, self.acting_noise(observations)).cpu().numpy()
+            actions = self.act(self.make_networks(), observations, self.acting_noise(one_of_them)).cpu().numpy()
         return (actions if vectorised else actions.squeeze(axis=0)), state
 
 
