@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from sb3_entropic.engine.place import Place
 from sb3_entropic.engine.trace import Tensors
@@ -82,19 +82,61 @@ class PackedReplay:
         :param rows: by :meth:`draw`, ``(n_buffers, batch)``
         :return: by the buffers' names of the fields, ``(n_buffers, batch, ...)``; on a GPU overwritten by the next
         """
+        found = self._select(rows)
+        return {name: self._field(name, found) for name in FIELDS}
+
+    def _select(self, rows: np.ndarray) -> th.Tensor:
+        """Whole rows where batches are read, of any shape of positions."""
         chosen = th.from_numpy(rows.ravel())
         if self._on_gpu is None:
             (found,) = self._place.inputs("batch", [self._rows.index_select(0, chosen)])
         else:
             found = self._on_gpu.select(chosen)
-        found = found.view(*rows.shape, -1)
-        batch = {}
-        for name, (shape, dtype) in self._fields.items():
-            values = found[..., self._words[name]]
-            if dtype != WORD:
-                values = values.view(_torch_dtype(dtype))[..., : math.prod(shape)]
-            batch[name] = values.unflatten(-1, shape) if len(shape) > 1 else values
+        return found.view(*rows.shape, -1)
+
+    def _field(self, name: str, found: th.Tensor) -> th.Tensor:
+        shape, dtype = self._fields[name]
+        values = found[..., self._words[name]]
+        if dtype != WORD:
+            values = values.view(_torch_dtype(dtype))[..., : math.prod(shape)]
+        return values.unflatten(-1, shape) if len(shape) > 1 else values
+
+
+class PackedNSteps(PackedReplay):
+    """The same of buffers of n-step returns: a transition leads from its state to that of n steps later."""
+
+    def gather(self, rows: np.ndarray) -> Tensors:
+        """See :class:`PackedReplay`; rewards are returns up to where the bootstrap value is that ``discounts`` weigh."""
+        first = self._buffers[0]
+        n_steps, n_envs, size = first.n_steps, first.n_envs, first.buffer_size
+        begins = np.arange(len(rows))[:, None] * self._rows_of_one
+        step, env = np.divmod(rows - begins, n_envs)
+        steps = (step[..., None] + np.arange(n_steps)) % size
+        path = begins[..., None] + steps * n_envs + env[..., None]
+        rewards, dones, timeouts = (self._column(name)[path] for name in ("rewards", "dones", "timeouts"))
+        # What follows the newest step is the oldest one, of another episode.
+        newest = np.array([(buffer.pos - 1) % size for buffer in self._buffers])[:, None, None]
+        ends = (dones != 0) | (timeouts != 0) | (steps == newest)
+        last = np.where(ends.any(axis=-1), ends.argmax(axis=-1), n_steps - 1)
+        # In SB3's precision, for its bits.
+        gammas = np.array([buffer.gamma for buffer in self._buffers], dtype=WORD)[:, None, None]
+        weights = gammas ** np.arange(n_steps, dtype=WORD) * (np.arange(n_steps) <= last[..., None])
+        returns = (rewards * weights).sum(axis=-1, keepdims=True)
+        discounts = gammas ** (last[..., None] + 1).astype(WORD)
+        end = np.take_along_axis(path, last[..., None], axis=-1)[..., 0]
+        found_first, found_last = self._select(np.stack([rows, end]))
+        batch = {name: self._field(name, found_first) for name in ("observations", "actions")}
+        batch |= {name: self._field(name, found_last) for name in ("next_observations", "dones", "timeouts")}
+        batch["rewards"], batch["discounts"] = self._place.inputs("returns", [*map(th.from_numpy, (returns, discounts))])
         return batch
+
+    def _column(self, name: str) -> np.ndarray:
+        return self._rows.numpy()[:, self._words[name].start].view(self._fields[name][1])
+
+
+def pack(buffers: list[ReplayBuffer], place: Place | None = None) -> PackedReplay:
+    """Take replay buffers over, of transitions or of n-step returns; see :class:`PackedReplay`."""
+    return (PackedNSteps if isinstance(buffers[0], NStepReplayBuffer) else PackedReplay)(buffers, place)
 
 
 class _RowsOnGpu:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
-from sb3_entropic.engine.replay import FIELDS, PackedReplay
+from sb3_entropic.engine.replay import FIELDS, PackedReplay, pack
 
 SPACES = {
     "vector": (spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,))),
@@ -58,6 +58,34 @@ def test_a_batch_is_sb3s(kind, n_envs, n_filled):
             assert th.equal(batch[field][index], getattr(theirs, field)), field
         assert th.equal(batch["dones"][index] * (1 - batch["timeouts"][index]), theirs.dones)
     assert batch["timeouts"].any()
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("kind", ["vector", "double"])
+@pytest.mark.parametrize("n_filled", [7, 20, 23])
+def test_a_batch_of_n_step_returns_is_sb3s(kind, n_envs, n_filled):
+    gammas = (0.9, 0.99, 1.0)
+    made = [
+        [NStepReplayBuffer(20 * n_envs, *SPACES[kind], device="cpu", n_envs=n_envs, n_steps=4, gamma=g) for g in gammas]
+        for _ in range(2)
+    ]
+    for buffers in made:
+        for space in SPACES[kind]:
+            space.seed(0)
+        for seed, buffer in enumerate(buffers):
+            fill(buffer, n_filled, seed)
+    plain, packed = made
+    replay = pack(packed)
+    np.random.seed(0)
+    batch = replay.gather(np.stack([replay.draw(index, 64) for index in range(3)]))
+    np.random.seed(0)
+    for index, buffer in enumerate(plain):
+        theirs = buffer.sample(64)
+        for field in ("observations", "next_observations", "actions", "rewards", "discounts"):
+            assert batch[field].dtype == getattr(theirs, field).dtype, field
+            assert th.equal(batch[field][index], getattr(theirs, field)), field
+        assert th.equal(batch["dones"][index] * (1 - batch["timeouts"][index]), theirs.dones)
+    assert batch["discounts"][1].unique().numel() > 1
 
 
 def test_a_packed_buffer_is_saved_alone():
