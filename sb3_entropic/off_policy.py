@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch as th
@@ -19,6 +20,17 @@ class OffPolicyLoop(Learner):
     """
 
     lockstep_class = ReplayLockstep
+    record_metrics: Callable[[], None] | None = None
+    """While the fast engine learns, what hands the logger the last gradient steps' metrics."""
+
+    def dump_logs(self) -> None:
+        """As in SB3."""
+        if self.record_metrics is not None:
+            self.record_metrics()
+        super().dump_logs()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "record_metrics"]
 
     def updates(self) -> list[Update]:
         """The algorithm as an ordered list of losses and their optimisers."""
@@ -47,14 +59,18 @@ class OffPolicyLoop(Learner):
         return []
 
     def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor | None:
-        """What :meth:`act` needs of randomness, drawn as SB3 draws it."""
+        """What :meth:`act` needs of randomness, drawn as SB3 draws it.
+
+        :param observations: of all environments; of dictionaries one entry
+        :param generator: to draw from; ``None`` for torch's global one
+        """
         return None
 
     def act(self, networks: Any, observations: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
         """Actions of the policy while learning, ``(n_envs, ...)``, as the replay buffer stores them; pure, as a loss is."""
         raise NotImplementedError
 
-    def explore_anew(self, generator: th.Generator | None = None) -> None:
+    def explore_anew(self, generator: th.Generator) -> None:
         """Draw what state-dependent exploration holds on to for several steps; only called with ``use_sde``."""
 
     def explores_at_random(self) -> bool:

@@ -59,8 +59,8 @@ def train_seeds(
 
     An argument may be a list with one number for each seed, if it is ``learning_rate``, ``gamma``, ``tau``, a fixed
     ``ent_coef``, one of DQN's exploration or one that the losses read, such as ``temperature`` or ``munchausen_alpha``:
-    a sweep is a stack, too. The global generator that environments and callbacks may draw from is numpy's; torch's and
-    Python's are not kept apart.
+    a sweep is a stack, too, and a pair that is one value is written as a tuple. The global generator that environments and
+    callbacks may draw from is numpy's; torch's and Python's are not kept apart.
 
     :param algorithm: a class of this package
     :param policy: as its constructor's
@@ -169,7 +169,9 @@ def _of_seed(name: str, value: Any, index: int, n_seeds: int) -> Any:
         # SB3 writes into policy_kwargs, and action noise has a state.
         return deepcopy(value)
     if len(value) != n_seeds:
-        raise ValueError(f"{name} has {len(value)} values for {n_seeds} seeds: give one for each, or a single one.")
+        raise ValueError(
+            f"{name} has {len(value)} values for {n_seeds} seeds: give one for each, or a single one (a pair as a tuple)."
+        )
     return value[index]
 
 

@@ -55,7 +55,12 @@ class Update:
         # Only the update's own parameters: the actor's loss passes through the critics, whose weight gradients nobody
         # would read.
         if parameters := self.parameters:
-            for parameter, gradient in zip(parameters, th.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+            gradients = th.autograd.grad(loss, parameters, allow_unused=True)
+            for group in self.optimizer.param_groups:
+                for parameter in group["params"]:
+                    # What is frozen by now would go on by its last gradient.
+                    parameter.grad = None
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             if self.max_grad_norm is not None:
                 th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)

@@ -164,12 +164,12 @@ class ActorCriticLoop(OffPolicyLoop):
         """Sampled from the policy, in (-1, 1)."""
         return networks.explore(observations, noise) if self.use_sde else networks.act(observations, noise)[0]
 
-    def explore_anew(self, generator: th.Generator | None = None) -> None:
+    def explore_anew(self, generator: th.Generator) -> None:
         """Draw the matrices of gSDE, as SB3's ``reset_noise`` does."""
         distribution = self.actor.action_dist
         with th.no_grad():
             std = distribution.get_std(self.actor.log_std)
-            drawn = draw_matrices(self.actor, self.n_envs, th.device("cpu"), generator)
+            drawn = draw_matrices(self.actor, self.n_envs, generator)
             distribution.exploration_mat, distribution.exploration_matrices = (draws.to(std.device) * std for draws in drawn)
 
     def _matrices(self, n_envs: int) -> th.Tensor:
@@ -179,13 +179,13 @@ class ActorCriticLoop(OffPolicyLoop):
         return matrices.detach().expand(n_envs, -1, -1)
 
     def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> PolicyNoise:
-        """Standard-normal draws for ``s``, then for ``s'``; with gSDE for both at once."""
-        if not takes_noise(self.actor):
-            if self.use_sde:
-                self.actor.reset_noise()
+        """Standard-normal draws for ``s``, then for ``s'``; with gSDE for both at once, and in SB3's loop by its actor."""
+        if self.use_sde and generator is None:
+            self.actor.reset_noise()
+        if not takes_noise(self.actor) or (self.use_sde and generator is None):
             return PolicyNoise(None, None)
         if self.use_sde:
-            shared, _ = draw_matrices(self.actor, 1, batch.actions.device, generator)
+            shared, _ = draw_matrices(self.actor, 1, generator)
             return PolicyNoise(shared, shared)
         # The actor's dtype, not the actions': a Box may hold integers.
         dtype = next(self.actor.parameters()).dtype

@@ -19,7 +19,7 @@ class PolicyNoise(NamedTuple):
     """The standard-normal draws of one gradient step, each ``(batch, action_dim)``.
 
     With state-dependent exploration (gSDE) both are those of its one matrix, ``(latent_dim, action_dim)``. ``None`` where the
-    policy draws its own (an actor with its own ``action_log_prob``).
+    policy draws its own: gSDE in SB3's loop, or an actor with its own ``action_log_prob``.
     """
 
     current: th.Tensor | None
@@ -153,20 +153,17 @@ def takes_noise(actor: th.nn.Module) -> bool:
     return not any(isinstance(module, th.nn.modules.dropout._DropoutNd) for module in actor.modules())
 
 
-def draw_matrices(
-    actor: th.nn.Module, count: int, device: th.device, generator: th.Generator | None = None
-) -> tuple[th.Tensor, th.Tensor]:
+def draw_matrices(actor: th.nn.Module, count: int, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
     """Standard-normal draws of gSDE's matrices, in SB3's order: one to share, ``(latent_dim, action_dim)``, then ``count``.
 
     :param actor: that explores state-dependently
     :param count: of environments, or 1
-    :param device: to draw on
-    :param generator: to draw from; ``None`` for torch's global one
+    :param generator: of the CPU
     """
     distribution, dtype = actor.action_dist, next(actor.parameters()).dtype
     shape = (distribution.latent_sde_dim, distribution.action_dim)
-    shared, each = (th.empty(size, dtype=dtype, device=device) for size in (shape, (count, *shape)))
-    return shared.normal_(generator=generator), each.normal_(generator=generator)
+    shared, each = (th.empty(size, dtype=dtype).normal_(generator=generator) for size in (shape, (count, *shape)))
+    return shared, each
 
 
 def has_known_density(actor: th.nn.Module) -> bool:

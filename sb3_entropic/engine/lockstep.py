@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from sb3_entropic.engine.compiler import LONG_RUN, decide
 from sb3_entropic.engine.gemm import fast_matrix_products
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.place import place_of
-from sb3_entropic.engine.replay import PackedReplay
+from sb3_entropic.engine.replay import pack
 from sb3_entropic.engine.runner import Runner, Streams
-from sb3_entropic.engine.step import StackedStep
+from sb3_entropic.engine.step import RecordingError, StackedStep
+from sb3_entropic.engine.support import why_not, why_not_unasked
 
 
 class Lockstep:
@@ -71,6 +73,10 @@ class Lockstep:
         """Take over what the models have collected."""
         raise NotImplementedError
 
+    def _is_prepared(self) -> bool:
+        """Whether that is still where the models keep it, and taken in batches of the size that is wanted."""
+        raise NotImplementedError
+
     def _stack(self) -> StackedStep:
         """Take over their parameters."""
         raise NotImplementedError
@@ -107,15 +113,32 @@ class Lockstep:
             if runner.stopped:
                 self._leave(index)
 
-    def _keep_up(self) -> None:
-        """Stack anew if a callback has replaced what the stack holds."""
-        if not self._step.is_current():
-            for index in self._live():
-                self._step.stack.unbind(index)
-            self.compiled = self._step.compiled
+    def _keep_up(self, trains: bool = False) -> None:
+        """Stack anew if a callback has replaced what the stack holds, or what trains it.
+
+        :param trains: whether it is to be trained next
+        :raises RuntimeError: if the fast engine does not run what the callback has made of the models
+        """
+        prepared = self._is_prepared()
+        if prepared and self._step.is_current() and (not trains or self._step.stack.is_trained()):
+            return
+        for index in self._live():
+            self._step.stack.unbind(index)
+        self.compiled = self._step.compiled
+        model = next(self._models[index] for index in self._live())
+        try:
+            if reason := why_not(model):
+                raise RecordingError(reason)
+            if not prepared:
+                self._prepare()
             self._step = self._stack()
-            for index in self._gone():
-                self._step.stack.unbind(index)
+        except RecordingError as error:
+            raise RuntimeError(
+                f"A callback has changed {type(model).__name__} at step {model.num_timesteps} into what the fast engine does "
+                f'not run: {error}. engine="sb3" runs it.'
+            ) from error
+        for index in self._gone():
+            self._step.stack.unbind(index)
 
     def _never_began(self, index: int) -> None:
         """A model that has raised before its first step leaves; what the stack goes on passing through it is of no concern."""
@@ -137,10 +160,19 @@ class Lockstep:
 class ReplayLockstep(Lockstep):
     """Of off-policy algorithms, which learn from batches of their replay buffers."""
 
+    def __init__(self, models: list[Any], streams: list[Streams], compiled: bool):
+        self._logged: set[int] = set()
+        super().__init__(models, streams, compiled)
+
     def _prepare(self) -> None:
-        self._replay = PackedReplay([model.replay_buffer for model in self._models], place_of(self._template.device))
+        self._buffers = [model.replay_buffer for model in self._models]
+        self._replay = pack(self._buffers, place_of(self._template.device))
         self._rows = np.zeros((len(self._models), self._template.batch_size), dtype=np.int64)
         self._batch = self._replay.gather(self._rows)
+
+    def _is_prepared(self) -> bool:
+        same = all(self._models[index].replay_buffer is self._buffers[index] for index in self._live())
+        return same and self._template.batch_size == self._rows.shape[1]
 
     def _stack(self) -> StackedStep:
         return StackedStep(self._models, self.compiled, self._generators, self._batch)
@@ -149,7 +181,7 @@ class ReplayLockstep(Lockstep):
         model, steps = self._template, self._template.train_freq.frequency
         if model.use_sde:
             self._explore_anew()
-        self._each(lambda index, runner: runner.callback.on_rollout_start())
+        self._each(lambda index, runner: runner.begin())
         for step in range(steps):
             if model.use_sde and model.sde_sample_freq > 0 and step % model.sde_sample_freq == 0:
                 self._explore_anew()
@@ -170,7 +202,7 @@ class ReplayLockstep(Lockstep):
 
         def step(index: int, runner: Runner) -> None:
             actions = runner.actions(None if at_random[index] else of_policy[index])
-            runner.step(*actions, log=lambda: self._log(index))
+            runner.step(*actions)
 
         self._each(choose)
         if not all(at_random):
@@ -188,21 +220,32 @@ class ReplayLockstep(Lockstep):
         def draw(index: int, runner: Runner) -> None:
             self._rows[index] = self._replay.draw(index, runner.model.batch_size)
 
-        self._keep_up()
+        self._keep_up(trains=True)
         rates = [runner.learning_rate() for runner in self._runners]
         for gradient_step in range(gradient_steps):
             self._each(draw)
             self._batch = self._replay.gather(self._rows)
             self._step.train(gradient_step, self._batch, rates)
+        self._logged.clear()
         for index in self._live():
             self._models[index]._n_updates += gradient_steps
 
+    def learn(self, runners: list[Runner], total_timesteps: int) -> None:
+        """See :class:`Lockstep`."""
+        for index, model in enumerate(self._models):
+            model.record_metrics = partial(self._log, index)
+        try:
+            super().learn(runners, total_timesteps)
+        finally:
+            for model in self._models:
+                del model.record_metrics
+
     def _log(self, index: int) -> None:
         """Record what the last gradient steps are to log, which SB3 does after every one of them."""
-        model = self._models[index]
-        metrics = self._step.metrics()[index]
-        if not metrics:
+        model, metrics = self._models[index], self._step.metrics()[index]
+        if index in self._logged or not metrics:
             return
+        self._logged.add(index)
         if self._isolate and not all(map(math.isfinite, metrics.values())):
             raise FloatingPointError(f"training diverged before step {model.num_timesteps}: {metrics}")
         batch = self._step.layout.batch_of({name: values[index] for name, values in self._batch.items()})
@@ -270,10 +313,10 @@ def learn(
 
 
 def why_not_alone(model: Any, total_timesteps: int, reset_num_timesteps: bool) -> str | None:
-    """Why a single model's run is too short for the fast engine, as a clause; ``None`` if it is not."""
+    """Why ``"auto"`` leaves a single model's run to SB3's own loop, as a clause; ``None`` if it does not."""
     done = 0 if reset_num_timesteps else model.num_timesteps
     steps = model.gradient_steps_between(done, done + total_timesteps)
-    return f"{steps:,} gradient steps would not repay the fast engine" if steps < LONG_RUN else None
+    return f"{steps:,} gradient steps would not repay the fast engine" if steps < LONG_RUN else why_not_unasked(model)
 
 
 def leave_to_sb3(model: Any, reason: str) -> None:

@@ -32,7 +32,7 @@ class RolloutRunner(Runner):
         self.model.policy.set_training_mode(False)
         self.model.rollout_buffer.reset()
         self._locals["n_rollout_steps"] = self.model.n_steps
-        self.callback.on_rollout_start()
+        super().begin()
 
     def act(self, actions: np.ndarray, values: np.ndarray, log_probs: np.ndarray) -> None:
         """Step the environments with the policy's actions and store what happened, in SB3's order.
@@ -44,7 +44,10 @@ class RolloutRunner(Runner):
         if isinstance(model.action_space, spaces.Box):
             actions = actions.reshape(-1, *model.action_space.shape)
             clipped = np.clip(actions, model.action_space.low, model.action_space.high)
-        shown = {"actions": actions, "clipped_actions": clipped, "values": values, "log_probs": log_probs}
+        # Callbacks find what SB3 has here, which are tensors.
+        seen_by_policy, column = th.from_numpy(model._last_obs), th.from_numpy(values).unsqueeze(-1)
+        shown = {"actions": actions, "clipped_actions": clipped, "obs_tensor": seen_by_policy, "values": column}
+        shown["log_probs"] = th.from_numpy(log_probs)
         if (seen := self._advance(clipped, **shown, n_steps=buffer.pos)) is None:
             return
         new_obs, rewards, dones, infos = seen
@@ -145,10 +148,9 @@ class MinibatchStep(StackedStep):
 
     def descend(self, gradients: list[th.Tensor], learning_rates: list[float], models: list[int] | None) -> None:
         """Let the optimisers of some of the models take their steps, or of all."""
-        ((index, which),) = self._stages[0].stage.gradients
-        optimizer = self.stack.optimizers[index]
+        (optimizer,) = self.stack.optimizers
         optimizer.count(learning_rates, models)
-        optimizer.step(gradients, which, optimizer.steps, self._as_rates(learning_rates))
+        optimizer.step(gradients, optimizer.steps, self._as_rates(learning_rates))
 
 
 class RolloutLockstep(Lockstep):
@@ -156,11 +158,20 @@ class RolloutLockstep(Lockstep):
 
     runner_class = RolloutRunner
 
+    _iteration = 0
+    """How many rollouts there were."""
+
     def _prepare(self) -> None:
         model = self._template
-        self._rollouts = StackedRollouts([each.rollout_buffer for each in self._models], model.samples)
+        self._buffers, self._samples = [each.rollout_buffer for each in self._models], model.samples
+        self._rollouts = StackedRollouts(self._buffers, self._samples)
         self._batch_size = min(model.batch_size, self._rollouts.n_rows)
-        self._iteration = 0
+
+    def _is_prepared(self) -> bool:
+        model = self._template
+        same = all(self._models[index].rollout_buffer is self._buffers[index] for index in self._live())
+        size = min(model.batch_size, self._rollouts.n_rows)
+        return same and (model.samples, size) == (self._samples, self._batch_size)
 
     def _stack(self) -> StackedStep:
         batch = self._rollouts.gather(np.zeros((len(self._models), self._batch_size), dtype=np.int64))
@@ -182,7 +193,7 @@ class RolloutLockstep(Lockstep):
 
     def _update(self, taken: int) -> None:
         """SB3's ``train`` of every model."""
-        self._keep_up()
+        self._keep_up(trains=True)
         moving, rates = self._live(), [runner.learning_rate() for runner in self._runners]
         rows = np.zeros((len(self._models), self._rollouts.n_rows), dtype=np.int64)
         logged: list[dict[str, th.Tensor]] = []

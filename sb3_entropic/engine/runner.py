@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 
 class Streams:
@@ -21,7 +21,7 @@ class Streams:
     """
 
     def __init__(self, own: bool):
-        self.generator: th.Generator | None = None
+        self.generator = th.default_generator
         self._bits: Any = None
         if own:
             self.generator = th.Generator()
@@ -39,8 +39,7 @@ class Streams:
         """Let both global generators be this model's within the block."""
         numpy_before, torch_before = np.random.get_bit_generator(), th.get_rng_state()
         self.enter()
-        if self.generator is not None:
-            th.set_rng_state(self.generator.get_state())
+        th.set_rng_state(self.generator.get_state())
         try:
             yield
         finally:
@@ -66,17 +65,27 @@ class Runner:
         self.error: Exception | None = None
         self._log_interval = log_interval
         self._rate: float | None = None
-        self._step = partial(step_dummy, model.env) if type(model.env) is DummyVecEnv else model.env.step
         self._discrete = isinstance(model.action_space, spaces.Discrete)
         # What callbacks find in ``self.locals``.
         self._locals: dict[str, Any] = {
             "self": model,
-            "env": model.env,
             "callback": callback,
-            **{name: getattr(model, name) for name in self.shown},
             "log_interval": log_interval,
             "generator": streams.generator,
         }
+        self._enter(model.env)
+
+    def _enter(self, env: VecEnv) -> None:
+        self._env = self._locals["env"] = env
+        self._step = partial(step_dummy, env) if type(env) is DummyVecEnv else env.step
+
+    def begin(self) -> None:
+        """Begin a rollout, in what is the model's environment now and for what is its buffer, and tell the callback."""
+        model = self.model
+        if model.env is not self._env:
+            self._enter(model.env)
+        self._locals.update({name: getattr(model, name) for name in self.shown})
+        self.callback.on_rollout_start()
 
     def learning_rate(self) -> float:
         """The learning rate at this point of training; the optimisers' own is kept equal to it."""
@@ -112,7 +121,7 @@ class Runner:
             of_policy = np.clip(of_policy + model.action_noise(), -1, 1)
         return model.policy.unscale_action(of_policy), of_policy
 
-    def step(self, actions: np.ndarray, buffer_actions: np.ndarray, log: Callable[[], None]) -> None:
+    def step(self, actions: np.ndarray, buffer_actions: np.ndarray) -> None:
         """Step the environments, call the callback, and store and count what happened, in SB3's order."""
         model = self.model
         if (seen := self._advance(actions, actions=actions, buffer_actions=buffer_actions)) is None:
@@ -127,7 +136,6 @@ class Runner:
             if model.action_noise is not None:
                 model.action_noise.reset(**({"indices": [index]} if model.n_envs > 1 else {}))
             if self._log_interval is not None and model._episode_num % self._log_interval == 0:
-                log()
                 model.dump_logs()
 
     def _advance(self, to_take: np.ndarray, **shown: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any] | None:
@@ -149,7 +157,7 @@ class Runner:
 
     def _store(self, actions: np.ndarray, new_obs: np.ndarray, rewards: np.ndarray, dones: np.ndarray, infos: Any) -> None:
         """Write a row of the replay buffer: what SB3 writes, without its copies."""
-        buffer = self.model.replay_buffer
+        buffer = self._locals["replay_buffer"]
         position = buffer.pos
         buffer.observations[position] = self.model._last_obs
         buffer.next_observations[position] = new_obs

@@ -32,31 +32,39 @@ class AdamStack:
             "amsgrad": False,
             "maximize": False,
         }
-        self._decoupled = isinstance(first.optimizer, th.optim.AdamW)
+        self._decoupled = group["decoupled_weight_decay"]
         self._first = [th.zeros_like(parameter) for parameter in self._parameters]
         self._second = [th.zeros_like(parameter) for parameter in self._parameters]
-        self.steps = th.zeros(len(updates))
-        """How many steps each model has taken, ``(n_models,)``, on the CPU."""
+        self.steps = th.zeros(len(updates), len(self.names))
+        """How many steps each model has taken with each parameter, ``(n_models, n_parameters)``, on the CPU."""
+        self.which = list(range(len(self.names)))
+        """Positions of the parameters that receive a gradient; the others stay."""
         self._moving, self._alike = list(range(len(updates))), True
         self._bound: list[Any] = [None] * len(updates)
+        self._trainable = [_trainable(update) for update in updates]
         for index, update in enumerate(updates):
             self._bind(index, update)
 
     def _bind(self, index: int, update: Update) -> None:
         optimizer = update.optimizer
-        for parameter, first, second in zip(update.parameters, self._first, self._second, strict=True):
+        own = zip(update.parameters, self.steps[index], self._first, self._second, strict=True)
+        for parameter, steps, first, second in own:
             state = optimizer.state[parameter]
             if state:
                 first[index].copy_(state["exp_avg"])
                 second[index].copy_(state["exp_avg_sq"])
-                self.steps[index] = float(state["step"])
-            state.update(step=self.steps[index], exp_avg=first[index], exp_avg_sq=second[index])
+                steps.fill_(float(state["step"]))
+            state.update(step=steps, exp_avg=first[index], exp_avg_sq=second[index])
         self._bound[index] = optimizer.state
 
     def is_bound(self) -> bool:
         """Whether the optimisers' moments are still views of these; loading an optimiser's state ends that."""
         pairs = zip(self.optimizers, self._bound, strict=True)
         return all(state is None or optimizer.state is state for optimizer, state in pairs)
+
+    def is_of(self, index: int, update: Update) -> bool:
+        """Whether a model's update still is this one: by the same optimiser, of the same parameters."""
+        return update.optimizer is self.optimizers[index] and _trainable(update) == self._trainable[index]
 
     def unbind(self, index: int) -> None:
         """Give one model moments of its own."""
@@ -71,25 +79,30 @@ class AdamStack:
         :param learning_rates: of every model
         :param models: those that take the step; ``None`` for all
         """
-        self._moving = list(range(len(learning_rates))) if models is None else models
-        self.steps[self._moving] += 1
-        pairs = set(zip(self.steps.tolist(), learning_rates, strict=True))
-        self._alike = len(self._moving) == len(learning_rates) and len(pairs) == 1
+        n_models = len(learning_rates)
+        self._moving = list(range(n_models)) if models is None else models
+        if len(self._moving) == n_models and len(self.which) == len(self.names):
+            self.steps += 1
+        else:
+            self.steps[th.tensor(self._moving).unsqueeze(1), self.which] += 1
+        steps = self.steps.tolist()
+        alike = all(own == steps[0] for own in steps) and len(set(learning_rates)) == 1
+        self._alike = len(self._moving) == n_models and alike
         return self._alike
 
-    def step(self, gradients: list[th.Tensor], which: list[int], steps: th.Tensor, rates: th.Tensor) -> None:
+    def step(self, gradients: list[th.Tensor], steps: th.Tensor, rates: th.Tensor) -> None:
         """The step of Adam that was counted, in every model with its own learning rate.
 
-        :param gradients: ``(n_models, ...)`` each
-        :param which: the parameters they belong to; the others receive none and stay
-        :param steps: what is counted, ``(n_models,)``, where the parameters are
-        :param rates: the learning rates, likewise
+        :param gradients: of the parameters that receive one, ``(n_models, ...)`` each
+        :param steps: what is counted, ``(n_models, n_parameters)``, where the parameters are
+        :param rates: the learning rates, ``(n_models,)``, likewise
         """
-        if not which:
+        if not self.which:
             return
         # The fused step walks through memory.
         gradients = [gradient.contiguous() for gradient in gradients]
-        parameters, first, second = ([values[i] for i in which] for values in (self._parameters, self._first, self._second))
+        chosen = ([values[i] for i in self.which] for values in (self._parameters, self._first, self._second))
+        parameters, first, second = chosen
         if self._alike:
             self._fused(parameters, gradients, first, second, steps[0], rates[0])
             return
@@ -97,10 +110,14 @@ class AdamStack:
             rows = ([value[index] for value in values] for values in (parameters, gradients, first, second))
             self._fused(*rows, steps[index], rates[index])
 
-    def _fused(self, parameters: Any, gradients: Any, first: Any, second: Any, step: th.Tensor, rate: th.Tensor) -> None:
-        function = th._fused_adamw_ if self._decoupled else th._fused_adam_
+    def _fused(self, parameters: Any, gradients: Any, first: Any, second: Any, steps: th.Tensor, rate: th.Tensor) -> None:
+        function, each = th._fused_adamw_ if self._decoupled else th._fused_adam_, steps.unbind()
         with denormals_as_zero():
-            function(parameters, gradients, first, second, [], [step] * len(parameters), lr=rate, **self._options)
+            function(parameters, gradients, first, second, [], [each[i] for i in self.which], lr=rate, **self._options)
+
+
+def _trainable(update: Update) -> list[bool]:
+    return [parameter.requires_grad for group in update.optimizer.param_groups for parameter in group["params"]]
 
 
 class Stack:
@@ -159,7 +176,26 @@ class Stack:
     def is_bound(self) -> bool:
         """Whether the models' tensors are still views; a change of dtype or a loaded optimiser state ends that."""
         bound = [tensor.data_ptr() for tensor in self._watched] == self._pointers
-        return bound and all(optimizer.is_bound() for optimizer in self.optimizers)
+        return bound and self._holds_attributes() and all(optimizer.is_bound() for optimizer in self.optimizers)
+
+    def is_trained(self) -> bool:
+        """Whether the models' updates are still those of the stack: the same optimisers of the same parameters."""
+        return all(
+            optimizer.is_of(index, update)
+            for index, model in enumerate(self._models)
+            if self._views[index]
+            for optimizer, update in zip(self.optimizers, model.updates(), strict=True)
+        )
+
+    def _holds_attributes(self) -> bool:
+        """Whether the algorithms' own tensors are those that were bound, and not others in their place."""
+        n_own = len(self.attributes)
+        return all(
+            getattr(model, name) is tensor
+            for model, views in zip(self._models, self._views, strict=True)
+            if views
+            for name, tensor in zip(self.attributes, views[len(views) - n_own :], strict=True)
+        )
 
     def unbind(self, index: int) -> None:
         """Give one model storage of its own; what is left of it in the stack is no longer looked at."""

@@ -14,7 +14,7 @@ from torch.func import vmap
 from sb3_entropic.engine.compiler import compile_graph
 from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.stack import Stack
-from sb3_entropic.engine.support import options_of
+from sb3_entropic.engine.support import taken_for_granted
 from sb3_entropic.engine.trace import (
     Layout,
     Stage,
@@ -73,7 +73,7 @@ class StackedStep:
 
     :param models: alike
     :param compiled: whether what is recorded is compiled
-    :param generators: of torch's random numbers, one for each model; ``None`` for the global one
+    :param generators: of torch's random numbers, one for each model
     :param batch: of the shapes of those to come; its values do not matter
     :param samples: the class of SB3's that a batch of one model is
     :raises RecordingError: if the losses cannot be recorded; the models are then as they were
@@ -83,7 +83,7 @@ class StackedStep:
         self,
         models: list[Any],
         compiled: bool,
-        generators: list[th.Generator | None],
+        generators: list[th.Generator],
         batch: Tensors,
         samples: type = ReplayBufferSamples,
     ):
@@ -97,15 +97,20 @@ class StackedStep:
         self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())))
         self._attributes: Tensors = {**self.stack.attributes, **self._coefficients.tensors}
         self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
-        self._options = options_of(models[0])
+        self._options = taken_for_granted(models[0])
         self._targets = self._names_of_targets(models[0])
         self._act: Callable[..., Any] | None = None
+        space = models[0].observation_space
+        self._seen = th.from_numpy(np.zeros((len(models), models[0].n_envs, *space.shape), space.dtype))
         self._metrics: list[Iterable[th.Tensor]] = []
         # Random numbers are drawn where an example is: on the CPU.
         self._example = samples(**{name: batch[name][0].cpu() for name in samples._fields if name in batch})
         try:
+            self._acting = self._record_acting()
             self._stages = self._record(batch)
             gradients = [pair for recorded in self._stages for pair in recorded.stage.gradients]
+            for index, which in gradients:
+                self.stack.optimizers[index].which = which
             # The others have nothing to learn.
             self._stepping = [self.stack.optimizers[index] for index, which in gradients if which]
         except Exception as error:
@@ -122,6 +127,12 @@ class StackedStep:
         owned = [optimizer.names for optimizer in self.stack.optimizers]
         return [Recorded(stage) for stage in trace_step(self._models[0], owned, inputs, self.layout)]
 
+    def _record_acting(self) -> Any:
+        noises = [model.acting_noise(self._seen[0], th.Generator().manual_seed(0)) for model in self._models]
+        given = [self._seen] if noises[0] is None else [self._seen, _stacked(noises)]
+        seen, *noise = (value.to(self._device) for value in given)
+        return trace_function(vmap(self._act_of_one), self.stack.parameters, self._attributes, seen, noise)
+
     def _names_of_targets(self, model: Any) -> list[tuple[list[str], list[str]]]:
         name = {id(parameter): name for name, parameter in model.policy.named_parameters()}
         return [
@@ -132,21 +143,18 @@ class StackedStep:
     def is_current(self) -> bool:
         """Whether the models' parameters are still those of the stack, and the losses made of the same terms."""
         # A callback that changes an option changes that of the recorded step: it is the first model's that counts.
-        return self.stack.is_bound() and self._coefficients.refresh() and self._options == self._now()
-
-    def _now(self) -> dict[str, Any]:
         model = self._models[0]
-        return {name: getattr(model, name) for name in self._options}
+        same = all(getattr(model, name) == value for name, value in self._options.items())
+        return same and self.stack.is_bound() and self._coefficients.refresh()
 
     def act(self, observations: np.ndarray) -> list[np.ndarray]:
         """What every model's ``act`` returns, ``(n_models, n_envs, ...)`` each, for observations of that shape."""
-        seen, streams = th.from_numpy(observations), zip(self._models, self._generators, strict=True)
+        # Environments may give other numbers than their spaces say.
+        seen, streams = th.from_numpy(observations).to(self._seen.dtype), zip(self._models, self._generators, strict=True)
         noise = _stacked([model.acting_noise(seen[0], generator) for model, generator in streams])
-        given = self._place.inputs("act", [seen] if noise is None else [seen, noise])
-        values = [*self._fixed, *given]
+        values = [*self._fixed, *self._place.inputs("act", [seen] if noise is None else [seen, noise])]
         if self._act is None:
-            inputs = (self.stack.parameters, self._attributes, given[0], given[1:])
-            self._act = self._finished(trace_function(vmap(self._act_of_one), *inputs), values)
+            self._act = self._finished(self._acting, values)
         return [result.cpu().numpy() for result in self._place.run("act", lambda: self._act(*values))]
 
     def _act_of_one(self, parameters: Tensors, attributes: Tensors, observations: th.Tensor, noise: list[th.Tensor]) -> Any:
@@ -191,7 +199,7 @@ class StackedStep:
             results = list(recorded.function(*arguments))
             for index, which in stage.gradients:
                 gradients = [results.pop(0) for _ in which]
-                self.stack.optimizers[index].step(gradients, which, steps[index], rates)
+                self.stack.optimizers[index].step(gradients, steps[index], rates)
             metrics += results[: len(stage.metrics)]
             saved += results[len(stage.metrics) :]
         return metrics

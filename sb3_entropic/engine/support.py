@@ -7,7 +7,7 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
@@ -16,9 +16,19 @@ from torch import nn
 KNOWN_PACKAGES = ("stable_baselines3", "sb3_contrib", "sb3_entropic", "torch")
 METHODS = (
     *("learn", "_setup_learn", "collect_rollouts", "_sample_action", "predict", "_store_transition", "_on_step"),
-    *("train", "after_gradient_step"),
+    *("train", "after_gradient_step", "_update_learning_rate"),
 )
 """What the engine does in its own way, so that a user's own would not be called."""
+CALLED_AS_THEY_ARE = (
+    "load",
+    "save",
+    "get_parameters",
+    "set_parameters",
+    "coefficients",
+    "gradient_steps_between",
+    "dump_logs",
+)
+"""Methods that losses do not consist of."""
 RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution)
 """How on-policy algorithms act, as far as it is recorded."""
 DEVICES = ("cpu", "cuda")
@@ -28,6 +38,8 @@ COUNTS = (
     *("n_steps", "n_epochs", "vf_coef", "max_grad_norm", "normalize_advantage", "target_kl", "samples"),
     *("use_sde", "sde_sample_freq", "use_sde_at_warmup"),
 )
+RECORDED = ("batch_size", "vf_coef", "max_grad_norm", "normalize_advantage", "top_quantiles_to_drop_per_net")
+"""SB3's own arguments that a recorded step has as constants."""
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
 
 
@@ -40,17 +52,33 @@ def why_not(model: Any) -> str | None:
     return next((found for reason in reasons if (found := reason(model)) is not None), None)
 
 
+def why_not_unasked(model: Any) -> str | None:
+    """Why a model is left to SB3's own loop unless the fast engine is asked for, as a clause; ``None`` if it is not.
+
+    :param model: that :func:`why_not` has nothing against
+    """
+    classes = type(model).__mro__
+    ours = {name for cls in classes if cls.__module__.startswith(f"{__package__.split('.')[0]}.") for name in vars(cls)}
+    own = (
+        (cls, name) for cls in classes if not _is_known(cls) for name, value in vars(cls).items() if inspect.isfunction(value)
+    )
+    for cls, name in own:
+        if name in ours and not name.startswith("_") and name not in CALLED_AS_THEY_ARE:
+            return f'{cls.__name__} has its own {name}, of which engine="fast" would record the operations once'
+    return None
+
+
 def why_not_together(models: list[Any]) -> str | None:
     """Why models cannot share a stack, as a clause; ``None`` if they can.
 
     :param models: each with a seed of its own
     """
-    if reason := why_not(models[0]):
+    if reason := why_not(models[0]) or (why_not_unasked(models[0]) if models[0].engine.kind == "auto" else None):
         return reason
     first = _structure(models[0])
     for model in models[1:]:
         other = _structure(model)
-        different = [name for name in first if first[name] != other[name]]
+        different = [name for name in first if not _are_alike(first[name], other[name])]
         if different:
             return f"the models differ in {different[0]}: {first[different[0]]} and {other[different[0]]}"
     return None
@@ -58,8 +86,15 @@ def why_not_together(models: list[Any]) -> str | None:
 
 def options_of(model: Any) -> dict[str, Any]:
     """The arguments of ours that a recorded step takes for granted, by name."""
-    ours = (p.name for p in inspect.signature(type(model)).parameters.values() if p.kind is p.KEYWORD_ONLY)
-    return {name: getattr(model, name) for name in ours if name not in model.coefficients()}
+    ours = [cls for cls in type(model).__mro__ if _is_known(cls) and "__init__" in vars(cls)]
+    parameters = (p for cls in ours for p in inspect.signature(cls).parameters.values())
+    names = dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and hasattr(model, p.name))
+    return {name: getattr(model, name) for name in names if name not in model.coefficients()}
+
+
+def taken_for_granted(model: Any) -> dict[str, Any]:
+    """The arguments that a recorded step takes for granted, by name."""
+    return {**options_of(model), **{name: getattr(model, name) for name in RECORDED if hasattr(model, name)}}
 
 
 def _structure(model: Any) -> dict[str, Any]:
@@ -73,6 +108,16 @@ def _structure(model: Any) -> dict[str, Any]:
         "dtypes": [parameter.dtype for parameter in model.policy.parameters()],
         "optimizer": [{name: value for name, value in g.items() if name not in ("params", "lr")} for g in groups],
     }
+
+
+def _are_alike(first: Any, second: Any) -> bool:
+    """Whether two values are equal, or copies of an object that does not know when it is, such as SB3's schedules."""
+    if first is second or first == second:
+        return True
+    if type(first) is not type(second) or inspect.isroutine(first) or not hasattr(first, "__dict__"):
+        return False
+    ours, theirs = vars(first), vars(second)
+    return ours.keys() == theirs.keys() and all(_are_alike(value, theirs[name]) for name, value in ours.items())
 
 
 def _why_not_class(model: Any) -> str | None:
@@ -116,7 +161,7 @@ def _why_not_rollouts(model: Any) -> str | None:
 
 
 def _why_not_replay(model: Any) -> str | None:
-    if type(model.replay_buffer) is not ReplayBuffer or model.replay_buffer.optimize_memory_usage:
+    if type(model.replay_buffer) not in (ReplayBuffer, NStepReplayBuffer) or model.replay_buffer.optimize_memory_usage:
         return "the replay buffer is not SB3's plain one"
     if model._vec_normalize_env is not None:
         return "observations or rewards are normalised as they change"

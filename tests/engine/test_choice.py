@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium.wrappers import TransformObservation
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -24,6 +25,10 @@ class OwnTrain(MSAC):
         super().train(gradient_steps, batch_size)
 
 
+class OwnBuffer(ReplayBuffer):
+    """One that may do anything."""
+
+
 class OwnTargets(MSAC):
     def after_gradient_step(self, gradient_step):
         """Nothing."""
@@ -35,13 +40,40 @@ class Branches(MSAC):
         return (loss if loss.item() > 0 else 2 * loss), metrics
 
 
+class BranchesActing(MDQN):
+    def acting_values(self, networks, observations):
+        values = super().acting_values(networks, observations)
+        return values if values.sum() > 0 else -values
+
+
+class OwnRates(MSAC):
+    def _update_learning_rate(self, optimizers):
+        super()._update_learning_rate(optimizers)
+
+
+class OwnLoss(MSAC):
+    """With an argument that is not kept under its name."""
+
+    def __init__(self, *args, scale=2.0, **kwargs):
+        self._scale = scale
+        super().__init__(*args, **kwargs)
+
+    def regularised_rewards(self, networks, batch):
+        rewards, metrics = super().regularised_rewards(networks, batch)
+        return self._scale * rewards, metrics
+
+
 REFUSED = {
+    "OwnRates has its own _update_learning_rate": lambda: OwnRates("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
+    "the losses of BranchesActing cannot be recorded": lambda: BranchesActing(
+        "MlpPolicy", "CartPole-v1", engine="fast", device="cpu"
+    ),
     "OwnTargets has its own after_gradient_step": lambda: OwnTargets("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the losses of Branches cannot be recorded": lambda: Branches("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "OwnTrain has its own train": lambda: OwnTrain("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the policy holds a BatchNorm": lambda: make("MSAC", policy_kwargs={"features_extractor_class": BatchNormExtractor}),
     "the policy holds a Dropout": lambda: make("MSAC", policy_kwargs={"features_extractor_class": DropoutExtractor}),
-    "the replay buffer is not SB3's plain one": lambda: make("MSAC", n_steps=3),
+    "the replay buffer is not SB3's plain one": lambda: make("MSAC", replay_buffer_class=OwnBuffer),
     "train_freq counts episodes": lambda: make("MSAC", train_freq=(1, "episode")),
     "the optimiser is SGD, not Adam": lambda: make("MSAC", policy_kwargs={"net_arch": [8], "optimizer_class": th.optim.SGD}),
     "Adam has amsgrad set": lambda: make("MSAC", policy_kwargs={"net_arch": [8], "optimizer_kwargs": {"amsgrad": True}}),
@@ -65,11 +97,23 @@ def test_auto_leaves_what_the_fast_engine_does_not_run_to_sb3s_loop(capsys):
 
 def test_losses_that_cannot_be_recorded_are_left_to_sb3s_loop(capsys, monkeypatch):
     monkeypatch.setattr(lockstep, "LONG_RUN", 10)
-    common = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": STARTS, "device": "cpu", "seed": 0, "verbose": 1}
-    left = Branches("MlpPolicy", "Pendulum-v1", **common).learn(STARTS + 15)
-    assert "SB3's own loop: the losses of Branches cannot be recorded" in capsys.readouterr().out
-    common["policy_kwargs"] = {"net_arch": [8]}
-    assert difference(left, Branches("MlpPolicy", "Pendulum-v1", engine="sb3", **common).learn(STARTS + 15)) == 0
+    bound = {"munchausen_bound": lambda bonus: bonus if bonus.sum() > 0 else -bonus}
+    left = make("MSAC", engine="auto", verbose=1, **bound).learn(STARTS + 15)
+    assert "SB3's own loop: the losses of MSAC cannot be recorded" in capsys.readouterr().out
+    assert difference(left, make("MSAC", engine="sb3", **bound).learn(STARTS + 15)) == 0
+
+
+def test_auto_leaves_losses_of_a_users_to_sb3s_loop(capsys, monkeypatch):
+    monkeypatch.setattr(lockstep, "LONG_RUN", 10)
+    options = {"learning_starts": STARTS, "device": "cpu", "verbose": 1, "seed": 0}
+    models = [
+        OwnLoss("MlpPolicy", "Pendulum-v1", engine=engine, policy_kwargs={"net_arch": [8]}, **options).learn(STARTS + 15)
+        for engine in ("auto", "sb3", FAST)
+    ]
+    assert 'SB3\'s own loop: OwnLoss has its own regularised_rewards, of which engine="fast"' in capsys.readouterr().out
+    assert [model.engine_used for model in models] == ["sb3", "sb3", "fast, not compiled"]
+    assert difference(*models[:2]) == 0
+    assert difference(*models[1:]) < 1e-5
 
 
 def test_auto_leaves_short_runs_to_sb3s_loop_bit_for_bit(capsys):

@@ -46,8 +46,7 @@ def test_moments_do_not_stay_among_them():
     for moments in (*adam._first, *adam._second):
         moments.fill_(2 * SMALL)
     adam.count([1e-3])
-    which = list(range(len(adam.names)))
-    gradients = [th.zeros_like(adam._parameters[index]) for index in which]
-    adam.step(gradients, which, adam.steps, th.tensor([1e-3], dtype=th.float64))
+    gradients = [th.zeros_like(parameter) for parameter in adam._parameters]
+    adam.step(gradients, adam.steps, th.tensor([1e-3], dtype=th.float64))
     assert all((moments == 0).all() for moments in (*adam._first, *adam._second))
     assert product() != 0

@@ -119,9 +119,12 @@ def test_the_gradients_norm_is_clipped(double):
     assert difference(unclipped, exact) > 1e-6
 
 
-def test_weights_decay_as_adamw_lets_them(double):
+@pytest.mark.parametrize(
+    ("optimizer", "options"), [(th.optim.AdamW, {}), (th.optim.Adam, {}), (th.optim.Adam, {"decoupled_weight_decay": True})]
+)
+def test_weights_decay_as_the_optimiser_lets_them(optimizer, options, double):
     def policy_kwargs():
-        return {"net_arch": [8], "optimizer_class": th.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
+        return {"net_arch": [8], "optimizer_class": optimizer, "optimizer_kwargs": {"weight_decay": 0.1, **options}}
 
     # Made anew: SB3 writes into policy_kwargs.
     exact, fast = (
@@ -139,6 +142,16 @@ def test_the_schedule_of_updates_is_sb3s(arguments, double):
     assert exact._n_updates == fast._n_updates
     assert exact.num_timesteps == fast.num_timesteps
     assert difference(fast, exact) < 1e-10
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("VFE", "DIAYN")])
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_n_step_returns(name, n_envs, double):
+    exact, fast = both(name, STARTS + 80, double, n_steps=3, n_envs=n_envs, gamma=0.9)
+    assert exact._n_updates == fast._n_updates > 20
+    assert difference(fast, exact) < 1e-10
+    one_step = double(make(name, n_envs=n_envs, gamma=0.9)).learn(STARTS + 80, log_interval=None)
+    assert difference(one_step, exact) > 1e-6
 
 
 def test_several_environments_and_action_noise(double):

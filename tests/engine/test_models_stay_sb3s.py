@@ -10,10 +10,13 @@ import torch as th
 from gymnasium.envs.classic_control import CartPoleEnv
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from sb3_entropic import MDQN, MSAC, EntropyPPO, SeedsFailedError, train_seeds
 from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import FAST, STARTS, difference, in_double_precision, make
+
+STEP = TrainFrequencyUnit.STEP
 
 
 class At(BaseCallback):
@@ -122,6 +125,9 @@ def test_a_changed_learning_rate_is_followed(double):
         *(("MDQN", *change) for change in [("gamma", 0.5), ("munchausen_alpha", 0.3), ("munchausen_clip", -0.1)]),
         *(("MSAC", *change) for change in [("tau", 0.5), ("munchausen_bound", None), ("target_entropy", -3.0)]),
         ("SoftDQN", "munchausen_alpha", 0.5),
+        *(("MDQN", *change) for change in [("max_grad_norm", 1e-3), ("target_update_interval", 1)]),
+        *(("MSAC", *change) for change in [("batch_size", 8), ("gradient_steps", 2), ("train_freq", TrainFreq(3, STEP))]),
+        ("MTQC", "top_quantiles_to_drop_per_net", 0),
     ],
 )
 def test_a_changed_argument_is_followed(name, attribute, value, double):
@@ -129,6 +135,128 @@ def test_a_changed_argument_is_followed(name, attribute, value, double):
     unchanged = double(make(name)).learn(STARTS + 40)
     assert difference(fast, exact) < 1e-10
     assert difference(unchanged, exact) > 1e-6
+
+
+def replay_of_another(model):
+    other = make("MSAC", seed=9, engine="sb3").learn(STARTS)
+    model.replay_buffer = other.replay_buffer
+    return True
+
+
+def temperature_of_another(model):
+    model.ent_coef_tensor = th.tensor(5.0, dtype=model.ent_coef_tensor.dtype)
+    return True
+
+
+def optimiser_anew(model):
+    optimizer = model.critic.optimizer
+    model.critic.optimizer = th.optim.Adam(optimizer.param_groups[0]["params"], lr=1e-2)
+    return True
+
+
+def freeze(model):
+    model.actor.latent_pi.requires_grad_(False)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments"),
+    [
+        *((replay_of_another, {"gradient_steps": steps}) for steps in (1, 2)),
+        (temperature_of_another, {"ent_coef": 0.1}),
+        (optimiser_anew, {}),
+        (freeze, {}),
+    ],
+)
+def test_what_a_callback_puts_in_the_place_of_another_thing_is_followed(change, arguments, double):
+    def changed(model):
+        state, numbers = th.get_rng_state(), np.random.get_state()
+        change(model)
+        th.set_rng_state(state)
+        np.random.set_state(numbers)
+        return True
+
+    exact, fast = with_both_engines("MSAC", STARTS + 40, changed, double, **arguments)
+    unchanged = double(make("MSAC", **arguments)).learn(STARTS + 40)
+    assert difference(fast, exact) < 1e-10
+    assert difference(unchanged, exact) > 1e-6
+    assert fast.replay_buffer.pos == exact.replay_buffer.pos
+
+
+@pytest.mark.parametrize("part", ["actor", "actor.mu", "critic.qf0"])
+def test_what_is_thawed_learns(part, double):
+    models = []
+    for engine in ("sb3", FAST):
+        model = double(make("MSAC", engine=engine))
+        frozen = model.policy.get_submodule(part).requires_grad_(False)
+        models.append(model.learn(STARTS + 40, At(STARTS + 15, lambda _, frozen=frozen: frozen.requires_grad_(True))))
+    assert difference(*models) < 1e-10
+
+
+def test_another_environment_is_entered(double):
+    class Moves(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == STARTS + 15:
+                self.model.set_env(self.model._wrap_env(other), force_reset=False)
+                self.model._last_obs = self.model.env.reset()
+            return True
+
+    models = []
+    for engine in ("sb3", FAST):
+        other = make_vec_env("Pendulum-v1", seed=3)
+        models.append(double(make("MSAC", engine=engine)).learn(STARTS + 40, Moves()))
+        assert other.envs[0].unwrapped.last_u is not None
+    assert difference(*models) < 1e-10
+
+
+def test_a_replay_buffer_may_be_loaded_when_training_starts(tmp_path, double):
+    class Loads(BaseCallback):
+        def _on_training_start(self):
+            self.model.load_replay_buffer(tmp_path / "replay")
+
+        def _on_step(self):
+            return True
+
+    make("MSAC", seed=9, engine="sb3").learn(STARTS).save_replay_buffer(tmp_path / "replay")
+    exact, fast = (double(make("MSAC", engine=engine, learning_starts=0)).learn(30, Loads()) for engine in ("sb3", FAST))
+    assert exact.replay_buffer.pos == fast.replay_buffer.pos == STARTS + 30
+    assert difference(fast, exact) < 1e-10
+
+
+def test_a_change_that_the_fast_engine_does_not_run_is_said_where_it_happens():
+    def branch(model):
+        model.munchausen_bound = lambda bonus: bonus if bonus.sum() > 0 else -bonus
+        return True
+
+    model = make("MSAC")
+    message = f'has changed MSAC at step {STARTS + 15} into what the fast engine does not run: .* engine="sb3" runs it'
+    with pytest.raises(RuntimeError, match=message):
+        model.learn(STARTS + 40, At(STARTS + 15, branch))
+    assert model.num_timesteps == STARTS + 15
+    assert difference(model, make("MSAC").learn(STARTS + 14)) < 1e-6
+
+
+def test_a_callback_that_dumps_the_logs_finds_what_training_has_to_say():
+    class Reads(BaseCallback):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def _on_step(self):
+            if self.num_timesteps % 10 == 0:
+                self.model.logger.dump = lambda step: self.seen.append((step, set(self.model.logger.name_to_value)))
+                self.model.dump_logs()
+                self.model.logger.name_to_value.clear()
+            return True
+
+    seen = []
+    for engine in ("sb3", FAST):
+        reads = Reads()
+        # A rollout of 20 steps: of two dumps one has something to say.
+        make("MSAC", engine=engine, train_freq=20).learn(STARTS + 60, reads, log_interval=None)
+        seen.append(reads.seen)
+    assert seen[0] == seen[1]
+    assert sum("train/critic_loss" in names for _, names in seen[1]) == 2
 
 
 def test_a_change_of_precision_is_followed(monkeypatch):

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic import EntropyPPO, MaxEntPPO, SeedsFailedError, train_seeds
@@ -219,6 +220,61 @@ def test_parameters_a_callback_replaces_are_those_that_act():
     model = make("PPO")
     model.learn(64, callback=Replaces())
     assert set(model.rollout_buffer.actions[31:].flatten()) == {0}
+
+
+class Changes(BaseCallback):
+    """Attributes of the model, when its second rollout begins."""
+
+    def __init__(self, **changes):
+        super().__init__()
+        self.changes = changes
+
+    def _on_step(self):
+        if self.num_timesteps == 65:
+            vars(self.model).update(self.changes)
+        return True
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("PPO", {"vf_coef": 5.0}),
+        ("PPO", {"max_grad_norm": 1e-3}),
+        ("PPO", {"normalize_advantage": False}),
+        ("PPO", {"batch_size": 32}),
+        ("no entropy", {"ent_coef": 0.1}),
+    ],
+    ids=str,
+)
+def test_a_changed_argument_is_followed(name, changes, double):
+    exact, fast = (double(make(name, engine=engine)).learn(192, callback=Changes(**changes)) for engine in ("sb3", FAST))
+    assert exact._n_updates == fast._n_updates
+    assert difference(fast, exact) < 1e-10
+    assert difference(double(make(name)).learn(192), exact) > 1e-6
+
+
+def test_callbacks_find_the_tensors_that_sb3_shows_them():
+    class Notes(BaseCallback):
+        seen = ()
+
+        def _on_step(self):
+            tensors = {name: self.locals[name] for name in ("obs_tensor", "values", "log_probs")}
+            Notes.seen = (*Notes.seen, {name: (type(value), value.shape, value.dtype) for name, value in tensors.items()})
+            return True
+
+    for engine in ("sb3", FAST):
+        make("PPO", env=lambda: make_vec_env("CartPole-v1", 2), engine=engine).learn(128, callback=Notes())
+    assert Notes.seen[0] == Notes.seen[-1]
+
+
+def test_copies_of_a_schedule_are_the_same_schedule():
+    arguments = {"ent_coef": "auto", "target_entropy": LinearSchedule(0.5, 0.1, 1.0), "n_steps": 64, "batch_size": 16}
+    where = ("MlpPolicy", "CartPole-v1")
+    models = train_seeds(EntropyPPO, *where, seeds=[1, 2], total_timesteps=64, engine=FAST, device="cpu", **arguments)
+    assert [model.engine_used for model in models] == ["fast, not compiled"] * 2
+    makers = [partial(make, "PPO", ent_coef="auto", target_entropy=LinearSchedule(end, 0.1, 1.0)) for end in (0.5, 0.4)]
+    with pytest.raises(ValueError, match="the models differ in target_entropy"):
+        train_together(makers, 64, lambda *_: None)
 
 
 def test_learning_goes_on_where_it_stopped(double):
