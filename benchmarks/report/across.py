@@ -11,9 +11,11 @@ import pandas as pd
 
 from benchmarks.report.cautions import cautions_on
 from benchmarks.report.leaderboard import Leaderboard, Pair, Row
-from benchmarks.statistics import Aggregate, Scores, aggregate, performance_profile, probability_of_improvement
+from benchmarks.statistics import Aggregate, Estimate, Scores, aggregate, performance_profile, probability_of_improvement
 
 THRESHOLDS = 101
+ENOUGH = 10
+"""So many environments are ranked by the IQM of all their runs, as is usual; of fewer it can be blind to a whole one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +33,15 @@ class AcrossRow:
     summary: Aggregate
     profile: pd.DataFrame
 
+    @property
+    def score(self) -> Estimate:
+        """What ranks it: the mean over the environments, from :data:`ENOUGH` of them on the IQM."""
+        return self.summary.mean if self.summary.tasks < ENOUGH else self.summary.iqm
+
 
 @dataclass(frozen=True, eq=False)
 class Across:
-    """Algorithms over the environments that they were all run on, the best IQM first.
+    """Algorithms over the environments that they were all run on, the best first.
 
     :param boards: the tables of these environments
     :param rows: the algorithms
@@ -46,6 +53,11 @@ class Across:
     rows: tuple[AcrossRow, ...]
     pairs: tuple[Pair, ...]
     cautions: tuple[str, ...]
+
+    @property
+    def ranked_by(self) -> str:
+        """The name of :attr:`AcrossRow.score`."""
+        return "mean" if len(self.boards) < ENOUGH else "IQM"
 
 
 def build_across(boards: Sequence[Leaderboard]) -> list[Across]:
@@ -88,7 +100,7 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
         AcrossRow(label, of, aggregate(of, normalised=True), performance_profile(of, thresholds))
         for label, of in scores.items()
     ]
-    rows.sort(key=lambda row: (-row.summary.iqm.value, row.label))
+    rows.sort(key=lambda row: (-row.score.value, row.label))
     names = dict.fromkeys((pair.x, pair.y) for board in members for pair in board.pairs)
     pairs = [Pair(x, y, probability_of_improvement(scores[x], scores[y])) for x, y in names if x in scores and y in scores]
     cautions = cautions_on([row for by_env in complete.values() for row in by_env.values()], tasks=len(members))

@@ -202,16 +202,16 @@ def performance_profiles(across: Across) -> Figure:
 
     :param across: the table whose profiles to draw
     """
-    curves = [
-        _Curve(row.label, row.summary.n, row.summary.iqm.value, row.profile, "threshold", "share") for row in across.rows
-    ]
+    curves = [_Curve(row.label, row.summary.n, row.score.value, row.profile, "threshold", "share") for row in across.rows]
     if len(curves) <= TOGETHER:
         figure = _draw_together(curves, [row.label for row in across.rows])
         figure.axes[0].set_ylabel("share of runs above it")
     else:
         figure = _draw_apart(curves)
     title = f"Performance profiles over {len(across.boards)} environments, with 95 % bands"
-    _finish(figure, title if len(curves) <= TOGETHER else f"{title}; beside the name, the IQM", "normalised return")
+    _finish(
+        figure, title if len(curves) <= TOGETHER else f"{title}; beside the name, the {across.ranked_by}", "normalised return"
+    )
     return figure
 
 

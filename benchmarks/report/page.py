@@ -21,16 +21,17 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from benchmarks import statistics
-from benchmarks.report.across import AcrossRow
+from benchmarks.report.across import ENOUGH
 from benchmarks.report.cautions import NOT_RECORDED
 from benchmarks.report.figures import styles
 from benchmarks.report.grids import Grid
-from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.leaderboard import Leaderboard
 from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
 from benchmarks.report.verdicts import cells_of_verdicts, chance, find_verdicts
 from benchmarks.report.words import LITERATURE_COLUMNS, cells_beside, interval, notes_across, notes_on, number
 from benchmarks.report.write import curve_as_json
+from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 
 WEB = Path(__file__).parent / "web"
@@ -67,7 +68,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
             "notes": notes_on(board),
             "sensitivities": find_sensitivities(board),
             "literature": [cells_beside(beside) for beside in board.literature],
-            "range": _range(board.ranked),
+            "range": _range([row.summary.iqm for row in board.ranked]),
         }
         for grid in grids
         for board in grid.boards
@@ -78,7 +79,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
             "grid": grid.name,
             "table": table,
             "notes": notes_across(table),
-            "range": _range(table.rows),
+            "range": _range([row.score for row in table.rows]),
         }
         for grid in grids
         for number, table in enumerate(grid.tables, start=1)
@@ -105,6 +106,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         labels=looks,
         totals=_totals(boards),
         repetitions=statistics.REPETITIONS,
+        enough=ENOUGH,
         provenance=PROVENANCE,
         literature_columns=LITERATURE_COLUMNS,
         verdicts=cells_of_verdicts(verdicts),
@@ -137,23 +139,32 @@ def _data(sections: list[dict[str, Any]], across: list[dict[str, Any]], looks: d
     """What the plots draw, as JSON that nothing in it can break out of."""
     boards = {
         section["id"]: [
-            _drawn(row, curve=row.curve, time=row.curve_in_time, profile=section["board"].profiles[row.label])
+            _drawn(
+                row.label,
+                row.summary.iqm,
+                curve=row.curve,
+                time=row.curve_in_time,
+                profile=section["board"].profiles[row.label],
+            )
             for row in section["board"].ranked
         ]
         for section in sections
     }
-    boards |= {section["id"]: [_drawn(row, profile=row.profile) for row in section["table"].rows] for section in across}
+    boards |= {
+        section["id"]: [_drawn(row.label, row.score, profile=row.profile) for row in section["table"].rows]
+        for section in across
+    }
     dashes = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
     looks = {label: {"dash": dashes[line], "colour": colour} for label, (line, colour) in looks.items()}
     text = json.dumps({"boards": boards, "styles": looks}, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _drawn(row: Row | AcrossRow, **curves: pd.DataFrame) -> dict[str, Any]:
+def _drawn(label: str, score: Estimate, **curves: pd.DataFrame) -> dict[str, Any]:
     # Six digits are more than a screen shows.
     rounded = {name: curve.map(lambda value: float(f"{value:.6g}")) for name, curve in curves.items()}
     drawn = {name: curve_as_json(curve) for name, curve in rounded.items()}
-    return {"label": row.label, "score": number(row.summary.iqm.value), **drawn}
+    return {"label": label, "score": number(score.value), **drawn}
 
 
 def _script(text: str) -> Markup:
@@ -166,9 +177,8 @@ def _hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _range(rows: Sequence[Row | AcrossRow]) -> tuple[float, float] | None:
+def _range(estimates: Sequence[Estimate]) -> tuple[float, float] | None:
     """From the lowest end of an interval to the highest; ``None`` where there is nothing between them."""
-    estimates = [row.summary.iqm for row in rows]
     ends = [end for e in estimates for end in (e.value, e.low, e.high) if not math.isnan(end)]
     return (min(ends), max(ends)) if ends and min(ends) < max(ends) else None
 

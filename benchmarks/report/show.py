@@ -12,9 +12,9 @@ from rich.table import Table
 from benchmarks.report.across import Across
 from benchmarks.report.leaderboard import Leaderboard
 from benchmarks.report.words import (
-    ACROSS_COLUMNS,
     cells_across,
     cells_of,
+    columns_across,
     columns_of,
     notes_across,
     notes_on,
@@ -33,7 +33,7 @@ def show(board: Leaderboard, console: Console) -> None:
 
 def show_across(across: Across, console: Console) -> None:
     """Print one table over several environments and what a reader must know of it."""
-    show_table(title_across(across), ACROSS_COLUMNS, [cells_across(row) for row in across.rows], console)
+    show_table(title_across(across), columns_across(across), [cells_across(across, row) for row in across.rows], console)
     show_notes(notes_across(across), console)
 
 

@@ -10,7 +10,6 @@ from benchmarks.statistics import Estimate
 
 COLUMNS = ("algorithm", "IQM", "95 % interval", "norm.", "median", "mean", "n", "steps/s", "failed")
 LITERATURE_COLUMNS = ("published elsewhere", "score", "ours", "differs from ours in", "source")
-ACROSS_COLUMNS = ("algorithm", "IQM", "95 % interval", "median", "mean", "gap", "n")
 
 
 def number(value: float) -> str:
@@ -55,11 +54,19 @@ def cells_of(board: Leaderboard, row: Row) -> list[str]:
     return [cells[name] for name in columns_of(board)]
 
 
-def cells_across(row: AcrossRow) -> list[str]:
-    """A row of a table over several environments, by ``ACROSS_COLUMNS``."""
+def columns_across(across: Across) -> list[str]:
+    """The headings of a table over several environments: what ranks it, with an interval, and the rest."""
+    rest = [name for name in ("IQM", "median", "mean") if name != across.ranked_by]
+    return ["algorithm", across.ranked_by, "95 % interval", *rest, "gap", "n"]
+
+
+def cells_across(across: Across, row: AcrossRow) -> list[str]:
+    """A row of a table over several environments, by :func:`columns_across`."""
     s = row.summary
-    rest = [number(estimate.value) for estimate in (s.median, s.mean, s.optimality_gap)]
-    return [row.label, number(s.iqm.value), interval(s.iqm), *rest, str(s.n)]
+    values = {"IQM": s.iqm, "median": s.median, "mean": s.mean, "gap": s.optimality_gap}
+    cells = {name: number(estimate.value) for name, estimate in values.items()}
+    cells |= {"algorithm": row.label, "95 % interval": interval(row.score), "n": str(s.n)}
+    return [cells[name] for name in columns_across(across)]
 
 
 def cells_beside(beside: Beside) -> list[str]:
@@ -85,7 +92,14 @@ def notes_on(board: Leaderboard) -> list[str]:
 def notes_across(across: Across) -> list[str]:
     """The sentences below a table over several environments."""
     listed = ", ".join(f"{board.env} ({board.steps:,} steps)" for board in across.boards)
-    return [f"Over {listed}, which weigh the same.", *_improvements(across.pairs), *across.cautions]
+    share = {2: "half of an", 3: "three quarters of an"}.get(len(across.boards), "a whole")
+    few = f", each of which can be {share} environment" if across.ranked_by == "mean" else ""
+    return [
+        f"Over {listed}, which weigh the same in the mean.",
+        f"The IQM is of the runs of all environments pooled, without their lowest and their highest quarter{few}.",
+        *_improvements(across.pairs),
+        *across.cautions,
+    ]
 
 
 def _improvements(pairs: tuple[Pair, ...]) -> list[str]:

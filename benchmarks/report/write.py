@@ -27,11 +27,11 @@ from benchmarks.report.figures import (
 from benchmarks.report.leaderboard import Leaderboard, Pair, Row
 from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.words import (
-    ACROSS_COLUMNS,
     LITERATURE_COLUMNS,
     cells_across,
     cells_beside,
     cells_of,
+    columns_across,
     columns_of,
     notes_across,
     notes_on,
@@ -173,8 +173,8 @@ def _as_markdown(board: Leaderboard, figures: dict[str, str]) -> str:
 
 
 def _across_as_markdown(across: Across, figure: str) -> str:
-    rows = [cells_across(row) for row in across.rows]
-    lines = [f"## {title_across(across)}", "", *markdown_table(ACROSS_COLUMNS, rows), ""]
+    rows = [cells_across(across, row) for row in across.rows]
+    lines = [f"## {title_across(across)}", "", *markdown_table(columns_across(across), rows), ""]
     lines += [f"![Performance profiles over {len(across.boards)} environments]({figure})", ""]
     return "\n".join(lines + [f"- {note}" for note in notes_across(across)])
 

@@ -1,6 +1,7 @@
 """Normalised scores of one environment, and over several."""
 
 import io
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +11,7 @@ from rich.console import Console
 from benchmarks import statistics
 from benchmarks.__main__ import main
 from benchmarks.normalisation import find_scale
-from benchmarks.report import build_across, build_leaderboards, show, show_across, write_report
+from benchmarks.report import Grid, build_across, build_leaderboards, show, show_across, write_page, write_report
 from benchmarks.report.figures import performance_profiles
 from benchmarks.statistics import aggregate, probability_of_improvement
 
@@ -84,8 +85,33 @@ def test_algorithms_over_the_environments_they_were_all_run_on(store, finish_all
     assert any(caution.startswith("Fewer than 5 seeds: ") for caution in two.cautions), "six scores are trimmed"
     assert any("different numbers of seeds" in caution for caution in two.cautions)
     shown = printed(show_across, two)
-    assert "Over Hopper-v4 (100 steps), Pendulum-v1 (100 steps), which weigh the same." in shown
+    assert "Over Hopper-v4 (100 steps), Pendulum-v1 (100 steps), which weigh the same in the mean." in shown
+    assert "highest quarter, each of which can be half of an environment." in shown
     assert "msac over sac 1.00 [1.00, 1.00]" in shown
+
+
+def test_few_environments_are_ranked_by_the_mean_that_forgets_none(store, finish_all, monkeypatch, tmp_path):
+    for env in ("Pendulum-v1", "Hopper-v4", "Ant-v4", "CartPole-v1"):
+        finish_all(env, "sac", [0.0 if env == "Ant-v4" else 0.9] * 5)
+        finish_all(env, "msac", [0.8] * 5)
+    boards = build_leaderboards(store)
+    (across,) = build_across(boards)
+    assert [(row.label, round(row.score.value, 3), round(row.score.low, 3)) for row in across.rows] == [
+        ("msac", 0.8, 0.8),
+        ("sac", 0.675, 0.675),
+    ]
+    assert across.rows[1].summary.iqm.value == pytest.approx(0.9), "as if there were no Ant-v4"
+    text = write_report(boards, [across], tmp_path)[0].read_text()
+    assert text.startswith("## 4 environments, normalised return\n\n| algorithm | mean | 95 % interval | IQM |")
+    assert "can be a whole environment." in text
+    page = write_page([Grid("", boards, [across])], tmp_path / "index.html").read_text()
+    assert re.findall(r'class="score">([^<]*)', page)[:2] == ["0.80", "0.68"]
+    monkeypatch.setattr("benchmarks.report.across.ENOUGH", 4)
+    (across,) = build_across(boards)
+    assert [row.label for row in across.rows] == ["sac", "msac"], "many are ranked by the IQM"
+    text = write_report(boards, [across], tmp_path)[0].read_text()
+    assert "| algorithm | IQM | 95 % interval |" in text.split("![")[0]
+    assert "each of which" not in text
 
 
 def test_the_longest_runs_of_an_environment_count_and_this_is_said(store, finish_all):
