@@ -56,7 +56,9 @@ def cells_of(board: Leaderboard, row: Row) -> list[str]:
 
 def columns_across(across: Across) -> list[str]:
     """The headings of a table over several environments: what ranks it, with an interval, and the rest."""
-    rest = [name for name in ("IQM", "median", "mean") if name != across.ranked_by]
+    # Of two means the median is the mean.
+    others = ("IQM", "median", "mean") if len(across.boards) > 2 else ("IQM", "mean")
+    rest = [name for name in others if name != across.ranked_by]
     return ["algorithm", across.ranked_by, "95 % interval", *rest, "gap", "n"]
 
 
@@ -93,10 +95,12 @@ def notes_across(across: Across) -> list[str]:
     """The sentences below a table over several environments."""
     listed = ", ".join(f"{board.env} ({board.steps:,} steps)" for board in across.boards)
     share = {2: "half of an", 3: "three quarters of an"}.get(len(across.boards), "a whole")
+    median = "The median is that of the environments' means; the " if "median" in columns_across(across) else "The "
     few = f", each of which can be {share} environment" if across.ranked_by == "mean" else ""
     return [
         f"Over {listed}, which weigh the same in the mean.",
         f"The IQM is of the runs of all environments pooled, without their lowest and their highest quarter{few}.",
+        f"{median}gap is by how much runs fall short of 1 on average, those above it counting as 1.",
         *_improvements(across.pairs),
         *across.cautions,
     ]

@@ -102,7 +102,8 @@ def test_few_environments_are_ranked_by_the_mean_that_forgets_none(store, finish
     ]
     assert across.rows[1].summary.iqm.value == pytest.approx(0.9), "as if there were no Ant-v4"
     text = write_report(boards, [across], tmp_path)[0].read_text()
-    assert text.startswith("## 4 environments, normalised return\n\n| algorithm | mean | 95 % interval | IQM |")
+    assert text.startswith("## 4 environments, normalised return\n\n| algorithm | mean | 95 % interval | IQM | median |")
+    assert "- The median is that of the environments' means; the gap is" in text
     assert "can be a whole environment." in text
     page = write_page([Grid("", boards, [across])], tmp_path / "index.html").read_text()
     assert re.findall(r'class="score">([^<]*)', page)[:2] == ["0.80", "0.68"]
@@ -164,7 +165,9 @@ def test_what_is_written_over_several_environments(store, finish_all, tmp_path):
     markdown, _, _, profile, *curves = write_report(boards, build_across(boards), tmp_path)
     text = markdown.read_text()
     assert text.startswith("## 2 environments, normalised return")
-    assert "| sac | 0.50 | [0.25, 0.75] | 0.50 | 0.50 | 0.50 | 4 |" in text
+    assert "| algorithm | mean | 95 % interval | IQM | gap | n |" in text, "of two means the median is the mean"
+    assert "| sac | 0.50 | [0.25, 0.75] | 0.50 | 0.50 | 4 |" in text
+    assert "- The gap is by how much runs fall short of 1 on average, those above it counting as 1." in text
     for path in (profile, *curves):
         assert f"]({path.name})" in text
         assert path.read_bytes().startswith(b"\x89PNG")
