@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from sb3_entropic.catalog import STAND_INS
 from sb3_entropic.engine.gemm import ROUNDED
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ _ORIGINS = (("commit", "commits"), ("versions", "package versions"), ("machine",
 
 
 def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
-    """About the seeds, the failures, the origin and the engines of what is compared.
+    """About the seeds, the failures, the origin, the engines and the losses of what is compared.
 
     :param rows: all that one table or comparison draws on
     :param tasks: so many rows are pooled in one interquartile mean
@@ -45,7 +46,8 @@ def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
     for rounded, name in ((ROUNDED["bf16"], "16-bit"), (ROUNDED["tf32"], "TF32")):
         if rounded in used:
             cautions.append(f"Matrix products of {name} inputs, not SB3's 32 bits: {', '.join(used[rounded])}.")
-    return cautions
+    stand_ins = {row.label: STAND_INS[row.variant] for row in rows if row.variant in STAND_INS}
+    return cautions + [f"{label} is {parent}'s losses in our training loop." for label, parent in stand_ins.items()]
 
 
 def cautions_on_speed(rows: list[Row]) -> list[str]:

@@ -305,9 +305,6 @@ def _cautions(rows: list[Row], labels: list[str], env: str, steps: int, episodes
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
-    cautions += [
-        f"{row.label} is {STAND_INS[row.variant]}'s losses in our training loop." for row in rows if row.variant in STAND_INS
-    ]
     if len(set(labels)) < len(labels):
         differ = "version, hyperparameters, evaluation or the rounding of matrix products"
         cautions.append(f"An algorithm appears more than once: its rows differ in {differ}.")

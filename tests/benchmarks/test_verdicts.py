@@ -6,6 +6,7 @@ from benchmarks.__main__ import main
 from benchmarks.published import publish
 from benchmarks.report import Grid, build_across, build_leaderboards
 from benchmarks.report.verdicts import BEGIN, END, cells_of_verdicts, chance, find_verdicts, write_into
+from benchmarks.report.words import notes_across
 from sb3_entropic.errors import UserError
 
 
@@ -126,6 +127,15 @@ def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
         finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, 1.0])
     (board,) = build_leaderboards(store)
     assert {pair.y for pair in board.pairs} == {"sac", "sac[gamma=0.9]"}
+
+
+def test_over_several_environments_too_it_is_said_what_stands_for_the_parent(store, make_spec, finish):
+    off = "msac[munchausen_alpha=0]"
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        for label in (off, "msac"):
+            finish(make_spec(env=env, label=label), [0.0, 1.0])
+    (across,) = build_across(build_leaderboards(store))
+    assert notes_across(across).count(f"{off} is sac's losses in our training loop.") == 1
 
 
 def test_of_the_parent_and_what_stands_for_it_the_one_with_more_seeds_counts(store, make_spec, finish):
