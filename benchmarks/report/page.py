@@ -126,7 +126,8 @@ def _totals(boards: list[Leaderboard]) -> dict[str, Any]:
     rows = [row for board in boards for row in board.rows]
     started = sorted(date for row in rows for date in row.provenance.get("started", ()) if re.match(r"\d{4}-", date))
     return {
-        "algorithms": len({row.label for row in rows}),
+        "algorithms": len({row.algo for row in rows}),
+        "settings": len({row.variant for row in rows}),
         "environments": len({board.env for board in boards}),
         "runs": sum(len(row.scores) for row in rows),
         "failures": sum(row.failures for row in rows),

@@ -100,10 +100,24 @@ def test_the_tables_are_there_with_their_provenance(store, make_spec, finish, pa
 
 def test_several_environments_are_shown_together(make_spec, finish, page):
     for env in ("Pendulum-v1", "CartPole-v1"):
-        finish(make_spec(env=env), [0.0, 100.0])
-    parsed = Parsed(page())
+        for seed in range(2):
+            finish(make_spec(env=env, seed=seed), [0.0, 100.0])
+    html = page()
+    parsed = Parsed(html)
     assert "2 environments together" in parsed.text
     assert "normalised" in parsed.all("data-kind")
+    names = re.findall(r'<td class="picture"></td>|<button type="button">([^<]*)</button></th>', html)
+    (together, *_) = re.findall(r'<tr data-label="msac">(.*?)</tr>', html, re.DOTALL)
+    cells = re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]>", together, re.DOTALL)
+    assert cells[names.index("runs")] == "4", "two seeds on each"
+
+
+def test_settings_and_versions_of_an_algorithm_are_no_other_algorithms(make_spec, finish, page):
+    finish(make_spec(), [0.0, 100.0])
+    finish(make_spec(package="sb3_entropic 0.2.0"), [0.0, 100.0])
+    finish(make_spec(label="msac[gamma=0.9]", hyperparameters={"gamma": 0.9}), [0.0, 100.0])
+    finish(make_spec(algo="sac", label="sac"), [0.0, 100.0])
+    assert "2 algorithms in 3 settings on 1 environment: 4 finished runs" in " ".join(Parsed(page()).text.split())
 
 
 @pytest.mark.parametrize("case", ["nothing", "one run", "failures only"])
