@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +44,10 @@ from benchmarks.store import replace_text
 
 DIGITS = 10
 """Of the numbers in the files."""
+FIGURE = re.compile(
+    r"\]\(((?:learning-curve|performance-profile|probability-of-improvement|sensitivity)-[^/()]+)\.(?:png|svg)\)"
+)
+"""A figure that a report shows, without its suffix."""
 
 
 def write_report(
@@ -52,7 +57,7 @@ def write_report(
     problems: Sequence[str] = (),
     suffixes: Sequence[str] = (".png",),
 ) -> list[Path]:
-    """Write ``leaderboard.md``, ``.json``, ``.csv`` and the figures. Same data, same bytes.
+    """Write ``leaderboard.md``, ``.json``, ``.csv`` and the figures in the place of those before. Same data, same bytes.
 
     :param boards: the tables of single environments
     :param tables: those over several
@@ -100,6 +105,9 @@ def write_report(
         "problems": list(problems),
     }
     markdown, data, table = (folder / f"leaderboard.{kind}" for kind in ("md", "json", "csv"))
+    before = FIGURE.findall(markdown.read_text(encoding="utf-8", errors="replace")) if markdown.is_file() else []
+    for path in {folder / f"{name}{suffix}" for name in before for suffix in (".png", ".svg")}.difference(figures):
+        path.unlink(missing_ok=True)
     replace_text(markdown, "\n\n".join(sections) + "\n")
     replace_text(data, json.dumps(rounded(content), indent=1, allow_nan=False) + "\n")
     replace_text(table, _as_csv(boards))

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -192,6 +193,21 @@ def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
         write_report(boards, build_across(boards), tmp_path / name, suffixes=(".png", ".svg")) for name in ("one", "two")
     )
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+
+
+def test_figures_of_the_report_before_are_removed_and_nothing_else(boards, tmp_path):
+    before = write_report(boards, [], tmp_path, suffixes=(".png", ".svg"))
+    others = [tmp_path / name for name in ("performance-profile-mine.png", "photo.png", "notes.md")]
+    for path in others:
+        path.write_text("mine")
+    markdown = tmp_path / "leaderboard.md"
+    markdown.write_text(markdown.read_text() + "![mine](photo.png)\n![away](../performance-profile-1.png)\n")
+    (board,) = boards
+    alone = replace(board, rows=board.rows[:1], pairs=())
+    written = write_report([alone], [], tmp_path)
+    assert set(tmp_path.glob("*.*")) == {*written, *others}
+    assert len(written) == 6
+    assert len(before) == 11, "a figure less, and none as SVG"
 
 
 def test_profiles_and_improvements_are_those_of_the_scores(boards):
