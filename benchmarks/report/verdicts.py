@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +37,7 @@ class Verdict:
     :param improvement: the probability that a run of the algorithm scores above one of its parent
     :param seeds: of each in one environment, the fewest
     :param grid: the name of the folder of runs
+    :param baseline: the label there of the runs that it is beside
     :param together: whether it is on several environments together
     """
 
@@ -46,6 +47,7 @@ class Verdict:
     improvement: Estimate
     seeds: int
     grid: str
+    baseline: str
     together: bool = False
     stand_in: bool = False
 
@@ -104,7 +106,10 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
 
 
 def _verdicts(pairs: Iterable[Pair], where: str, seeds: dict[str, int], grid: str) -> list[Verdict]:
-    return [Verdict(pair.x, pair.y, where, pair.improvement, min(seeds[pair.x], seeds[pair.y]), grid) for pair in pairs]
+    return [
+        Verdict(pair.x, pair.y, where, pair.improvement, min(seeds[pair.x], seeds[pair.y]), grid, baseline=pair.y)
+        for pair in pairs
+    ]
 
 
 def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
@@ -119,18 +124,28 @@ def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
 
 
 def chance(verdicts: Iterable[Verdict]) -> str:
-    """How many of the comparisons between equals would be called better or worse, in a sentence."""
+    """How many comparisons are called better or worse, how many of equals would be, and which of them hang together."""
     # What is said of several environments together repeats what is said of each.
     verdicts = [verdict for verdict in verdicts if verdict.seeds >= FEW_SEEDS and not verdict.together]
-    called = sum(verdict.column != COLUMNS[4] for verdict in verdicts)
+    called = [verdict for verdict in verdicts if verdict.column != COLUMNS[4]]
+    columns = Counter(verdict.column for verdict in called)
+    shared = Counter((verdict.column, verdict.where, verdict.grid, verdict.baseline) for verdict in called)
     expected = sum(FALSE_CALLS[min(FALSE_CALLS, key=lambda seeds: abs(seeds - verdict.seeds))] for verdict in verdicts)
     rates = " and ".join(f"{100 * rate:.0f} % with {seeds} seeds" for seeds, rate in FALSE_CALLS.items())
-    return (
-        f"Of {len(verdicts)} comparisons on one environment {called} {'is' if called == 1 else 'are'} called better or worse; "
-        f"were all of them between equals, it would be about {expected:.0f}, since so small a bootstrap's interval misses the "
-        f"truth in {rates}."
-        + (f" {STAND_IN}: beside the parent's losses in our training loop." if any(v.stand_in for v in verdicts) else "")
-    )
+    sentences = [
+        f"{len(called)} of {len(verdicts)} comparisons on one environment {'is' if len(called) == 1 else 'are'} called, "
+        f"{columns[COLUMNS[2]]} better and {columns[COLUMNS[3]]} worse.",
+        f"Between equals so small a bootstrap's interval excludes one half in {rates}, so if no algorithm differed from its "
+        f"parent about {expected:.0f} would be called, half of them each way: a single call is weak evidence.",
+    ]
+    sentences += [
+        f"{count} of the {columns[column]} {column} are of {where}, against the same runs of one baseline."
+        for (column, where, *_), count in shared.items()
+        if count > 1
+    ]
+    if any(verdict.stand_in for verdict in verdicts):
+        sentences.append(f"{STAND_IN}: beside the parent's losses in our training loop.")
+    return " ".join(sentences)
 
 
 def write_into(readme: Path, verdicts: Sequence[Verdict]) -> bool:

@@ -40,7 +40,7 @@ def test_few_seeds_are_called_that(store, fill):
     fill(50.0, seeds=2)
     ((*_, better, worse, unknown),) = cells(store)
     assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 2 seeds: 1.00")
-    assert chance(find_verdicts([Grid("", build_leaderboards(store), [])])).startswith("Of 0 comparisons")
+    assert chance(find_verdicts([Grid("", build_leaderboards(store), [])])).startswith("0 of 0 comparisons")
 
 
 def test_several_environments_are_also_taken_together(store, fill):
@@ -211,7 +211,16 @@ def test_how_many_would_be_called_by_chance_is_said(store, fill):
     for number in range(12):
         fill(50.0 if number == 0 else 0.0, steps=100 + number)
     said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
-    assert said.startswith(
-        "Of 12 comparisons on one environment 1 is called better or worse; were all of them between equals, "
-        "it would be about 1,"
-    )
+    assert said.startswith("1 of 12 comparisons on one environment is called, 1 better and 0 worse. Between equals ")
+    assert said.endswith("parent about 1 would be called, half of them each way: a single call is weak evidence.")
+
+
+def test_calls_against_the_same_runs_are_told(store, make_spec, finish, fill):
+    fill(-50.0)
+    fill(-50.0, steps=2000)
+    for seed in range(5):
+        finish(make_spec(seed=seed, algo="mdac", label="mdac"), [0.0, -300.0 + seed])
+        finish(make_spec(seed=seed, algo="softq", label="softq"), [0.0, -100.0 + seed])
+    said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
+    assert said.startswith("4 of 4 comparisons on one environment are called, 1 better and 3 worse.")
+    assert said.endswith("evidence. 2 of the 3 worse are of Pendulum-v1 (100), against the same runs of one baseline.")
