@@ -28,7 +28,7 @@ from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Leaderboard
 from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
-from benchmarks.report.verdicts import cells_of_verdicts, chance, find_verdicts
+from benchmarks.report.verdicts import cells_of_verdicts, find_verdicts, notes_on_verdicts
 from benchmarks.report.words import LITERATURE_COLUMNS, cells_beside, interval, notes_across, notes_on, number
 from benchmarks.report.write import curve_as_json
 from benchmarks.statistics import Estimate
@@ -110,7 +110,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         provenance=PROVENANCE,
         literature_columns=LITERATURE_COLUMNS,
         verdicts=cells_of_verdicts(verdicts),
-        chance=chance(verdicts),
+        verdict_notes=notes_on_verdicts(verdicts),
         verdict_columns=VERDICT_COLUMNS,
     )
     replace_text(path, page)

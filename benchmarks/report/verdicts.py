@@ -10,16 +10,17 @@ from pathlib import Path
 from benchmarks.report.cautions import FEW_SEEDS
 from benchmarks.report.figures import thousands
 from benchmarks.report.grids import Grid
-from benchmarks.report.leaderboard import Pair
+from benchmarks.report.leaderboard import Leaderboard, Pair
 from benchmarks.report.words import interval, number
 from benchmarks.report.write import markdown_table
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 from sb3_entropic.catalog import ALGORITHMS, STAND_INS
+from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
 
 COLUMNS = ("algorithm", "its parent", "better", "worse", "one cannot say")
-STAND_IN = "*"
+STAND_IN, ROUNDED_INPUTS = "*", "†"
 BEGIN, END = "<!-- begin: does it help -->", "<!-- end: does it help -->"
 FALSE_CALLS = {5: 0.09, 10: 0.06}
 """By seeds of each, how often the interval excludes one half between samples of one normal distribution: 600 and 300 draws.
@@ -33,6 +34,7 @@ class Verdict:
     :param algo: the algorithm's short name
     :param parent: its parent's
     :param stand_in: whether it is beside its parent's losses in our training loop, and not SB3's own
+    :param rounded: whether the inputs of matrix products were rounded in runs of either
     :param where: the environment and the steps
     :param improvement: the probability that a run of the algorithm scores above one of its parent
     :param seeds: of each in one environment, the fewest
@@ -50,6 +52,7 @@ class Verdict:
     baseline: str
     together: bool = False
     stand_in: bool = False
+    rounded: bool = False
 
     @property
     def column(self) -> str:
@@ -61,7 +64,7 @@ class Verdict:
     @property
     def text(self) -> str:
         """In a table's cell."""
-        mark = STAND_IN if self.stand_in else ""
+        mark = STAND_IN * self.stand_in + ROUNDED_INPUTS * self.rounded
         few = f", {self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds < FEW_SEEDS else ""
         between = "" if self.column == COLUMNS[4] else f" {interval(self.improvement)}"
         return f"{self.where}{mark}{few}: {number(self.improvement.value)}{between}"
@@ -80,13 +83,14 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
         for board in grid.boards:
             seeds = {row.label: len(row.scores) for row in board.rows}
             variants |= {row.label: row.variant for row in board.rows}
-            verdicts += _verdicts(board.pairs, f"{board.env} ({thousands(board.steps, None)})", seeds, grid.name)
+            where = f"{board.env} ({thousands(board.steps, None)})"
+            verdicts += _verdicts(board.pairs, where, seeds, grid.name, [board])
         together: dict[tuple[str, str], Verdict] = {}
         # The first has the most environments.
         for table in grid.tables:
             seeds = {row.label: min(map(len, row.scores.values())) for row in table.rows}
             where = f"{len(table.boards)} environments together ({grid.name})"
-            for verdict in _verdicts(table.pairs, where, seeds, grid.name):
+            for verdict in _verdicts(table.pairs, where, seeds, grid.name, table.boards):
                 together.setdefault((verdict.algo, verdict.parent), replace(verdict, together=True))
         verdicts += together.values()
     order = {name: place for place, name in enumerate(ALGORITHMS)}
@@ -105,9 +109,22 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     return sorted(found, key=lambda v: order[v.algo])
 
 
-def _verdicts(pairs: Iterable[Pair], where: str, seeds: dict[str, int], grid: str) -> list[Verdict]:
+def _verdicts(
+    pairs: Iterable[Pair], where: str, seeds: dict[str, int], grid: str, boards: Iterable[Leaderboard]
+) -> list[Verdict]:
+    used = {(row.label, name) for board in boards for row in board.ranked for name in row.provenance["matrix_library"]}
+    rounded = {label for label, name in used if name in ROUNDED.values()}
     return [
-        Verdict(pair.x, pair.y, where, pair.improvement, min(seeds[pair.x], seeds[pair.y]), grid, baseline=pair.y)
+        Verdict(
+            algo=pair.x,
+            parent=pair.y,
+            where=where,
+            improvement=pair.improvement,
+            seeds=min(seeds[pair.x], seeds[pair.y]),
+            grid=grid,
+            baseline=pair.y,
+            rounded=not rounded.isdisjoint((pair.x, pair.y)),
+        )
         for pair in pairs
     ]
 
@@ -121,6 +138,16 @@ def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
         [*names, *("; ".join(v.text for v in members if v.column == column) or "–" for column in COLUMNS[2:])]
         for names, members in by_algo.items()
     ]
+
+
+def notes_on_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """What a reader must know of the table of them: :func:`chance`, and what its marks mean."""
+    notes = [chance(verdicts)]
+    if any(verdict.stand_in for verdict in verdicts):
+        notes.append(f"{STAND_IN}: beside the parent's losses in our training loop.")
+    if any(verdict.rounded for verdict in verdicts):
+        notes.append(f"{ROUNDED_INPUTS}: matrix products of inputs rounded to 16 bits or TF32, not SB3's 32 bits.")
+    return " ".join(notes)
 
 
 def chance(verdicts: Iterable[Verdict]) -> str:
@@ -143,8 +170,6 @@ def chance(verdicts: Iterable[Verdict]) -> str:
         for (column, where, *_), count in shared.items()
         if count > 1
     ]
-    if any(verdict.stand_in for verdict in verdicts):
-        sentences.append(f"{STAND_IN}: beside the parent's losses in our training loop.")
     return " ".join(sentences)
 
 
@@ -163,6 +188,6 @@ def write_into(readme: Path, verdicts: Sequence[Verdict]) -> bool:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise UserError(f"{readme} needs both {BEGIN} and, below it, {END}.")
-    table = "\n".join([*markdown_table(COLUMNS, cells_of_verdicts(verdicts), numbers=False), "", chance(verdicts)])
+    table = "\n".join([*markdown_table(COLUMNS, cells_of_verdicts(verdicts), numbers=False), "", notes_on_verdicts(verdicts)])
     replace_text(readme, f"{before}{BEGIN}\n{table}\n{END}{after}")
     return True

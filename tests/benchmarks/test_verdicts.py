@@ -5,8 +5,9 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.published import publish
 from benchmarks.report import Grid, build_across, build_leaderboards
-from benchmarks.report.verdicts import BEGIN, END, cells_of_verdicts, chance, find_verdicts, write_into
+from benchmarks.report.verdicts import BEGIN, END, cells_of_verdicts, chance, find_verdicts, notes_on_verdicts, write_into
 from benchmarks.report.words import notes_across
+from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
 
 
@@ -115,7 +116,9 @@ def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
     assert board.literature[0].row.label == off["label"]
     ((algo, parent, better, *_),) = cells(store)
     assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00]")
-    assert chance(find_verdicts([Grid("", [board], [])])).endswith("*: beside the parent's losses in our training loop.")
+    assert notes_on_verdicts(find_verdicts([Grid("", [board], [])])).endswith(
+        "*: beside the parent's losses in our training loop."
+    )
     finish(make_spec(algo="sac", label="sac[gamma=0.9]"), [0.0, 1.0])
     (board,) = build_leaderboards(store)
     assert {pair.y for pair in board.pairs} == {off["label"], "sac[gamma=0.9]"}
@@ -174,6 +177,22 @@ def test_overrides_that_change_nothing_are_none(store, make_spec, finish):
         finish(make_spec(seed=seed, label=label, hyperparameters=changed), [0.0, -9.0])
     ((algo, parent, better, worse, unknown),) = cells(store)
     assert (algo, parent, better, worse, unknown) == ("msac", "sac", "Pendulum-v1 (100): 1.00 [1.00, 1.00]", "–", "–")
+
+
+def test_rounded_products_of_either_side_are_marked(store, make_spec, finish):
+    for place, library in (({}, ROUNDED["bf16"]), ({"env": "Hopper-v4"}, "torch's own matrix library")):
+        for seed in range(2):
+            finish(make_spec(seed=seed, algo="sac", label="sac", **place), [0.0, seed])
+            finish(make_spec(seed=seed, **place), [0.0, seed], matrix_library=library)
+    ((*_, unknown),) = cells(store)
+    assert [entry.partition(",")[0] for entry in unknown.split("; ")] == [
+        "Hopper-v4 (100)",
+        "Pendulum-v1 (100)†",
+        "2 environments together (mine)†",
+    ]
+    assert notes_on_verdicts(find_verdicts([Grid("", build_leaderboards(store), [])])).endswith(
+        "evidence. †: matrix products of inputs rounded to 16 bits or TF32, not SB3's 32 bits."
+    )
 
 
 def test_a_stand_in_of_two_versions_still_stands(store, make_spec, finish):
