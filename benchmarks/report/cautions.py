@@ -28,7 +28,7 @@ def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
         plain = " (with fewer than 4 nothing is trimmed: the IQM is the mean)" if tasks * min(sizes) < 4 else ""
         cautions.append(f"Fewer than {FEW_SEEDS} seeds{plain}: too few to rank algorithms, and the intervals are too narrow.")
     if len(sizes) > 1:
-        cautions.append("The algorithms have different numbers of seeds.")
+        cautions.append(f"{'The algorithms' if tasks == 1 else 'Algorithms or environments'} have different numbers of seeds.")
     settings = Counter(algo for algo, _ in {(row.algo, row.label) for row in rows})
     for algo, number in sorted(settings.items()):
         if number >= SWEEP:

@@ -67,7 +67,8 @@ def write_report(
     :return: what was written
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sections, figures = [], []
+    sections: list[tuple[int, str]] = []
+    figures: list[Path] = []
 
     def draw(name: str, function: Callable[..., None], *arguments: object) -> str:
         paths = [folder / f"{name}{suffix}" for suffix in suffixes]
@@ -77,7 +78,8 @@ def write_report(
         return paths[0].name
 
     for number, across in enumerate(tables, start=1):
-        sections.append(_across_as_markdown(across, draw(f"performance-profile-{number}", draw_performance_profiles, across)))
+        figure = draw(f"performance-profile-{number}", draw_performance_profiles, across)
+        sections.append((len(across.rows), _across_as_markdown(across, figure)))
     for board in boards:
         name = f"{as_file_name(board.env)}-{board.steps}"
         shown = {f"Learning curves on {board.env}": draw(f"learning-curve-{name}", draw_learning_curves, board, STEPS)}
@@ -95,9 +97,11 @@ def write_report(
         for sensitivity in maps:
             title = f"{sensitivity.algo} on {board.env} by {sensitivity.y} and {sensitivity.x}"
             shown[title] = draw(f"sensitivity-{name}-{as_file_name(sensitivity.algo)}", draw_sensitivity, board, sensitivity)
-        sections.append(_as_markdown(board, shown))
+        sections.append((len(board.rows), _as_markdown(board, shown)))
+    # What compares nothing comes last.
+    texts = [text for _, text in sorted(sections, key=lambda section: section[0] == 1)]
     if problems:
-        sections.append("\n".join(["## Left out", "", *(f"- {problem}" for problem in problems)]))
+        texts.append("\n".join(["## Left out", "", *(f"- {problem}" for problem in problems)]))
     content = {
         "schema": SCHEMA,
         "across": [_across_as_json(across) for across in tables],
@@ -108,7 +112,7 @@ def write_report(
     before = FIGURE.findall(markdown.read_text(encoding="utf-8", errors="replace")) if markdown.is_file() else []
     for path in {folder / f"{name}{suffix}" for name in before for suffix in (".png", ".svg")}.difference(figures):
         path.unlink(missing_ok=True)
-    replace_text(markdown, "\n\n".join(sections) + "\n")
+    replace_text(markdown, "\n\n".join(texts) + "\n")
     replace_text(data, json.dumps(rounded(content), indent=1, allow_nan=False) + "\n")
     replace_text(table, _as_csv(boards))
     return [markdown, data, table, *figures]

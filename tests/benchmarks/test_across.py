@@ -83,7 +83,7 @@ def test_algorithms_over_the_environments_they_were_all_run_on(store, finish_all
     assert pair.improvement == probability_of_improvement(msac.scores, sac.scores)
     assert "Left out, having no entry in benchmarks/normalisation.csv or no scores: Odd-v1." in two.cautions
     assert any(caution.startswith("Fewer than 5 seeds: ") for caution in two.cautions), "six scores are trimmed"
-    assert any("different numbers of seeds" in caution for caution in two.cautions)
+    assert "Algorithms or environments have different numbers of seeds." in two.cautions
     shown = printed(show_across, two)
     assert "Over Hopper-v4 (100 steps), Pendulum-v1 (100 steps), which weigh the same in the mean." in shown
     assert "highest quarter, each of which can be half of an environment." in shown
@@ -172,6 +172,17 @@ def test_what_is_written_over_several_environments(store, finish_all, tmp_path):
         assert f"]({path.name})" in text
         assert path.read_bytes().startswith(b"\x89PNG")
     assert len(curves) == 6
+
+
+def test_tables_of_one_algorithm_come_last(store, finish_all, tmp_path):
+    for env in ("Ant-v4", "Hopper-v4", "Pendulum-v1"):
+        finish_all(env, "sac", [0.5])
+    for env in ("Hopper-v4", "Pendulum-v1"):
+        finish_all(env, "tqc", [0.5])
+    boards = build_leaderboards(store)
+    text = write_report(boards, build_across(boards), tmp_path)[0].read_text()
+    titles = [line.split(",")[0].split(" after")[0] for line in text.splitlines() if line.startswith("## ")]
+    assert titles == ["## 2 environments", "## Hopper-v4", "## Pendulum-v1", "## 3 environments", "## Ant-v4"]
 
 
 def test_profiles_are_drawn_apart_where_they_are_many(store, finish_all):
