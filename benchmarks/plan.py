@@ -52,7 +52,7 @@ class RunSpec:
     :param episodes: episodes of each evaluation
     :param evaluation_seed: of the first episode
     :param hyperparameters: zoo format
-    :param package: the package that implements the algorithm, with its version
+    :param package: the package that implements the algorithm, with its version; an environment of the user's, with its digest
     :param rounding: what the inputs of matrix products are rounded to, ``bf16`` or ``tf32``; empty for 32 bits
     """
 
@@ -203,10 +203,10 @@ def make_plan(
         raise UserError(f"{', '.join(left)} would be trained on the CPU, which has no TF32: name the others with --algos.")
     source = entries.name if entries else ""
     rounding = matrix_library if matrix_library in ROUNDED else ""
-    ids = dict.fromkeys((env.id, algorithm) for env, algorithm in pairs)
+    once = {(env.id, algorithm): (env, algorithm) for env, algorithm in pairs}
     groups = [
-        _group(env, algorithm, budget, seeds, steps, _entry(own, algorithm, env), chosen, source, rounding)
-        for env, algorithm in ids
+        _group(env, algorithm, budget, seeds, steps, _entry(own, algorithm, env.id), chosen, source, rounding)
+        for env, algorithm in once.values()
         for chosen in settings[algorithm.name]
     ]
     rooms = {runs[0].group: _room(runs, workers) for runs in groups}
@@ -243,7 +243,7 @@ def _default_algorithms(env: Environment) -> list[Algorithm]:
 
 
 def _group(
-    env_id: str,
+    env: Environment,
     algorithm: Algorithm,
     budget: str,
     seeds: int | None,
@@ -260,13 +260,13 @@ def _group(
     :param source: the name of that file
     :param rounding: see :class:`RunSpec`
     """
-    chosen = protocol(env_id, budget)
+    chosen = protocol(env.id, budget)
     steps = steps or chosen["steps"]
-    zoo = {**load_hyperparameters(algorithm, env_id), **entry}
+    zoo = {**load_hyperparameters(algorithm, env.id), **entry}
     hyperparameters = {**_within_budget(zoo, algorithm, budget, steps), **overrides}
     return [
         RunSpec(
-            env=env_id,
+            env=env.id,
             algo=algorithm.name,
             label=algorithm.label(overrides, source if entry else ""),
             seed=seed,
@@ -275,7 +275,7 @@ def _group(
             episodes=PROTOCOLS["evaluation"]["episodes"],
             evaluation_seed=PROTOCOLS["evaluation"]["first_seed"],
             hyperparameters=hyperparameters,
-            package=algorithm.package,
+            package=algorithm.package + f", {env.id} {env.digest}" * bool(env.digest),
             rounding=rounding,
         )
         for seed in range(seeds or chosen["seeds"])

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import inspect
+import pprint
 import re
 import warnings
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import gymnasium as gym
 import sb3_contrib
 import stable_baselines3
 from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -203,10 +205,12 @@ class Environment:
     :param id: full id with its version; a module that registers it (``module:Env-v0``) stays part of the id, because
         another process must import it too
     :param action_space: its actions
+    :param digest: of the file and the registration of a user's own; empty for those of installed packages and of this one
     """
 
     id: str
     action_space: spaces.Space
+    digest: str = ""
 
 
 def find_environment(env_id: str) -> Environment:
@@ -218,7 +222,7 @@ def find_environment(env_id: str) -> Environment:
     """
     env = _make_environment(env_id)
     module, colon, _ = env_id.rpartition(":")
-    found = Environment(f"{module}{colon}{env.spec.id}", env.action_space)
+    found = Environment(f"{module}{colon}{env.spec.id}", env.action_space, _digest_of_own(env))
     env.close()
     return found
 
@@ -234,6 +238,29 @@ def check_actions(environment: Environment, algorithm: Algorithm) -> None:
         wanted = " or ".join(space.__name__ for space in algorithm.actions)
         suitable = f"choose one of {', '.join(others)}" if others else "no algorithm here takes these"
         raise UserError(f"{algorithm.name} needs {wanted} actions and {environment.id} has {actions}: {suitable}.")
+
+
+def _digest_of_own(env: gym.Env) -> str:
+    """See :class:`Environment`."""
+    registration = gym.spec(env.spec.id)
+    entry_point = registration.entry_point
+    creator = entry_point if callable(entry_point) else load_env_creator(entry_point)
+    files = []
+    # A function may make an environment of a package's with settings or wrappers of its own.
+    for made_by in (creator, type(env.unwrapped)):
+        with contextlib.suppress(TypeError, OSError):
+            files.append(Path(inspect.getfile(made_by)))
+    own = [path for path in dict.fromkeys(files) if not _is_installed(path)]
+    if not own:
+        return ""
+    # Another process has other addresses, and sets in another order, which pprint sorts where they do not fit a line.
+    registered = re.sub(" at 0x[0-9a-fA-F]+", "", pprint.pformat(vars(registration), width=1))
+    return hashlib.sha256(b"".join([*(path.read_bytes() for path in own), registered.encode()])).hexdigest()[:10]
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a file is an installed package's, or this one's, whose versions say what it is."""
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or Path(__file__).parent in path.parents
 
 
 def _make_environment(env_id: str) -> gym.Env:

@@ -1,5 +1,9 @@
 """Wrong names are answered in one sentence, with the nearest valid choice."""
 
+import os
+import subprocess
+import sys
+
 import gymnasium as gym
 import pytest
 from gymnasium import spaces
@@ -91,3 +95,63 @@ def test_a_missing_package_names_the_extra(env_id, error, extra, monkeypatch):
     monkeypatch.setattr(gym, "make", make)
     with pytest.raises(UserError, match=rf"{env_id} needs a package.*pip install -e '\.\[{extra}\]'"):
         find_environment(env_id)
+
+
+FIELD = """
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Field(PendulumEnv):
+    def __init__(self, holes):
+        super().__init__()
+
+def make(holes):
+    return PendulumEnv()
+"""
+REGISTRATION = """
+import field
+import gymnasium
+
+gymnasium.register("Field-v0", {}, max_episode_steps={}, kwargs={{"holes": {{"north", "south", "west"}}}})
+"""
+
+
+@pytest.fixture
+def digest_of_own(tmp_path, monkeypatch):
+    """The digest of a user's environment with that entry point and limit, and some more in its file."""
+
+    def forget():
+        for name in ("field", "registration"):
+            sys.modules.pop(name, None)
+        gym.registry.pop("Field-v0", None)
+
+    def digest_of_own(entry_point, limit=50, more=""):
+        forget()
+        (tmp_path / "field.py").write_text(FIELD + more)
+        (tmp_path / "registration.py").write_text(REGISTRATION.format(entry_point, limit))
+        return find_environment("registration:Field-v0").digest
+
+    monkeypatch.syspath_prepend(tmp_path)
+    # A file that is written twice in a second would be taken for the one that was compiled.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield digest_of_own
+    forget()
+
+
+@pytest.mark.parametrize("entry_point", ["'field:Field'", "field.make", "lambda **options: field.Field(**options)"])
+def test_a_users_environment_is_another_when_its_file_or_its_registration_is(entry_point, digest_of_own):
+    before = digest_of_own(entry_point)
+    assert before and digest_of_own(entry_point) == before
+    assert len({before, digest_of_own(entry_point, limit=60), digest_of_own(entry_point, more="# edited")}) == 3
+
+
+def test_a_users_environment_is_the_same_in_every_process(digest_of_own, tmp_path):
+    there = digest_of_own("lambda **options: field.Field(**options)")
+    code = "from sb3_entropic.catalog import find_environment; print(find_environment('registration:Field-v0').digest)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), str(tmp_path)]), "PYTHONHASHSEED": "1"}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == there
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "MultiGoal-v0", "MinAtar/Breakout-v1"])
+def test_what_is_of_a_package_has_its_version_and_no_digest(env_id):
+    assert find_environment(env_id).digest == ""

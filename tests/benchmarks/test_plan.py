@@ -1,6 +1,8 @@
 """A grid is decided and checked before it starts."""
 
+import json
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -8,9 +10,11 @@ from gymnasium import spaces
 
 from benchmarks import plan as plan_module
 from benchmarks.__main__ import main
-from benchmarks.plan import BUDGETS, PROTOCOLS, make_plan, protocol
+from benchmarks.plan import BUDGETS, PROTOCOLS, RunSpec, make_plan, protocol
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_protocol_decides_what_is_not_said():
@@ -99,6 +103,14 @@ def test_seeds_share_a_group_and_nothing_else_does(make_spec):
     assert len({make_spec(**change).group for change in changes} | {spec.group}) == 6
 
 
+def test_published_runs_keep_their_keys():
+    for published in (ROOT / "results").glob("*/runs.jsonl"):
+        for record in map(json.loads, published.read_text().splitlines()):
+            assert RunSpec(**record["spec"]).path.as_posix() == record["path"]
+    runs = make_plan(["CartPole-v1", "MultiGoal-v0"], ["ppo", "entropyppo"], seeds=1).runs
+    assert all(run.package == ALGORITHMS[run.algo].package for run in runs), "a digest is of the user's own alone"
+
+
 def test_a_slash_in_an_id_makes_no_folder(make_spec):
     assert make_spec(env="MinAtar/Breakout-v1").path.parts[0] == "MinAtar_Breakout-v1"
     assert protocol("MinAtar/Breakout-v1", "full")["steps"] == 5_000_000
@@ -148,11 +160,14 @@ def own_module(tmp_path, monkeypatch):
     path = tmp_path / "own_algorithms.py"
     path.write_text(
         "import gymnasium as gym\n"
+        "from gymnasium.envs.classic_control import PendulumEnv\n"
         "from stable_baselines3 import SAC\n"
         "class Bold(SAC):\n"
         "    def __init__(self, *args, boldness=1.0, **kwargs):\n"
         "        super().__init__(*args, **kwargs)\n"
-        "gym.register('Own-v0', 'gymnasium.envs.classic_control:PendulumEnv', max_episode_steps=50)\n"
+        "class Own(PendulumEnv):\n"
+        "    pass\n"
+        "gym.register('Own-v0', 'own_algorithms:Own', max_episode_steps=50)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield path
@@ -174,6 +189,14 @@ def test_an_algorithm_that_was_edited_is_another(own_module):
     before = make_plan(["Pendulum-v1"], ["own_algorithms:Bold"], seeds=1).runs[0]
     own_module.write_text(own_module.read_text() + "# edited\n")
     assert make_plan(["Pendulum-v1"], ["own_algorithms:Bold"], seeds=1).runs[0].group != before.group
+
+
+def test_an_environment_that_was_edited_is_another(own_module):
+    before = make_plan(["own_algorithms:Own-v0"], ["sac"], seeds=1).runs[0]
+    own_module.write_text(own_module.read_text() + "# edited\n")
+    after = make_plan(["own_algorithms:Own-v0"], ["sac"], seeds=1).runs[0]
+    assert after.group != before.group
+    assert after.package.startswith(f"{ALGORITHMS['sac'].package}, own_algorithms:Own-v0 ")
 
 
 def test_modules_of_the_users_are_imported_first(own_module):
