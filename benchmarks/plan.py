@@ -262,8 +262,9 @@ def _group(
     """
     chosen = protocol(env.id, budget)
     steps = steps or chosen["steps"]
-    zoo = {**load_hyperparameters(algorithm, env.id), **entry}
-    hyperparameters = {**_within_budget(zoo, algorithm, budget, steps), **overrides}
+    zoo = _within_budget(load_hyperparameters(algorithm, env.id), algorithm, budget, steps)
+    # An entry also says for how long it was made, which is no setting of the model.
+    hyperparameters = {name: value for name, value in {**zoo, **entry, **overrides}.items() if name != "n_timesteps"}
     return [
         RunSpec(
             env=env.id,
@@ -301,8 +302,8 @@ def title_of(runs: Sequence[RunSpec]) -> str:
 
 
 def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget: str, steps: int) -> dict[str, Any]:
-    """An entry with what a run of that many steps under that budget cannot afford cut down."""
-    hyperparameters = {name: value for name, value in hyperparameters.items() if name != "n_timesteps"}
+    """The zoo's entry with what a run of that many steps under that budget cannot afford cut down."""
+    hyperparameters = dict(hyperparameters)
     longest = int(PROTOCOLS["warm_up_at_most"] * steps)
     warm_up = algorithm.parameters["learning_starts"].default if "learning_starts" in algorithm.parameters else 0
     if hyperparameters.get("learning_starts", warm_up) > longest:

@@ -232,6 +232,15 @@ def test_a_file_of_hyperparameters_goes_over_the_zoos_and_under_what_is_said(tmp
     assert other.hyperparameters["gamma"] == 0.5
 
 
+def test_what_a_file_gives_is_not_cut_as_the_zoos_entry_is(tmp_path):
+    path = tmp_path / "mine.yml"
+    given = {"learning_starts": 10_000, "policy_kwargs": {"n_quantiles": 50}}
+    path.write_text(json.dumps({"qrdqn": {"default": {**given, "n_timesteps": 1_000_000}}}))
+    mine, zoo = (make_plan(["LunarLander-v3"], ["qrdqn"], seeds=1, entries=file).runs[0] for file in (path, None))
+    assert zoo.hyperparameters["learning_starts"] == mine.steps / 10
+    assert mine.hyperparameters == {**zoo.hyperparameters, **given}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
