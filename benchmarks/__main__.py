@@ -315,8 +315,10 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         return 130
     _write_and_show(store, plan.experiments, console)
     if outcome.failed:
-        option = "ARGS=--retry-failed" if "MAKELEVEL" in os.environ else "--retry-failed"
-        console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; {option} runs them again.")
+        remedy = f"{_option('--retry-failed')} runs them again."
+        if arguments.fresh:
+            remedy = f"what they had finished before is kept, and {_option('--fresh')} runs all again."
+        console.print(f"[red]{len(outcome.failed)} of {len(plan.runs)} runs failed[/]; {remedy}")
     return 1 if outcome.failed else 0
 
 
@@ -340,6 +342,11 @@ def _without_folder(words: list[str]) -> list[str]:
     """The call without ``--out``: a folder of the user's machine determines no number."""
     kept = [word for word, before in zip(words, ["", *words[:-1]], strict=True) if before != "--out"]
     return [word for word in kept if word != "--out" and not word.startswith("--out=")]
+
+
+def _option(name: str) -> str:
+    """An option in the words the user used: make's or Python's."""
+    return f"ARGS={name}" if "MAKELEVEL" in os.environ else name
 
 
 def _continue(arguments: argparse.Namespace) -> str:

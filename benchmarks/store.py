@@ -33,7 +33,7 @@ from benchmarks.records import SCHEMA, check_evaluations, read_evaluations, read
 from sb3_entropic.errors import UserError
 
 RECORD, EVALUATIONS = "run.json", "evaluations.parquet"
-PARTIAL, REPLACED, LOCK, CHECKPOINT = ".partial-", ".replaced-", ".lock-", "checkpoint-"
+PARTIAL, REPLACED, LOCK, CHECKPOINT, FAILED = ".partial-", ".replaced-", ".lock-", "checkpoint-", ".failed"
 
 
 @dataclass(frozen=True)
@@ -200,13 +200,16 @@ class Store:
         return plan
 
     def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
-        """Every record, finished or failed (those have ``"error"``), sorted by path.
+        """Every record, finished or failed (those have ``"error"``), sorted by path; of a run that has both the finished one.
 
         :param problems: a sentence about each record that cannot be used is appended to it
         :raises UserError: the first such sentence, if there is no list to take it
         """
         records = []
         for path in sorted(self.out.glob(f"*/*/*/seed-*/{RECORD}")):
+            # What fails when it is run afresh leaves the earlier record, which nothing would ever run again.
+            if path.parent.suffix == FAILED and (path.parent.with_suffix("") / RECORD).is_file():
+                continue
             try:
                 records.append({**read_record(path), "path": path.parent.relative_to(self.out).as_posix()})
             except UserError as error:
@@ -225,7 +228,7 @@ class Store:
 
     def _failed_path(self, spec: RunSpec) -> Path:
         final = self.out / spec.path
-        return final.with_name(f"{final.name}.failed")
+        return final.with_name(f"{final.name}{FAILED}")
 
 
 def replace_text(path: Path, content: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.callbacks import evaluator_of
+from benchmarks.plan import make_plan
 from benchmarks.run import Job, execute
 from sb3_entropic.evaluation import Episode, Evaluator
 
@@ -233,6 +234,53 @@ def test_a_failing_run_is_recorded_counted_and_does_not_stop_the_others(tmp_path
     assert failure.stat().st_mtime_ns == before, "a failure is not run again unasked"
     assert main([*arguments, "--retry-failed"]) == 1
     assert failure.stat().st_mtime_ns > before
+
+
+class Broken:
+    """A worker that has ended with an error."""
+
+    def __init__(self, job):
+        self.job, self.said, self.said_of = job, {}, [{} for _ in job.specs]
+
+    def has_ended(self):
+        return True
+
+    def was_lost(self):
+        return False
+
+    def errors(self):
+        return ["ValueError: broken"] * len(self.said_of)
+
+    def stop(self):
+        pass
+
+
+@pytest.fixture
+def broken(monkeypatch, store, capsys):
+    """Call a grid of two seeds whose workers all fail; returns exit code, what was printed, and the workers' jobs."""
+    jobs = []
+
+    def broken(*options):
+        jobs.clear()
+        code = main([*GRID, "--seeds", "2", "--steps", "100", "--out", str(store.out), *options])
+        return code, " ".join(capsys.readouterr().out.split()), list(jobs)
+
+    for module in ("executors.local", "pace"):
+        monkeypatch.setattr(f"benchmarks.{module}.Process", lambda job, claim=None: jobs.append(job) or Broken(job))
+    monkeypatch.setattr("benchmarks.__main__._write_and_show", lambda *_: None)
+    return broken
+
+
+def test_what_fails_when_it_is_run_afresh_is_told_once_and_leaves_the_earlier_record(broken, store, finish):
+    overrides = [setting for setting in SMALL if setting != "-p"]
+    for spec in make_plan(["Pendulum-v1"], ["msac"], seeds=2, steps=100, overrides=overrides).runs:
+        finish(spec, [1.0, 2.0])
+    for _ in range(2):
+        code, printed, jobs = broken("--fresh")
+        assert (code, len([job for job in jobs if job.folders])) == (1, 2)
+        assert "2 of 2 runs failed; what they had finished before is kept, and --fresh runs all again." in printed
+    assert ["error" in record for record in store.records()] == [False, False]
+    assert broken()[0] == 0
 
 
 @pytest.mark.harness

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks.plan import Plan
-from benchmarks.store import CHECKPOINT, REPLACED, Store
+from benchmarks.store import CHECKPOINT, RECORD, REPLACED, Store
 from sb3_entropic.errors import UserError
 
 TRAINED = {"timesteps": 1, "train_seconds": 1.0}
@@ -104,10 +104,14 @@ def test_killed_while_replacing_the_earlier_record_comes_back(store, make_spec, 
     assert [path.name for path in final.parent.iterdir()] == ["seed-0"]
 
 
-def test_a_failure_after_a_success_is_not_hidden(store, make_spec, finish):
+def test_a_failure_after_a_success_leaves_the_record_and_its_traceback(store, make_spec, finish):
     finish(make_spec(), [1.0, 2.0])
     store.fail(make_spec(), store.begin(make_spec()), "ValueError: no")
-    assert sorted("error" in record for record in store.records()) == [False, True]
+    assert ["error" in record for record in store.records()] == [False]
+    failure = store.out / f"{make_spec().path}.failed" / RECORD
+    assert "ValueError: no" in failure.read_text()
+    store.finish(make_spec(), store.begin(make_spec()), TRAINED, replace=True)
+    assert not failure.exists()
 
 
 def test_a_plan_is_kept_as_a_file(store, make_spec):
