@@ -290,8 +290,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         modules=_names(arguments.modules, "--import") if arguments.modules else None,
     )
     plan = store.with_earlier_sizes(plan)
-    todo = [spec for spec in plan.runs if arguments.fresh or not store.is_finished(spec)]
-    show_plan(plan, todo, console)
+    again = arguments.fresh or arguments.retry_failed
+    failed = [spec for spec in plan.runs if store.has_failed(spec) and not again]
+    todo = [spec for spec in plan.runs if arguments.fresh or not (store.is_finished(spec) or spec in failed)]
+    show_plan(plan, todo, failed, console)
+    if failed:
+        console.print(f"{len(failed)} of these runs failed before; {_option('--retry-failed')} runs them again.")
     if todo and not arguments.dry_run:
         show_estimate(plan, todo, console)
     _show_other_budgets(arguments, console)

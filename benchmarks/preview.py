@@ -9,11 +9,12 @@ from benchmarks.pace import Pace, measure_paces
 from benchmarks.plan import Plan, RunSpec, title_of
 
 
-def show_plan(plan: Plan, todo: list[RunSpec], console: Console) -> None:
+def show_plan(plan: Plan, todo: list[RunSpec], failed: list[RunSpec], console: Console) -> None:
     """Print the environments, the settings of every kind of run, and how much there is to do.
 
     :param plan: the grid
-    :param todo: those of its runs that are not finished yet
+    :param todo: those of its runs that are to do
+    :param failed: those that failed before and are left out
     :param console: where to print
     """
     for env, steps in sorted(plan.experiments):
@@ -27,7 +28,7 @@ def show_plan(plan: Plan, todo: list[RunSpec], console: Console) -> None:
         changed = {name: value for name, value in spec.hyperparameters.items() if name != "policy"}
         settings = ", ".join(f"{name}={value}" for name, value in changed.items()) or "the defaults of its class"
         console.print(f"  {spec.label} on {spec.env}: {settings} ({spec.package})", style="dim", highlight=False, markup=False)
-    kept = len(plan.runs) - len(todo)
+    kept = len(plan.runs) - len(todo) - len(failed)
     resumed = f", {kept} of them finished before" if kept else ""
     together = [title_of(stack) for stack in plan.stacks(todo) if len(stack) > 1]
     if together:
@@ -40,7 +41,7 @@ def show_estimate(plan: Plan, todo: list[RunSpec], console: Console) -> None:
     """Train every kind of run for a few seconds and print how long the grid will take.
 
     :param plan: the grid
-    :param todo: those of its runs that are not finished yet
+    :param todo: those of its runs that are to do
     :param console: where to print
     """
     console.print(_estimate(plan, todo, measure_paces(plan, todo, console)), highlight=False)

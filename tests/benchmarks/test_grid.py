@@ -283,6 +283,21 @@ def test_what_fails_when_it_is_run_afresh_is_told_once_and_leaves_the_earlier_re
     assert broken()[0] == 0
 
 
+def test_what_failed_before_is_neither_announced_nor_measured_unless_it_is_to_run_again(broken):
+    code, printed, jobs = broken("--stack", "1")
+    assert (code, [job.folders is None for job in jobs]) == (1, [True, False, False])
+    assert "2 runs; 200 steps to go" in printed
+    code, printed, jobs = broken("--stack", "1")
+    assert (code, jobs) == (1, [])
+    assert "2 runs; 0 steps to go" in printed
+    assert "2 of these runs failed before; --retry-failed runs them again." in printed
+    for option in ("--retry-failed", "--fresh"):
+        _, printed, jobs = broken("--stack", "1", option)
+        assert [job.folders is None for job in jobs] == [True, False, False]
+        assert "2 runs; 200 steps to go" in printed
+        assert "failed before" not in printed
+
+
 @pytest.mark.harness
 def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
     out = tmp_path / "runs"
