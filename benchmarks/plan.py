@@ -37,6 +37,8 @@ PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.y
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
 FAST = Engine("fast")
 CPU = "cpu"
+MOST_BYTES, CUT_BYTES = 255, 180
+"""The longest name that file systems take, and what is left of a longer one, with room for what is put around it."""
 
 
 @dataclass(frozen=True)
@@ -384,5 +386,7 @@ def cores() -> int:
 
 
 def as_file_name(text: str) -> str:
-    """The text with whatever a file name may not hold made an underscore."""
-    return "".join(c if c.isalnum() or c in "-_.=,[]" else "_" for c in text)
+    """The text with whatever a file name may not hold made an underscore, and cut if it is longer than one may be."""
+    name = "".join(c if c.isalnum() or c in "-_.=,[]" else "_" for c in text)
+    encoded = name.encode()
+    return name if len(encoded) <= MOST_BYTES else encoded[:CUT_BYTES].decode(errors="ignore")

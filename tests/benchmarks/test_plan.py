@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from benchmarks import plan as plan_module
 from benchmarks.__main__ import main
-from benchmarks.plan import BUDGETS, PROTOCOLS, RunSpec, make_plan, protocol
+from benchmarks.plan import BUDGETS, PROTOCOLS, RunSpec, as_file_name, make_plan, protocol
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.errors import UserError
 
@@ -114,6 +114,17 @@ def test_published_runs_keep_their_keys():
 def test_a_slash_in_an_id_makes_no_folder(make_spec):
     assert make_spec(env="MinAtar/Breakout-v1").path.parts[0] == "MinAtar_Breakout-v1"
     assert protocol("MinAtar/Breakout-v1", "full")["steps"] == 5_000_000
+
+
+@pytest.mark.parametrize("letter", ["a", "ä"])
+def test_a_label_that_is_too_long_for_a_folder_is_cut_and_no_other(letter, store, make_spec, finish):
+    longest, longer = (f"msac[x={letter * (count // len(letter.encode()))}]" for count in (246, 2000))
+    assert make_spec(label=longest).path.parts[1] == longest
+    for alpha in (0.1, 0.2):
+        finish(make_spec(label=longer, hyperparameters={"munchausen_alpha": alpha}), [1.0, 2.0])
+    assert [record["spec"]["label"] for record in store.records()] == [longer, longer]
+    for begins, ends in (("sensitivity-Pendulum-v1-20000-", ".png"), (".partial-", "@machine-123456")):
+        (store.out / f"{begins}{as_file_name(longer)}{ends}").touch()
 
 
 @pytest.mark.parametrize(
