@@ -360,6 +360,7 @@ def _continue(arguments: argparse.Namespace) -> str:
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> int:
+    from benchmarks.records import choose_environments
     from benchmarks.report import show_problems
     from benchmarks.store import Store
 
@@ -374,7 +375,7 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
             f"There are no {usable}runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some."
         )
     if arguments.env is not None:
-        wanted = _environments_with_runs(_names(arguments.env, "--env"), {env for env, _ in experiments}, arguments.out)
+        wanted = choose_environments(_names(arguments.env, "--env"), {env for env, _ in experiments}, arguments.out)
         experiments = {(env, steps) for env, steps in experiments if env in wanted}
     pairs = [tuple(pair) for pair in arguments.pair or ()]
     _check_labels([label for pair in pairs for label in pair], {record["spec"]["label"] for record in records})
@@ -384,6 +385,7 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
 
 def _export(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.published import publish
+    from benchmarks.records import choose_environments
     from benchmarks.store import Store
 
     store = Store(arguments.out)
@@ -392,7 +394,7 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
         raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
     wanted = there
     if arguments.env is not None:
-        wanted = _environments_with_runs(_names(arguments.env, "--env"), there, arguments.out)
+        wanted = choose_environments(_names(arguments.env, "--env"), there, arguments.out)
     written = publish(store, arguments.results, wanted)
     console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
     return 0
@@ -441,17 +443,6 @@ def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
 
 def _suffixes(svg: bool) -> tuple[str, ...]:
     return (".png", ".svg") if svg else (".png",)
-
-
-def _environments_with_runs(names: list[str], there: set[str], out: Path) -> set[str]:
-    """The ids that are meant: a name without its version means every version there is."""
-    wanted: set[str] = set()
-    for name in names:
-        meant = {env for env in there if name in (env, env.rpartition("-v")[0])}
-        if not meant:
-            raise UserError(f"There are no runs of {name} in {out}, only of {', '.join(sorted(there))}{nearest(name, there)}")
-        wanted |= meant
-    return wanted
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.plan import PROTOCOLS
 from benchmarks.published import open_runs
-from benchmarks.records import SCHEMA
+from benchmarks.records import SCHEMA, choose_environments
 from benchmarks.report import Leaderboard, build_leaderboards, show_problems
 from benchmarks.report.cautions import cautions_on
 from benchmarks.report.leaderboard import Row
@@ -104,7 +104,7 @@ class Comparison:
 
 
 def compare(
-    base: str, candidate: str, threshold: float, envs: Sequence[str] | None, out: Path | None, console: Console
+    base: str, candidate: str, threshold: float, envs: Collection[str] | None, out: Path | None, console: Console
 ) -> int:
     """Compare two sets of runs, print what differs, and tell a gate.
 
@@ -112,7 +112,7 @@ def compare(
     :param candidate: likewise
     :param threshold: what is no regression yet, as a share of the way from a random policy to the reference, or of the
         base's IQM where the environment has no reference
-    :param envs: ids of the environments to compare; all by default
+    :param envs: ids of the environments to compare, or names without a version for every one; all by default
     :param out: folder for ``comparison.md`` and ``comparison.json``; nothing is written by default
     :param console: where to print
     :return: 1 for a regression, or a file of the candidate's that cannot be used; else 0
@@ -121,6 +121,8 @@ def compare(
     if out is not None:
         check_folder(out, "comparison")
     sides = _read(base, candidate)
+    if envs is not None:
+        envs = choose_environments(envs, {board.env for side in sides for board in side.boards}, f"{base} and {candidate}")
     comparisons, unmatched = match(*sides, threshold, envs)
     problems = [*sides[0].problems, *sides[1].problems]
     notes = _notes(comparisons, unmatched, threshold)
@@ -140,7 +142,7 @@ def compare(
 
 
 def match(
-    base: Side, candidate: Side, threshold: float, envs: Sequence[str] | None = None
+    base: Side, candidate: Side, threshold: float, envs: Collection[str] | None = None
 ) -> tuple[list[Comparison], list[str]]:
     """Every algorithm of the base beside the candidate's of the same label, or the two that were named.
 
@@ -196,7 +198,7 @@ def _place(text: str) -> tuple[Path, str | None]:
     return Path(folder), label or None
 
 
-def _rows(side: Side, envs: Sequence[str] | None) -> dict[tuple[str, int, int, str], tuple[Leaderboard, Row]]:
+def _rows(side: Side, envs: Collection[str] | None) -> dict[tuple[str, int, int, str], tuple[Leaderboard, Row]]:
     """By environment, steps, episodes and label; of a side with a single label that one has no name."""
     return {
         (board.env, board.steps, board.episodes, "" if side.label else row.label): (board, row)

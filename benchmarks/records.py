@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sb3_entropic.errors import UserError
+from sb3_entropic.errors import UserError, nearest
 
 SCHEMA = 1
 """Of run.json and evaluations.parquet; grows when an older version could no longer read what is written."""
@@ -105,3 +105,21 @@ def _check_fields(content: dict[str, Any], fields: dict[str, Any], source: str, 
         wrong = not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value))
         if wrong or (name in _POSITIVE and value <= 0):
             raise UserError(f"{source} has {value!r} as {prefix + name!r}.")
+
+
+def choose_environments(names: Iterable[str], there: set[str], source: Path | str) -> set[str]:
+    """The ids that are meant: a name without its version means every version there is.
+
+    :param names: what a user wants
+    :param there: the ids of which there are runs
+    :param source: where, for the message
+    :raises UserError: if there are no runs of one; names the nearest
+    """
+    wanted: set[str] = set()
+    for name in names:
+        meant = {env for env in there if name in (env, env.rpartition("-v")[0])}
+        if not meant:
+            ending = nearest(name, there)
+            raise UserError(f"There are no runs of {name} in {source}, only of {', '.join(sorted(there))}{ending}")
+        wanted |= meant
+    return wanted

@@ -160,6 +160,13 @@ def test_what_is_compared_with_what(base, candidate, code, said, grid, monkeypat
     assert said in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("env", ["CartPole", "CartPole-v1", "Pendulum,CartPole"])
+def test_an_environment_without_a_version_means_every_one(env, grid, monkeypatch, capsys):
+    monkeypatch.chdir(grid)
+    assert main(["compare", "runs", "later:mdqn", "--env", env]) == 1
+    assert "regression: mdqn on CartPole-v1" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -172,7 +179,9 @@ def test_what_is_compared_with_what(base, candidate, code, said, grid, monkeypat
         ("runs empty", "There are no runs in empty."),
         ("runs later --threshold -1", "'-1' is not a number from 0"),
         ("runs later --threshold much", "'much' is not a number from 0"),
-        ("runs later --env Hopper-v4", "runs and later have nothing in common to compare"),
+        ("runs later --env Hopper-v4", "There are no runs of Hopper-v4 in runs and later, only of CartPole-v1, Pendulum-v1."),
+        ("runs later --env Pendulm", "did you mean 'Pendulum-v1'?"),
+        ("runs later --env Pendulum", "runs and later have nothing in common to compare. Only the base has Pendulum-v1"),
         ("runs later --out file", "OUT=file is a file"),
         ("runs", "the following arguments are required: CANDIDATE"),
     ],
