@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from sb3_entropic.catalog import without_module
+
 TABLE = Path(__file__).parent / "literature.csv"
 OUR_METRIC = "deterministic evaluation of the final model"
 
@@ -49,7 +51,7 @@ class PublishedScore:
         :param steps: our environment steps
         :param seeds: our number of seeds; ``None`` where there is nothing of ours to compare with
         """
-        differ = [self.env] if self.env != env else []
+        differ = [self.env] if self.env != without_module(env) else []
         if self.steps != steps:
             differ.append(f"{self.steps:,} steps" if self.steps else "steps not said")
         if seeds is not None and self.seeds != seeds:
@@ -66,7 +68,7 @@ def published_scores(env: str) -> list[PublishedScore]:
 
 
 def _family(env: str) -> str:
-    return env.rpartition("-v")[0]
+    return without_module(env).rpartition("-v")[0]
 
 
 @lru_cache(maxsize=1)

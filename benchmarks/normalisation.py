@@ -23,7 +23,7 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 
-from sb3_entropic.catalog import find_environment
+from sb3_entropic.catalog import find_environment, without_module
 from sb3_entropic.errors import UserError
 
 TABLE = Path(__file__).parent / "normalisation.csv"
@@ -67,7 +67,7 @@ class Scale:
 
 def find_scale(env: str) -> Scale | None:
     """The scale of an environment id, of exactly that version; ``None`` if the table has none."""
-    return _scales().get(env)
+    return _scales().get(env, _scales().get(without_module(env)))
 
 
 @lru_cache(maxsize=1)

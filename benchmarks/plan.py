@@ -25,6 +25,7 @@ from sb3_entropic.catalog import (
     find_algorithm,
     find_environment,
     import_module,
+    without_module,
 )
 from sb3_entropic.checks import check_choice
 from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
@@ -232,7 +233,7 @@ def check_device(device: str) -> str:
 def protocol(env_id: str, budget: str) -> dict[str, int]:
     """Steps, seeds and evaluations of an environment under a budget."""
     entries = PROTOCOLS["environments"]
-    name = env_id.rpartition(":")[2].rpartition("-v")[0]
+    name = without_module(env_id).rpartition("-v")[0]
     entry = entries.get(name, entries["default"])
     return {"evaluations": PROTOCOLS["evaluation"]["evaluations"], **entry[budget]}
 
@@ -359,7 +360,7 @@ def _read_entries(path: Path, names: list[str]) -> dict[str, Any]:
 
 def _entry(own: dict[str, Any], algorithm: Algorithm, env: str) -> dict[str, Any]:
     entries = own.get(algorithm.name, {})
-    return entries.get(env, entries.get("default", {}))
+    return next((entries[key] for key in (env, without_module(env), "default") if key in entries), {})
 
 
 def _split_overrides(texts: list[str], names: list[str]) -> dict[str, dict[str, Any]]:

@@ -227,6 +227,11 @@ def find_environment(env_id: str) -> Environment:
     return found
 
 
+def without_module(env_id: str) -> str:
+    """The id that is registered, by which hyperparameters, protocols and published scores go, of ``module:Env-v0`` too."""
+    return env_id.rpartition(":")[2]
+
+
 def check_actions(environment: Environment, algorithm: Algorithm) -> None:
     """Check that the algorithm can act in the environment.
 
@@ -290,10 +295,11 @@ def _missing_package(env_id: str, reason: str) -> str:
 
 
 def _nearest_environment(env_id: str) -> str:
-    name = re.sub(r"-v\d+$", "", env_id)
+    module, colon, registered = env_id.rpartition(":")
+    name = re.sub(r"-v\d+$", "", registered)
     versions = [known for known in gym.registry if re.sub(r"-v\d+$", "", known) == name]
     if versions:
         latest = max(versions, key=lambda known: gym.registry[known].version or 0)
-        return f": did you mean {latest!r}?"
-    ending = nearest(env_id, gym.registry)
+        return f": did you mean {module + colon + latest!r}?"
+    ending = nearest(registered, gym.registry)
     return ending if ending != "." else "; gymnasium.pprint_registry() lists those there are."

@@ -34,6 +34,8 @@ def test_an_unknown_algorithm(given, nearest):
         ("Hopper-v3", "Hopper-v5"),
         ("MinAtar/Breakot-v1", "MinAtar/Breakout-v1"),
         ("minatar/breakout-v1", "MinAtar/Breakout-v1"),
+        ("sb3_entropic.envs:MultiGoal-v9", "sb3_entropic.envs:MultiGoal-v0"),
+        ("sb3_entropic.envs:MultiGol-v0", "MultiGoal-v0"),
     ],
 )
 def test_an_unknown_environment(given, nearest):

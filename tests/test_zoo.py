@@ -49,6 +49,11 @@ def test_no_entry_means_sb3s_defaults():
     assert load_hyperparameters(ALGORITHMS["msac"], "Reacher-v4") == {}
 
 
+def test_the_module_that_registers_an_environment_is_no_part_of_its_entrys_name():
+    entry = load_hyperparameters(ALGORITHMS["softq"], "sb3_entropic.envs:MultiGoal-v0")
+    assert entry == load_hyperparameters(ALGORITHMS["softq"], "MultiGoal-v0") != {}
+
+
 def test_text_becomes_schedules_tuples_and_activations():
     arguments = constructor_arguments(
         ALGORITHMS["msac"],

@@ -14,7 +14,7 @@ import torch as th
 import yaml
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-from sb3_entropic.catalog import ALGORITHMS, Algorithm
+from sb3_entropic.catalog import ALGORITHMS, Algorithm, without_module
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.temperature import as_scheduled
 
@@ -33,12 +33,12 @@ def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
     An algorithm of ours starts from its parent's entry and puts its own on top.
 
     :param algorithm: see :data:`sb3_entropic.catalog.ALGORITHMS`
-    :param env_id: with its version, which is part of the entry's name
+    :param env_id: with its version, which is part of the entry's name; the module that registers it is not
     """
     inherited = load_hyperparameters(ALGORITHMS[algorithm.parent], env_id) if algorithm.parent else {}
     entries = _entries(algorithm.name)
     # What is inside an entry is the caller's, too.
-    return {**inherited, **deepcopy(entries.get(env_id, entries.get("default", {})))}
+    return {**inherited, **deepcopy(entries.get(without_module(env_id), entries.get("default", {})))}
 
 
 @lru_cache

@@ -22,6 +22,7 @@ def test_every_entry_is_whole():
 
 def test_all_versions_of_an_environment_are_found_and_no_other():
     assert {score.env for score in published_scores("Hopper-v4")} == {"Hopper-v2", "Hopper-v3"}
+    assert published_scores("gymnasium.envs:Hopper-v4") == published_scores("Hopper-v4")
     assert {score.env for score in published_scores("LunarLander-v3")} == {"LunarLander-v2"}
     assert published_scores("Lunar-v3") == []
 
@@ -30,6 +31,7 @@ def test_all_versions_of_an_environment_are_found_and_no_other():
     ("ours", "differences"),
     [
         (("Walker2d-v3", 1000, 2), []),
+        (("gymnasium.envs:Walker2d-v3", 1000, 2), []),
         (("Walker2d-v4", 1000, 2), ["Walker2d-v3"]),
         (("Walker2d-v3", 2000, 5), ["1,000 steps", "2 seeds"]),
         (("Walker2d-v3", 1000, None), []),

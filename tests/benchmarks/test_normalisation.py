@@ -11,6 +11,7 @@ from benchmarks.normalisation import COLUMNS, TABLE, find_scale, main, random_sc
 def test_a_random_policy_scores_nought_and_the_reference_one():
     scale = find_scale("Pendulum-v1")
     np.testing.assert_allclose(scale.normalise([scale.random, scale.reference, -682.2775]), [0.0, 1.0, 0.5])
+    assert find_scale("gymnasium.envs:Pendulum-v1") is scale, "a module only says where the id is registered"
 
 
 @pytest.mark.parametrize("env", ["Pendulum-v0", "Pendulum", "Hopper-v5", "NoSuch-v1"])

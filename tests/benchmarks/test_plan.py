@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
+import yaml
 from gymnasium import spaces
 
 from benchmarks import plan as plan_module
@@ -241,6 +242,17 @@ def test_a_file_of_hyperparameters_goes_over_the_zoos_and_under_what_is_said(tmp
     assert mine.hyperparameters == {**zoo.hyperparameters, "gamma": 0.9, "tau": 1}
     assert mine.label == "msac[mine.yml,tau=1]"
     assert other.hyperparameters["gamma"] == 0.5
+
+
+@pytest.mark.parametrize(("entry", "temperature"), [("MultiGoal-v0", 5.0), ("sb3_entropic.envs:MultiGoal-v0", 6.0)])
+def test_the_module_that_registers_an_environment_changes_no_hyperparameter(entry, temperature, tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text(
+        yaml.safe_dump({"softq": {"default": {"ent_coef": 4.0}, "MultiGoal-v0": {}, entry: {"ent_coef": temperature}}})
+    )
+    for entries, expected in ((None, 8.0), (path, temperature)):
+        (run,) = make_plan(["sb3_entropic.envs:MultiGoal-v0"], ["softq"], seeds=1, entries=entries).runs
+        assert run.hyperparameters["ent_coef"] == expected
 
 
 def test_what_a_file_gives_is_not_cut_as_the_zoos_entry_is(tmp_path):
