@@ -6,6 +6,7 @@ import argparse
 import os
 import statistics
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
 from sb3_entropic.cli import ArgumentParser, positive, seed
+from sb3_entropic.engine.support import KNOWN_PACKAGES
 from sb3_entropic.errors import UserError
 from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import env_wrapper, load_hyperparameters, make_model, parse_override
@@ -94,6 +96,10 @@ def _train(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         stopped = True
         console.print(f"Stopped by Ctrl-C after {model.num_timesteps:,} of {steps:,} steps.")
+    except (ValueError, AssertionError) as error:
+        if model.num_timesteps or not _is_a_librarys(error):
+            raise
+        raise UserError(f"{algorithm.name} on {env_id}: {error}") from error
     if arguments.save is not None:
         model.save(arguments.save)
         console.print(f"Saved to {arguments.save}; open it with {algorithm.constructor.__name__}.load.", soft_wrap=True)
@@ -105,6 +111,12 @@ def _train(arguments: argparse.Namespace) -> int:
         return 130
     _print_evaluation(console, model, Evaluator(env_id, arguments.eval_episodes, wrapper=env_wrapper(hyperparameters)))
     return 0
+
+
+def _is_a_librarys(error: Exception) -> bool:
+    """Whether a library has raised it, which refuses some settings only when learning begins, and no environment."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].partition(".")[0] in KNOWN_PACKAGES
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

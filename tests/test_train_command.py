@@ -6,9 +6,12 @@ import sys
 import time
 
 import pytest
+from gymnasium.envs.classic_control import PendulumEnv
 
 from sb3_entropic import MSAC
 from sb3_entropic.__main__ import main
+from sb3_entropic.checks import check_fraction
+from sb3_entropic.errors import UserError
 
 FAST = ["-p", "policy_kwargs={net_arch: [8]}", "-p", "buffer_size=500"]
 
@@ -50,6 +53,41 @@ def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal
     printed = refusal(main, ["train", *arguments.split()])
     assert message in printed.err
     assert "steps, seed" not in printed.out, "refused before any training"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            "engine=fast n_steps=3",
+            'msac on Pendulum-v1: engine="fast" cannot run this: the replay buffer is not SB3\'s plain one.',
+        ),
+        ("n_envs=2 train_freq=[1,episode]", "msac on Pendulum-v1: You must use only one env when doing episodic training."),
+    ],
+)
+def test_a_setting_that_is_refused_when_learning_begins_gets_a_sentence_too(settings, message, refusal):
+    parameters = [word for setting in settings.split() for word in ("-p", setting)]
+    printed = refusal(main, ["train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "20", *FAST, *parameters])
+    assert f"error: {message}" in printed.err
+
+
+def break_here(self, action=None, *, seed=None, options=None):
+    raise ValueError("x=2 is broken")
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "broken"),
+    [
+        (PendulumEnv, "reset", break_here),
+        (PendulumEnv, "step", break_here),
+        (MSAC, "train", lambda *arguments, **keywords: check_fraction("x", 2)),
+    ],
+)
+def test_what_breaks_in_an_environment_or_in_the_middle_of_training_keeps_its_traceback(owner, method, broken, monkeypatch):
+    monkeypatch.setattr(owner, method, broken)
+    with pytest.raises(ValueError, match="x=2 is") as raised:
+        main(["train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "20", "-p", "learning_starts=5", *FAST])
+    assert not isinstance(raised.value, UserError)
 
 
 def test_the_statistics_of_normalised_observations_are_saved_too(tmp_path, capsys):
