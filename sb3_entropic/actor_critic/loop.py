@@ -176,7 +176,8 @@ class ActorCriticLoop(OffPolicyLoop):
         """What SB3's actor explores so many environments by, ``(n_envs, latent_dim, action_dim)``."""
         distribution = self.actor.action_dist
         matrices = distribution.exploration_mat.unsqueeze(0) if n_envs == 1 else distribution.exploration_matrices
-        return matrices.detach().expand(n_envs, -1, -1)
+        # Those of before the first rollout may be of the networks as they were made.
+        return matrices.detach().expand(n_envs, -1, -1).to(self.actor.log_std)
 
     def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> PolicyNoise:
         """Standard-normal draws for ``s``, then for ``s'``; with gSDE for both at once, and in SB3's loop by its actor."""
