@@ -202,7 +202,7 @@ class SaveCheckpoints(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         if self._resumed is not None:
-            self._resumed.first_rollout_starts(self.model)
+            self._resumed.first_rollout_starts(self.model, self.locals.get("generator"))
             self._resumed = None
         steps = self.model.num_timesteps
         folder = self._folder / f"{CHECKPOINT}{steps}"

@@ -22,7 +22,7 @@ import cloudpickle
 import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from stable_baselines3.common.logger import CSVOutputFormat, Logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -30,6 +30,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from benchmarks.store import sync
 
 MODEL, REPLAY, STATE, SEEDS = "model.zip", "replay.pkl", "state.pkl", "seeds.json"
+PLAIN = (ReplayBuffer, NStepReplayBuffer)
+"""Replay buffers that are nothing but rows."""
 
 
 def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th.Generator | None, extra: Any) -> None:
@@ -48,7 +50,7 @@ def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th
     model.save(unfinished / MODEL)
     if (buffer := getattr(model, "replay_buffer", None)) is not None:
         with open(unfinished / REPLAY, "wb") as file:
-            pickle.dump(_rows(buffer) if type(buffer) is ReplayBuffer else buffer, file, protocol=5)
+            pickle.dump(_rows(buffer) if type(buffer) in PLAIN else buffer, file, protocol=5)
     state = {
         "action_noise": getattr(model, "action_noise", None),
         "action_space": model.action_space,
@@ -139,13 +141,17 @@ class Checkpoint:
         if self._state["action_noise"] is not None:
             model.action_noise = self._state["action_noise"]
 
-    def first_rollout_starts(self, model: BaseAlgorithm) -> None:
-        """Put back what SB3 has drawn for the rollout, which it had drawn before the checkpoint was taken too."""
+    def first_rollout_starts(self, model: BaseAlgorithm, generator: th.Generator | None) -> None:
+        """Put back what SB3 has drawn for the rollout, which it had drawn before the checkpoint was taken too.
+
+        :param model: that begins a rollout
+        :param generator: of torch's random numbers, where the model has its own
+        """
         if self._state["exploration"]:
             modules = dict(model.policy.named_modules())
             for name, drawn in self._state["exploration"].items():
                 vars(modules[name].action_dist).update(drawn)
-            th.set_rng_state(self._state["torch"])
+            (generator or th.default_generator).set_state(self._state["torch"])
 
 
 @contextlib.contextmanager

@@ -114,9 +114,10 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _is_a_librarys(error: Exception) -> bool:
-    """Whether a library has raised it, which refuses some settings only when learning begins, and no environment."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals["__name__"].partition(".")[0] in KNOWN_PACKAGES
+    """Whether a library has raised it, which refuses some settings only when learning begins, and not an environment."""
+    modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    in_environment = any(name.startswith("stable_baselines3.common.vec_env") for name in modules)
+    return modules[-1].partition(".")[0] in KNOWN_PACKAGES and not in_environment
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

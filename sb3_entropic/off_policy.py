@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch as th
 
-from sb3_entropic.engine.lockstep import ReplayLockstep
+from sb3_entropic.engine.lockstep import ReplayLockstep, record_metrics
 from sb3_entropic.learner import Learner
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps, move_towards
 
@@ -20,17 +19,11 @@ class OffPolicyLoop(Learner):
     """
 
     lockstep_class = ReplayLockstep
-    record_metrics: Callable[[], None] | None = None
-    """While the fast engine learns, what hands the logger the last gradient steps' metrics."""
 
     def dump_logs(self) -> None:
-        """As in SB3."""
-        if self.record_metrics is not None:
-            self.record_metrics()
+        """As in SB3, with what the fast engine has kept for it."""
+        record_metrics(self)
         super().dump_logs()
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "record_metrics"]
 
     def updates(self) -> list[Update]:
         """The algorithm as an ordered list of losses and their optimisers."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from gymnasium.envs.classic_control import PendulumEnv
 
@@ -59,8 +60,8 @@ def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal
     ("settings", "message"),
     [
         (
-            "engine=fast n_steps=3",
-            'msac on Pendulum-v1: engine="fast" cannot run this: the replay buffer is not SB3\'s plain one.',
+            "engine=fast train_freq=[1,episode]",
+            'msac on Pendulum-v1: engine="fast" cannot run this: train_freq counts episodes.',
         ),
         ("n_envs=2 train_freq=[1,episode]", "msac on Pendulum-v1: You must use only one env when doing episodic training."),
     ],
@@ -87,6 +88,14 @@ def test_what_breaks_in_an_environment_or_in_the_middle_of_training_keeps_its_tr
     monkeypatch.setattr(owner, method, broken)
     with pytest.raises(ValueError, match="x=2 is") as raised:
         main(["train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "20", "-p", "learning_starts=5", *FAST])
+    assert not isinstance(raised.value, UserError)
+
+
+@pytest.mark.filterwarnings("ignore:.*The obs returned by the `reset\\(\\)` method")
+def test_so_does_an_environment_that_gives_something_else_than_it_says(monkeypatch):
+    monkeypatch.setattr(PendulumEnv, "reset", lambda self, **options: (np.zeros(4, dtype=np.float32), {}))
+    with pytest.raises(ValueError, match="could not broadcast input array") as raised:
+        main(["train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "20", *FAST])
     assert not isinstance(raised.value, UserError)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.replay import pack
 from sb3_entropic.engine.runner import Runner, Streams
 from sb3_entropic.engine.step import RecordingError, StackedStep
-from sb3_entropic.engine.support import why_not, why_not_unasked
+from sb3_entropic.engine.support import most_alike, why_not, why_not_unasked
 
 
 class Lockstep:
@@ -33,7 +33,6 @@ class Lockstep:
 
     def __init__(self, models: list[Any], streams: list[Streams], compiled: bool):
         self._models = models
-        self._template = models[0]
         self._generators = [stream.generator for stream in streams]
         self.compiled = compiled
         """Whether it is compiled; no longer once compiling has failed."""
@@ -92,6 +91,11 @@ class Lockstep:
     def _log(self, index: int) -> None:
         """Record what the last gradient steps of a model are to log, where that is not done at once."""
 
+    @property
+    def _template(self) -> Any:
+        """A model that still learns, off which is read what all have in common."""
+        return self._models[next(iter(self._live()), 0)]
+
     def _live(self) -> list[int]:
         return [index for index, runner in enumerate(self._runners) if not runner.stopped]
 
@@ -114,31 +118,54 @@ class Lockstep:
                 self._leave(index)
 
     def _keep_up(self, trains: bool = False) -> None:
-        """Stack anew if a callback has replaced what the stack holds, or what trains it.
+        """Stack anew if callbacks have replaced what the stack holds, or what trains it.
 
-        :param trains: whether it is to be trained next
-        :raises RuntimeError: if the fast engine does not run what the callback has made of the models
+        Models that the fast engine does not run any more leave, and so do those that are no longer like most of the others.
+
+        :param trains: whether they are to be trained next
+        :raises RuntimeError: if that is said of a model that is alone
         """
+        models = [self._models[index] for index in self._live()]
         prepared = self._is_prepared()
-        if prepared and self._step.is_current() and (not trains or self._step.stack.is_trained()):
+        if prepared and self._step.is_current(models) and (not trains or self._step.stack.is_trained()):
             return
         for index in self._live():
             self._step.stack.unbind(index)
         self.compiled = self._step.compiled
-        model = next(self._models[index] for index in self._live())
-        try:
-            if reason := why_not(model):
-                raise RecordingError(reason)
-            if not prepared:
-                self._prepare()
-            self._step = self._stack()
-        except RecordingError as error:
-            raise RuntimeError(
-                f"A callback has changed {type(model).__name__} at step {model.num_timesteps} into what the fast engine does "
-                f'not run: {error}. engine="sb3" runs it.'
-            ) from error
-        for index in self._gone():
-            self._step.stack.unbind(index)
+        like = most_alike(models)
+        for index, model in zip(self._live(), models, strict=True):
+            if (reason := why_not(model)) or model not in like:
+                self._refuse(index, reason or "the others of its stack are no longer like it")
+        # What has left takes no part in what is made anew.
+        kept = self._live()
+        if len(kept) < len(self._models):
+            prepared = False
+            self._models, self._generators, self._runners = (
+                [each[index] for index in kept] for each in (self._models, self._generators, self._runners)
+            )
+        if kept:
+            try:
+                if not prepared:
+                    self._prepare()
+                self._step = self._stack()
+            except RecordingError as error:
+                for index in self._live():
+                    self._refuse(index, str(error))
+        for runner in self._runners:
+            # Another optimiser has another learning rate.
+            runner.forget_rate()
+
+    def _refuse(self, index: int, reason: str) -> None:
+        """Let a model leave that is not in the stack at the moment."""
+        runner, model = self._runners[index], self._models[index]
+        error = RuntimeError(
+            f"A callback has changed {type(model).__name__} at step {model.num_timesteps} into what the fast engine does not "
+            f'run: {reason}. engine="sb3" runs it.'
+        )
+        runner.stopped = True
+        if not self._isolate:
+            raise error
+        runner.error = error
 
     def _never_began(self, index: int) -> None:
         """A model that has raised before its first step leaves; what the stack goes on passing through it is of no concern."""
@@ -194,7 +221,7 @@ class ReplayLockstep(Lockstep):
         self._each(lambda index, runner: runner.model.explore_anew(runner.streams.generator))
 
     def _act_and_step(self) -> None:
-        at_random = [True] * len(self._runners)
+        at_random: list[bool] = []
         of_policy: Any = None
 
         def choose(index: int, runner: Runner) -> None:
@@ -204,9 +231,10 @@ class ReplayLockstep(Lockstep):
             actions = runner.actions(None if at_random[index] else of_policy[index])
             runner.step(*actions)
 
+        self._keep_up()
+        at_random = [True] * len(self._runners)
         self._each(choose)
-        if not all(at_random):
-            self._keep_up()
+        if not all(at_random) and self._live():
             (of_policy,) = self._step.act(np.stack([model._last_obs for model in self._models]))
         self._each(step)
 
@@ -221,6 +249,8 @@ class ReplayLockstep(Lockstep):
             self._rows[index] = self._replay.draw(index, runner.model.batch_size)
 
         self._keep_up(trains=True)
+        if not self._live():
+            return
         rates = [runner.learning_rate() for runner in self._runners]
         for gradient_step in range(gradient_steps):
             self._each(draw)
@@ -232,13 +262,19 @@ class ReplayLockstep(Lockstep):
 
     def learn(self, runners: list[Runner], total_timesteps: int) -> None:
         """See :class:`Lockstep`."""
-        for index, model in enumerate(self._models):
-            model.record_metrics = partial(self._log, index)
+        _learning.update(dict.fromkeys(self._models, self))
+        models = self._models
         try:
             super().learn(runners, total_timesteps)
         finally:
-            for model in self._models:
-                del model.record_metrics
+            for model in models:
+                _learning.pop(model, None)
+
+    def record_metrics(self, model: Any) -> None:
+        """Hand the logger what the last gradient steps of a model are to log, once."""
+        for index in self._live():
+            if self._models[index] is model:
+                self._log(index)
 
     def _log(self, index: int) -> None:
         """Record what the last gradient steps are to log, which SB3 does after every one of them."""
@@ -254,6 +290,16 @@ class ReplayLockstep(Lockstep):
         model.logger.record("train/n_updates", model._n_updates, exclude="tensorboard")
         for name, value in {**metrics, **{name: value.item() for name, value in last.items()}}.items():
             model.logger.record(f"train/{name}", value)
+
+
+_learning: WeakKeyDictionary[Any, ReplayLockstep] = WeakKeyDictionary()
+"""What lets a model learn; kept apart from the model, which may be copied and pickled meanwhile."""
+
+
+def record_metrics(model: Any) -> None:
+    """Hand the logger what the last gradient steps of a model are to log, if the fast engine takes them."""
+    if model in _learning:
+        _learning[model].record_metrics(model)
 
 
 def learn(

@@ -18,14 +18,14 @@ class Engine:
 
     :param kind: ``"sb3"`` is SB3's loop, modules and order of operations: with its entropic term off an algorithm then has
         its parent's bits. ``"fast"`` runs batched graphs of the same losses on the same random draws, equal to rounding;
-        it takes vector observations, SB3's multilayer policies, Adam and the plain replay buffer, on the CPU or a GPU of
+        it takes vector observations, SB3's multilayer policies, Adam and SB3's replay buffer, on the CPU or a GPU of
         NVIDIA's, or SB3's rollouts, on the CPU, of a categorical or Gaussian policy in minibatches of one size. ``"auto"`` is
-        ``"fast"`` where that applies, the run has 20,000 gradient steps or more, and the losses are ours, else ``"sb3"``. The
-        fast engine records the operations of losses once, and anew when an argument, an optimiser or what is frozen changes:
-        of a class of your own, which it runs where it is asked for by name, other numbers that losses read and that change
-        belong into ``coefficients``. It logs ``train/...`` of off-policy algorithms when SB3 is about to write its logs, of
-        the last gradient steps, rather than after each; on a GPU it does not see what a callback changes in the replay
-        buffer's older rows.
+        ``"fast"`` where that applies, the run has 20,000 gradient steps or more, and the losses are ours, else ``"sb3"``.
+        The fast engine records the operations of losses once, and anew when an argument, a network, an optimiser or what is
+        frozen changes. Of a class of your own, which it runs where it is asked for by name, other numbers that losses read
+        and that change belong into ``coefficients``. It logs ``train/...`` of off-policy algorithms when SB3 is about to
+        write its logs, of the last gradient steps, rather than after each; on a GPU it does not see what a callback changes
+        in the replay buffer's older rows.
     :param compile: whether the fast engine's graphs are compiled: half a minute once, then about twice the speed, on a GPU,
         where they are launched as one anyway, little more. ``"auto"`` compiles runs of 20,000 gradient steps and more, if
         there is a C++ compiler, and for GPUs Triton

@@ -30,7 +30,7 @@ class Place:
         """Tensors of the CPU where functions can read them.
 
         :param name: of the group; its members keep their shapes, and those of before are overwritten
-        :param values: on the CPU
+        :param values: as a rule on the CPU
         """
         return values
 

@@ -185,6 +185,8 @@ class RolloutLockstep(Lockstep):
                 break
             if not self._step.stack.is_bound():
                 self._keep_up()
+                if not self._live():
+                    break
             chosen = self._step.act(np.stack([each._last_obs for each in self._models]))
             self._each(lambda index, runner, chosen=chosen: runner.act(*(values[index] for values in chosen)))
         self._iteration += 1
@@ -194,6 +196,8 @@ class RolloutLockstep(Lockstep):
     def _update(self, taken: int) -> None:
         """SB3's ``train`` of every model."""
         self._keep_up(trains=True)
+        if not self._live():
+            return
         moving, rates = self._live(), [runner.learning_rate() for runner in self._runners]
         rows = np.zeros((len(self._models), self._rollouts.n_rows), dtype=np.int64)
         logged: list[dict[str, th.Tensor]] = []

@@ -98,6 +98,10 @@ class Runner:
                     group["lr"] = rate
         return rate
 
+    def forget_rate(self) -> None:
+        """Look at the optimisers' own learning rates again."""
+        self._rate = None
+
     def chooses_at_random(self) -> bool:
         """Whether the next action is not the policy's: before learning starts, or by the exploration rate."""
         model = self.model

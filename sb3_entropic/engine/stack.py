@@ -23,6 +23,7 @@ class AdamStack:
         self.names = [stack.name_of(0, parameter) for parameter in first.parameters]
         self.optimizers = [update.optimizer for update in updates]
         self._parameters = [stack.tensors[name] for name in self.names]
+        self._group = _options_of(first)
         group = first.optimizer.param_groups[0]
         self._options = {
             "beta1": group["betas"][0],
@@ -63,8 +64,9 @@ class AdamStack:
         return all(state is None or optimizer.state is state for optimizer, state in pairs)
 
     def is_of(self, index: int, update: Update) -> bool:
-        """Whether a model's update still is this one: by the same optimiser, of the same parameters."""
-        return update.optimizer is self.optimizers[index] and _trainable(update) == self._trainable[index]
+        """Whether a model's update still is this one: by the same optimiser, set alike, of the same parameters."""
+        same = update.optimizer is self.optimizers[index] and _trainable(update) == self._trainable[index]
+        return same and _options_of(update) == self._group
 
     def unbind(self, index: int) -> None:
         """Give one model moments of its own."""
@@ -116,6 +118,11 @@ class AdamStack:
             function(parameters, gradients, first, second, [], [each[i] for i in self.which], lr=rate, **self._options)
 
 
+def _options_of(update: Update) -> dict[str, Any]:
+    """What an optimiser has been told besides its parameters and their learning rate, which is followed."""
+    return {name: value for name, value in update.optimizer.param_groups[0].items() if name not in ("params", "lr")}
+
+
 def _trainable(update: Update) -> list[bool]:
     return [parameter.requires_grad for group in update.optimizer.param_groups for parameter in group["params"]]
 
@@ -132,6 +139,7 @@ class Stack:
     def __init__(self, models: list[Any]):
         self._models = models
         self._names = [{id(p): name for name, p in model.policy.named_parameters()} for model in models]
+        self._networks = [list(model.policy.children()) for model in models]
         self.parameters: Tensors = {
             name: th.stack([dict(model.policy.named_parameters())[name].detach() for model in models])
             for name, _ in models[0].policy.named_parameters()
@@ -179,12 +187,14 @@ class Stack:
         return bound and self._holds_attributes() and all(optimizer.is_bound() for optimizer in self.optimizers)
 
     def is_trained(self) -> bool:
-        """Whether the models' updates are still those of the stack: the same optimisers of the same parameters."""
+        """Whether the models' networks and updates are still those of the stack."""
+        live = [index for index, views in enumerate(self._views) if views]
+        if any(list(self._models[index].policy.children()) != self._networks[index] for index in live):
+            return False
         return all(
             optimizer.is_of(index, update)
-            for index, model in enumerate(self._models)
-            if self._views[index]
-            for optimizer, update in zip(self.optimizers, model.updates(), strict=True)
+            for index in live
+            for optimizer, update in zip(self.optimizers, self._models[index].updates(), strict=True)
         )
 
     def _holds_attributes(self) -> bool:

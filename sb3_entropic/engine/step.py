@@ -14,7 +14,7 @@ from torch.func import vmap
 from sb3_entropic.engine.compiler import compile_graph
 from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.stack import Stack
-from sb3_entropic.engine.support import taken_for_granted
+from sb3_entropic.engine.support import is_same, taken_for_granted
 from sb3_entropic.engine.trace import (
     Layout,
     Stage,
@@ -97,6 +97,7 @@ class StackedStep:
         self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())))
         self._attributes: Tensors = {**self.stack.attributes, **self._coefficients.tensors}
         self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
+        self._first = models[0]
         self._options = taken_for_granted(models[0])
         self._targets = self._names_of_targets(models[0])
         self._act: Callable[..., Any] | None = None
@@ -140,12 +141,19 @@ class StackedStep:
             for target, source in model.target_networks()
         ]
 
-    def is_current(self) -> bool:
-        """Whether the models' parameters are still those of the stack, and the losses made of the same terms."""
-        # A callback that changes an option changes that of the recorded step: it is the first model's that counts.
-        model = self._models[0]
-        same = all(getattr(model, name) == value for name, value in self._options.items())
-        return same and self.stack.is_bound() and self._coefficients.refresh()
+    def is_current(self, models: list[Any]) -> bool:
+        """Whether the models' parameters are still those of the stack, and the losses made of the same terms.
+
+        :param models: those of the stack that have not left it
+        """
+        self._first = models[0]
+        for name, value in self._options.items():
+            for model in models:
+                now = getattr(model, name)
+                # Most are the same object, which is all that an unchanged run has to look at.
+                if now is not value and not is_same(now, value):
+                    return False
+        return self.stack.is_bound() and self._coefficients.refresh()
 
     def act(self, observations: np.ndarray) -> list[np.ndarray]:
         """What every model's ``act`` returns, ``(n_models, n_envs, ...)`` each, for observations of that shape."""
@@ -218,7 +226,7 @@ class StackedStep:
         return graph.forward
 
     def _move_targets(self, gradient_step: int) -> None:
-        if not self._targets or gradient_step % self._models[0].target_update_interval != 0:
+        if not self._targets or gradient_step % self._first.target_update_interval != 0:
             return
         rates = [model.tau for model in self._models]
         self._place.run("targets", lambda: self._average(rates), tuple(rates))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
@@ -78,10 +80,26 @@ def why_not_together(models: list[Any]) -> str | None:
     first = _structure(models[0])
     for model in models[1:]:
         other = _structure(model)
-        different = [name for name in first if not _are_alike(first[name], other[name])]
+        different = [name for name in first if not is_same(first[name], other[name])]
         if different:
             return f"the models differ in {different[0]}: {first[different[0]]} and {other[different[0]]}"
     return None
+
+
+def most_alike(models: list[Any]) -> list[Any]:
+    """The largest group among models that are alike.
+
+    :param models: at least one
+    """
+    groups: list[tuple[dict[str, Any], list[Any]]] = []
+    for model in models:
+        own = _structure(model)
+        group = next((members for of, members in groups if all(is_same(own[name], of[name]) for name in own)), None)
+        if group is None:
+            groups.append((own, [model]))
+        else:
+            group.append(model)
+    return max((members for _, members in groups), key=len)
 
 
 def options_of(model: Any) -> dict[str, Any]:
@@ -106,18 +124,26 @@ def _structure(model: Any) -> dict[str, Any]:
         **options_of(model),
         "policy": repr(model.policy),
         "dtypes": [parameter.dtype for parameter in model.policy.parameters()],
+        "trainable": [parameter.requires_grad for parameter in model.policy.parameters()],
         "optimizer": [{name: value for name, value in g.items() if name not in ("params", "lr")} for g in groups],
     }
 
 
-def _are_alike(first: Any, second: Any) -> bool:
+def is_same(first: Any, second: Any) -> bool:
     """Whether two values are equal, or copies of an object that does not know when it is, such as SB3's schedules."""
-    if first is second or first == second:
+    if first is second:
         return True
-    if type(first) is not type(second) or inspect.isroutine(first) or not hasattr(first, "__dict__"):
+    if isinstance(first, np.ndarray | th.Tensor) or isinstance(second, np.ndarray | th.Tensor):
+        return np.array_equal(first, second)
+    if first == second:
+        return True
+    if isinstance(first, partial) and isinstance(second, partial):
+        return (first.func, first.args, first.keywords) == (second.func, second.args, second.keywords)
+    ours, theirs = getattr(first, "__dict__", {}), getattr(second, "__dict__", {})
+    # What holds nothing, such as a function, is what it is.
+    if type(first) is not type(second) or not ours or inspect.isroutine(first):
         return False
-    ours, theirs = vars(first), vars(second)
-    return ours.keys() == theirs.keys() and all(_are_alike(value, theirs[name]) for name, value in ours.items())
+    return ours.keys() == theirs.keys() and all(is_same(value, theirs[name]) for name, value in ours.items())
 
 
 def _why_not_class(model: Any) -> str | None:
@@ -162,7 +188,7 @@ def _why_not_rollouts(model: Any) -> str | None:
 
 def _why_not_replay(model: Any) -> str | None:
     if type(model.replay_buffer) not in (ReplayBuffer, NStepReplayBuffer) or model.replay_buffer.optimize_memory_usage:
-        return "the replay buffer is not SB3's plain one"
+        return "the replay buffer is not SB3's plain one, nor that of n-step returns"
     if model._vec_normalize_env is not None:
         return "observations or rewards are normalised as they change"
     return "train_freq counts episodes" if model.train_freq.unit is not TrainFrequencyUnit.STEP else None

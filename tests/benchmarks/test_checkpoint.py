@@ -115,9 +115,20 @@ def test_stopped_twice_a_run_ends_as_an_undisturbed_one(algo, specs_of, run):
     assert record["timesteps"] == STEPS
 
 
-@pytest.mark.parametrize(("algo", "engine"), [("mdqn", "auto"), ("msac", "auto"), ("mdqn", "sb3")])
-def test_so_do_the_seeds_of_a_stack(algo, engine, specs_of, run):
-    specs = specs_of(algo, seeds=3, engine=engine)
+@pytest.mark.parametrize(
+    ("algo", "hyperparameters"),
+    [
+        ("mdqn", {}),
+        ("msac", {}),
+        ("mdqn", {"engine": "sb3"}),
+        ("mdqn", {"n_steps": 3}),
+        ("msac", {"action_noise": None, "use_sde": True}),
+    ],
+    ids=str,
+)
+def test_so_do_the_seeds_of_a_stack(algo, hyperparameters, specs_of, run):
+    engine = hyperparameters.get("engine", "auto")
+    specs = specs_of(algo, seeds=3, **hyperparameters)
     _, undisturbed = run(specs)
     records, stopped = run(specs, stops=() if engine == "sb3" else (100, 210))
     assert {record["stack"] for record in records} == {1 if engine == "sb3" else 3}

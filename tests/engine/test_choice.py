@@ -3,6 +3,7 @@
 import os
 import signal
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic import MDQN, MSAC, Engine, MoDQN, train_seeds
 from sb3_entropic.engine import compiler, gemm, lockstep
+from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import FAST, STARTS, difference, make
 from tests.extractors import BatchNormExtractor, DropoutExtractor
 
@@ -168,6 +170,18 @@ def test_seeds_that_the_fast_engine_does_not_run_are_those_of_sb3s_loop():
     for seed, model in zip([1, 2], models, strict=True):
         alone = MSAC("MlpPolicy", "Pendulum-v1", seed=seed, **options).learn(STARTS + 10)
         assert difference(model, alone) == 0
+
+
+@pytest.mark.parametrize(("second", "alike"), [(-1.0, True), (-0.5, False)])
+def test_bounds_made_by_functools_are_alike_if_they_say_the_same(second, alike):
+    bounds = [partial(th.clamp, min=lowest, max=1.0) for lowest in (-1.0, second)]
+    makers = [partial(make, "MSAC", seed, munchausen_bound=bound) for seed, bound in enumerate(bounds)]
+    if alike:
+        models, errors = train_together(makers, STARTS + 5, lambda *_: None)
+        assert (errors, models[1].engine_used) == ([None, None], "fast, not compiled")
+    else:
+        with pytest.raises(ValueError, match="the models differ in munchausen_bound"):
+            train_together(makers, STARTS + 5, lambda *_: None)
 
 
 def test_an_environment_may_be_made_by_a_function():

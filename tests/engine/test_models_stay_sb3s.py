@@ -4,6 +4,7 @@ import os
 from copy import deepcopy
 from functools import partial
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch as th
@@ -140,23 +141,27 @@ def test_a_changed_argument_is_followed(name, attribute, value, double):
 def replay_of_another(model):
     other = make("MSAC", seed=9, engine="sb3").learn(STARTS)
     model.replay_buffer = other.replay_buffer
-    return True
 
 
 def temperature_of_another(model):
     model.ent_coef_tensor = th.tensor(5.0, dtype=model.ent_coef_tensor.dtype)
-    return True
 
 
 def optimiser_anew(model):
     optimizer = model.critic.optimizer
     model.critic.optimizer = th.optim.Adam(optimizer.param_groups[0]["params"], lr=1e-2)
-    return True
+
+
+def target_anew(model):
+    model.policy.critic_target = model.critic_target = deepcopy(model.critic)
+
+
+def decay(model):
+    model.critic.optimizer.param_groups[0]["weight_decay"] = 10.0
 
 
 def freeze(model):
     model.actor.latent_pi.requires_grad_(False)
-    return True
 
 
 @pytest.mark.parametrize(
@@ -164,8 +169,7 @@ def freeze(model):
     [
         *((replay_of_another, {"gradient_steps": steps}) for steps in (1, 2)),
         (temperature_of_another, {"ent_coef": 0.1}),
-        (optimiser_anew, {}),
-        (freeze, {}),
+        *((change, {}) for change in (optimiser_anew, target_anew, decay, freeze)),
     ],
 )
 def test_what_a_callback_puts_in_the_place_of_another_thing_is_followed(change, arguments, double):
@@ -181,6 +185,7 @@ def test_what_a_callback_puts_in_the_place_of_another_thing_is_followed(change, 
     assert difference(fast, exact) < 1e-10
     assert difference(unchanged, exact) > 1e-6
     assert fast.replay_buffer.pos == exact.replay_buffer.pos
+    assert fast.critic.optimizer.param_groups[0]["lr"] == exact.critic.optimizer.param_groups[0]["lr"]
 
 
 @pytest.mark.parametrize("part", ["actor", "actor.mu", "critic.qf0"])
@@ -221,6 +226,68 @@ def test_a_replay_buffer_may_be_loaded_when_training_starts(tmp_path, double):
     exact, fast = (double(make("MSAC", engine=engine, learning_starts=0)).learn(30, Loads()) for engine in ("sb3", FAST))
     assert exact.replay_buffer.pos == fast.replay_buffer.pos == STARTS + 30
     assert difference(fast, exact) < 1e-10
+
+
+def each_at(changes, steps):
+    """What makes a stack of as many members, each changed at a time step of its own."""
+    return lambda index, model: At(steps[index], lambda m: changes[index](m) is not False)
+
+
+def test_members_that_are_no_longer_like_the_others_leave_and_these_go_on():
+    def sgd(model):
+        model.critic.optimizer = th.optim.SGD(model.critic.parameters(), lr=1e-3)
+
+    def another_bound(model):
+        model.munchausen_bound = None
+
+    changes = [sgd, freeze, freeze, freeze, another_bound]
+    makers = [partial(make, "MSAC", seed) for seed in range(5)]
+    models, errors = train_together(makers, STARTS + 30, each_at(changes, [STARTS + 10] * 5))
+    assert [type(error) for error in errors] == [RuntimeError, type(None), type(None), type(None), RuntimeError]
+    assert "the optimiser is SGD, not Adam" in str(errors[0])
+    assert "the others of its stack are no longer like it" in str(errors[4])
+    assert [model.num_timesteps for model in models] == [STARTS + 10, *[STARTS + 30] * 3, STARTS + 10]
+    for seed in (1, 2, 3):
+        alone = make("MSAC", seed).learn(STARTS + 30, At(STARTS + 10, lambda m: freeze(m) is None))
+        assert difference(models[seed], alone) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [("gradient_steps", 2), ("batch_size", 8), ("munchausen_bound", None), ("target_update_interval", 3)],
+)
+def test_what_is_left_of_a_stack_follows_changes_too(attribute, value):
+    def change(model):
+        setattr(model, attribute, value)
+
+    changes, steps = [lambda model: False, change, change], [STARTS + 5, STARTS + 10, STARTS + 10]
+    models = members("MSAC", 3, STARTS + 30, each_at(changes, steps))
+    assert models[0].num_timesteps == STARTS + 5
+    for seed in (1, 2):
+        alone = make("MSAC", seed).learn(STARTS + 30, At(STARTS + 10, lambda m: change(m) is None))
+        assert models[seed]._n_updates == alone._n_updates
+        assert difference(models[seed], alone) < 1e-6
+
+
+def test_a_model_may_be_copied_while_it_learns():
+    copies = []
+
+    def copy(model):
+        copies.extend([deepcopy(model), cloudpickle.loads(cloudpickle.dumps(model))])
+        return True
+
+    model = make("MSAC")
+    model.learn(STARTS + 20, At(STARTS + 10, copy))
+    for copied in copies:
+        assert difference(copied, model) > 1e-6
+        copied.dump_logs()
+        assert copied.learn(STARTS + 5, reset_num_timesteps=False).num_timesteps == 2 * STARTS + 15
+
+
+def test_an_array_may_be_an_argument():
+    bound = np.array([-0.5, 0.5])
+    models = [make("MSAC", munchausen_bound=given).learn(STARTS + 20) for given in (bound, (-0.5, 0.5))]
+    assert difference(*models) < 1e-6
 
 
 def test_a_change_that_the_fast_engine_does_not_run_is_said_where_it_happens():
