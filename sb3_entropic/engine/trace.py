@@ -90,7 +90,21 @@ def run_with(policy: nn.Module, parameters: Tensors, function: Callable[[], Any]
     :param parameters: by their names in the policy
     :param function: to call
     """
-    return functional_call(_Holder(policy), {f"policy.{name}": value for name, value in parameters.items()}, (function,))
+    with _unchanged_distributions(policy):
+        return functional_call(_Holder(policy), {f"policy.{name}": value for name, value in parameters.items()}, (function,))
+
+
+@contextmanager
+def _unchanged_distributions(policy: nn.Module) -> Iterator[None]:
+    """Let SB3's distributions, which hold on to what they were made of last, not keep what is recorded."""
+    held = [vars(module.action_dist) for module in policy.modules() if hasattr(module, "action_dist")]
+    before = [dict(attributes) for attributes in held]
+    try:
+        yield
+    finally:
+        for attributes, values in zip(held, before, strict=True):
+            attributes.clear()
+            attributes.update(values)
 
 
 @contextmanager

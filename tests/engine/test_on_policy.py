@@ -3,6 +3,7 @@
 from copy import deepcopy
 from functools import partial
 
+import cloudpickle
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -265,6 +266,22 @@ def test_callbacks_find_the_tensors_that_sb3_shows_them():
     for engine in ("sb3", FAST):
         make("PPO", env=lambda: make_vec_env("CartPole-v1", 2), engine=engine).learn(128, callback=Notes())
     assert Notes.seen[0] == Notes.seen[-1]
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_a_model_may_be_copied_while_it_learns(env):
+    class Copies(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == 70:
+                self.copies = [deepcopy(self.model), cloudpickle.loads(cloudpickle.dumps(self.model))]
+            return True
+
+    copies = Copies()
+    model = make("two critics", env)
+    model.learn(192, callback=copies)
+    for copied in copies.copies:
+        assert difference(copied, model) > 1e-6
+        assert copied.learn(64, reset_num_timesteps=False).num_timesteps == 70 + 64
 
 
 def test_copies_of_a_schedule_are_the_same_schedule():
