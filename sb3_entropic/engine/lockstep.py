@@ -127,7 +127,7 @@ class Lockstep:
         """
         models = [self._models[index] for index in self._live()]
         prepared = self._is_prepared()
-        if prepared and self._step.is_current(models) and (not trains or self._step.stack.is_trained()):
+        if not models or (prepared and self._step.is_current(models) and (not trains or self._step.stack.is_trained())):
             return
         for index in self._live():
             self._step.stack.unbind(index)

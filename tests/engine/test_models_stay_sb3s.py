@@ -284,6 +284,12 @@ def test_a_model_may_be_copied_while_it_learns():
         assert copied.learn(STARTS + 5, reset_num_timesteps=False).num_timesteps == 2 * STARTS + 15
 
 
+@pytest.mark.parametrize("name", ["MSAC", "MDQN"])
+def test_all_may_stop_in_the_middle_of_a_rollout(name):
+    models = members(name, 2, STARTS + 60, lambda index, model: At(STARTS + 13, lambda m: False), train_freq=10)
+    assert [model.num_timesteps for model in models] == [STARTS + 13] * 2
+
+
 def test_an_array_may_be_an_argument():
     bound = np.array([-0.5, 0.5])
     models = [make("MSAC", munchausen_bound=given).learn(STARTS + 20) for given in (bound, (-0.5, 0.5))]
