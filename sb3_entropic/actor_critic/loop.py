@@ -11,10 +11,11 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
-from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, draw_matrices, takes_noise
+from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
 from sb3_entropic.checks import check_ends, check_finite
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
+from sb3_entropic.state_dependent import draw_matrices, explore_anew, matrices_of
 from sb3_entropic.temperature import at_progress, check_temperature, temperature_loss
 from sb3_entropic.updates import Metrics, Update
 
@@ -156,7 +157,7 @@ class ActorCriticLoop(OffPolicyLoop):
     def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
         """Standard-normal draws, ``(n_envs, action_dim)``; with gSDE the matrices that are explored by at present."""
         if self.use_sde:
-            return self._matrices(len(observations))
+            return matrices_of(self.actor, len(observations))
         shape, like = (len(observations), math.prod(self.action_space.shape)), next(self.actor.parameters())
         return th.empty(shape, dtype=like.dtype, device=observations.device).normal_(generator=generator)
 
@@ -165,19 +166,8 @@ class ActorCriticLoop(OffPolicyLoop):
         return networks.explore(observations, noise) if self.use_sde else networks.act(observations, noise)[0]
 
     def explore_anew(self, generator: th.Generator) -> None:
-        """Draw the matrices of gSDE, as SB3's ``reset_noise`` does."""
-        distribution = self.actor.action_dist
-        with th.no_grad():
-            std = distribution.get_std(self.actor.log_std)
-            drawn = draw_matrices(self.actor, self.n_envs, generator)
-            distribution.exploration_mat, distribution.exploration_matrices = (draws.to(std.device) * std for draws in drawn)
-
-    def _matrices(self, n_envs: int) -> th.Tensor:
-        """What SB3's actor explores so many environments by, ``(n_envs, latent_dim, action_dim)``."""
-        distribution = self.actor.action_dist
-        matrices = distribution.exploration_mat.unsqueeze(0) if n_envs == 1 else distribution.exploration_matrices
-        # Those of before the first rollout may be of the networks as they were made.
-        return matrices.detach().expand(n_envs, -1, -1).to(self.actor.log_std)
+        """Draw the matrices of gSDE."""
+        explore_anew(self.actor, self.n_envs, generator)
 
     def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> PolicyNoise:
         """Standard-normal draws for ``s``, then for ``s'``; with gSDE for both at once, and in SB3's loop by its actor."""

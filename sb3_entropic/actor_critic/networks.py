@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import torch as th
 from sb3_contrib import tqc
-from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution, StateDependentNoiseDistribution
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.sac.policies import Actor
 
 from sb3_entropic.densities import gaussian_log_prob, sample_squashed_gaussian
 from sb3_entropic.forwards import SharedForwards
+from sb3_entropic.state_dependent import is_state_dependent
 from sb3_entropic.temperature import current_temperature
 
 
@@ -138,11 +139,6 @@ def overrides_sampling(actor: th.nn.Module) -> bool:
     return getattr(type(actor), "action_log_prob", None) not in (Actor.action_log_prob, tqc.policies.Actor.action_log_prob)
 
 
-def is_state_dependent(actor: th.nn.Module) -> bool:
-    """Whether the actor explores by SB3's state-dependent noise."""
-    return type(getattr(actor, "action_dist", None)) is StateDependentNoiseDistribution
-
-
 def takes_noise(actor: th.nn.Module) -> bool:
     """Whether the actor is SB3's tanh-Gaussian, whose noise can be drawn outside.
 
@@ -151,19 +147,6 @@ def takes_noise(actor: th.nn.Module) -> bool:
     if not has_known_density(actor):
         return False
     return not any(isinstance(module, th.nn.modules.dropout._DropoutNd) for module in actor.modules())
-
-
-def draw_matrices(actor: th.nn.Module, count: int, generator: th.Generator) -> tuple[th.Tensor, th.Tensor]:
-    """Standard-normal draws of gSDE's matrices, in SB3's order: one to share, ``(latent_dim, action_dim)``, then ``count``.
-
-    :param actor: that explores state-dependently
-    :param count: of environments, or 1
-    :param generator: of the CPU
-    """
-    distribution, dtype = actor.action_dist, next(actor.parameters()).dtype
-    shape = (distribution.latent_sde_dim, distribution.action_dim)
-    shared, each = (th.empty(size, dtype=dtype).normal_(generator=generator) for size in (shape, (count, *shape)))
-    return shared, each
 
 
 def has_known_density(actor: th.nn.Module) -> bool:

@@ -88,6 +88,21 @@ class Lockstep:
         """Learn from what was collected, after so many environment steps of each."""
         raise NotImplementedError
 
+    def _begin(self) -> None:
+        """Begin a rollout of every model."""
+        if self._template.use_sde:
+            self._explore_anew()
+        self._each(lambda index, runner: runner.begin())
+
+    def _explore_anew_at(self, step: int) -> None:
+        """Let state-dependent exploration begin anew, if it is to at this step of a rollout."""
+        model = self._template
+        if model.use_sde and model.sde_sample_freq > 0 and step % model.sde_sample_freq == 0:
+            self._explore_anew()
+
+    def _explore_anew(self) -> None:
+        self._each(lambda index, runner: runner.model.explore_anew(runner.streams.generator))
+
     def _log(self, index: int) -> None:
         """Record what the last gradient steps of a model are to log, where that is not done at once."""
 
@@ -206,19 +221,13 @@ class ReplayLockstep(Lockstep):
 
     def _collect(self) -> int:
         model, steps = self._template, self._template.train_freq.frequency
-        if model.use_sde:
-            self._explore_anew()
-        self._each(lambda index, runner: runner.begin())
+        self._begin()
         for step in range(steps):
-            if model.use_sde and model.sde_sample_freq > 0 and step % model.sde_sample_freq == 0:
-                self._explore_anew()
+            self._explore_anew_at(step)
             self._act_and_step()
         self._replay.wrote(steps)
         self._each(lambda index, runner: runner.callback.on_rollout_end())
         return steps * model.n_envs
-
-    def _explore_anew(self) -> None:
-        self._each(lambda index, runner: runner.model.explore_anew(runner.streams.generator))
 
     def _act_and_step(self) -> None:
         at_random: list[bool] = []

@@ -179,8 +179,9 @@ class RolloutLockstep(Lockstep):
 
     def _collect(self) -> int:
         model = self._template
-        self._each(lambda index, runner: runner.begin())
-        for _ in range(model.n_steps):
+        self._begin()
+        for step in range(model.n_steps):
+            self._explore_anew_at(step)
             if not self._live():
                 break
             if not self._step.stack.is_bound():

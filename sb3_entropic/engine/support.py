@@ -10,7 +10,11 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
-from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
+from stable_baselines3.common.distributions import (
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    StateDependentNoiseDistribution,
+)
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import nn
@@ -31,7 +35,7 @@ CALLED_AS_THEY_ARE = (
     "dump_logs",
 )
 """Methods that losses do not consist of."""
-RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution)
+RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution, StateDependentNoiseDistribution)
 """How on-policy algorithms act, as far as it is recorded."""
 DEVICES = ("cpu", "cuda")
 COUNTS = (
@@ -174,8 +178,8 @@ def _why_not_data(model: Any) -> str | None:
 
 
 def _why_not_rollouts(model: Any) -> str | None:
-    if model.use_sde:
-        return "exploration is state-dependent (gSDE)"
+    if model.policy.squash_output:
+        return "the policy's actions are squashed"
     if type(model.policy.action_dist) not in RECORDED_POLICIES:
         return f"the actions are a {type(model.policy.action_dist).__name__}'s"
     if not _is_known(type(model.rollout_buffer)):

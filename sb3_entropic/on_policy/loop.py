@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from sb3_entropic.engine.rollouts import RolloutLockstep
 from sb3_entropic.learner import Learner
 from sb3_entropic.operators import clipped_surrogate, kl_to_new
+from sb3_entropic.state_dependent import explore_anew, matrices_of
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps
 
 
@@ -68,7 +69,9 @@ class OnPolicyLoop(Learner):
         return []
 
     def acting_noise(self, observations: th.Tensor, generator: th.Generator | None = None) -> th.Tensor:
-        """What :meth:`act` needs of randomness, as torch's distributions draw it."""
+        """What :meth:`act` needs of randomness, as torch's distributions draw it; of gSDE the matrices that are held on to."""
+        if self.use_sde:
+            return matrices_of(self.policy, len(observations))
         like = next(self.policy.parameters())
         if isinstance(self.action_space, spaces.Discrete):
             shape = (len(observations), int(self.action_space.n))
@@ -83,10 +86,17 @@ class OnPolicyLoop(Learner):
         distribution = networks.get_distribution(observations)
         if isinstance(self.action_space, spaces.Discrete):
             actions = (distribution.distribution.probs / noise).argmax(dim=-1)
+        elif self.use_sde:
+            distribution.exploration_mat, distribution.exploration_matrices = noise[0], noise
+            actions = distribution.sample()
         else:
             actions = distribution.distribution.mean + noise * distribution.distribution.stddev
         log_prob = distribution.log_prob(actions)
         return actions, networks.predict_values(observations).flatten(), log_prob
+
+    def explore_anew(self, generator: th.Generator) -> None:
+        """Draw the matrices of gSDE."""
+        explore_anew(self.policy, self.n_envs, generator)
 
     def updates(self) -> list[Update]:
         """One loss of all networks; the gradient's norm is clipped as in the SB3 parent."""

@@ -123,6 +123,7 @@ def test_stopped_twice_a_run_ends_as_an_undisturbed_one(algo, specs_of, run):
         ("mdqn", {"engine": "sb3"}),
         ("mdqn", {"n_steps": 3}),
         ("msac", {"action_noise": None, "use_sde": True}),
+        ("entropyppo", {"env": "Pendulum-v1", "use_sde": True}),
     ],
     ids=str,
 )

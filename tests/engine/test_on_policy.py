@@ -87,6 +87,22 @@ def test_updates_agree_in_double_precision(name, env, double):
         assert getattr(fast, name) == (None if expected is None else pytest.approx(expected, rel=1e-9))
 
 
+@pytest.mark.parametrize("arguments", [{}, {"sde_sample_freq": 4}, {"n_envs": 2, "sde_sample_freq": 3}], ids=str)
+@pytest.mark.parametrize("name", ["PPO", "every term", "two critics"])
+def test_state_dependent_exploration(name, arguments, double):
+    def env():
+        return make_vec_env("Pendulum-v1", arguments.get("n_envs", 1), seed=0)
+
+    own = {"use_sde": True, "sde_sample_freq": arguments.get("sde_sample_freq", -1)}
+    exact, fast = both(name, 256, double, env=env, **own)
+    assert fast.engine_used == "fast, not compiled"
+    assert exact._n_updates == fast._n_updates >= 4
+    # SB3's loop leaves them in another order.
+    actions = [np.sort(model.rollout_buffer.actions, axis=None) for model in (exact, fast)]
+    np.testing.assert_allclose(*actions, rtol=1e-5, atol=1e-6)
+    assert difference(fast, exact) < 1e-9
+
+
 def test_the_rollout_and_the_log_are_sb3s():
     exact, fast = both("two critics", 192, env=lambda: make_vec_env(lambda: Corridor(truncates=True), 3, seed=0))
     (theirs,), (ours,) = (model.rollout_buffer.get() for model in (exact, fast))
@@ -315,7 +331,9 @@ class TwoArms(Bandit):
 
 
 REFUSED = {
-    "exploration is state-dependent": lambda: make("PPO", "Pendulum-v1", use_sde=True),
+    "the policy's actions are squashed": lambda: make(
+        "PPO", "Pendulum-v1", use_sde=True, policy_kwargs={"net_arch": [8], "squash_output": True}
+    ),
     "the actions are a MultiCategoricalDistribution's": lambda: make("PPO", TwoArms),
     "the last minibatch of 64 steps would be smaller than batch_size=48": lambda: make("PPO", batch_size=48),
     "the policy holds a BatchNorm": lambda: make("PPO", policy_kwargs={"features_extractor_class": BatchNormExtractor}),
