@@ -87,8 +87,11 @@ def test_updates_agree_in_double_precision(name, env, double):
         assert getattr(fast, name) == (None if expected is None else pytest.approx(expected, rel=1e-9))
 
 
-@pytest.mark.parametrize("arguments", [{}, {"sde_sample_freq": 4}, {"n_envs": 2, "sde_sample_freq": 3}], ids=str)
-@pytest.mark.parametrize("name", ["PPO", "every term", "two critics"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("PPO", {}), ("PPO", {"n_envs": 2, "sde_sample_freq": 3}), ("every term", {}), ("two critics", {"sde_sample_freq": 4})],
+    ids=str,
+)
 def test_state_dependent_exploration(name, arguments, double):
     def env():
         return make_vec_env("Pendulum-v1", arguments.get("n_envs", 1), seed=0)
