@@ -61,7 +61,7 @@ def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th
         "log": _log_state(model.logger),
         "numpy": np.random.get_state(),
         "python": random.getstate(),
-        "torch": th.get_rng_state() if generator is None else generator.get_state(),
+        "torch": (generator or th.default_generator).get_state(),
         "cuda": th.cuda.get_rng_state_all() if model.device.type == "cuda" else None,
     }
     (unfinished / STATE).write_bytes(cloudpickle.dumps(state))

@@ -40,6 +40,11 @@ class Update:
         return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What the optimiser has been told besides its parameters and their learning rate."""
+        return {name: value for name, value in self.optimizer.param_groups[0].items() if name not in ("params", "lr")}
+
+    @property
     def loss_name(self) -> str:
         """What the loss is logged as, after ``train/``."""
         return f"{self.name}_loss" if self.name else "loss"

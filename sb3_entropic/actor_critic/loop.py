@@ -173,7 +173,8 @@ class ActorCriticLoop(OffPolicyLoop):
         """Standard-normal draws for ``s``, then for ``s'``; with gSDE for both at once, and in SB3's loop by its actor."""
         if self.use_sde and generator is None:
             self.actor.reset_noise()
-        if not takes_noise(self.actor) or (self.use_sde and generator is None):
+            return PolicyNoise(None, None)
+        if not takes_noise(self.actor):
             return PolicyNoise(None, None)
         if self.use_sde:
             shared, _ = draw_matrices(self.actor, 1, generator)

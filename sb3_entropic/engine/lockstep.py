@@ -230,7 +230,8 @@ class ReplayLockstep(Lockstep):
         return steps * model.n_envs
 
     def _act_and_step(self) -> None:
-        at_random: list[bool] = []
+        self._keep_up()
+        at_random = [True] * len(self._runners)
         of_policy: Any = None
 
         def choose(index: int, runner: Runner) -> None:
@@ -240,8 +241,6 @@ class ReplayLockstep(Lockstep):
             actions = runner.actions(None if at_random[index] else of_policy[index])
             runner.step(*actions)
 
-        self._keep_up()
-        at_random = [True] * len(self._runners)
         self._each(choose)
         if not all(at_random) and self._live():
             (of_policy,) = self._step.act(np.stack([model._last_obs for model in self._models]))

@@ -23,17 +23,16 @@ class AdamStack:
         self.names = [stack.name_of(0, parameter) for parameter in first.parameters]
         self.optimizers = [update.optimizer for update in updates]
         self._parameters = [stack.tensors[name] for name in self.names]
-        self._group = _options_of(first)
-        group = first.optimizer.param_groups[0]
+        self._settings = first.settings
         self._options = {
-            "beta1": group["betas"][0],
-            "beta2": group["betas"][1],
-            "eps": group["eps"],
-            "weight_decay": group["weight_decay"],
+            "beta1": self._settings["betas"][0],
+            "beta2": self._settings["betas"][1],
+            "eps": self._settings["eps"],
+            "weight_decay": self._settings["weight_decay"],
             "amsgrad": False,
             "maximize": False,
         }
-        self._decoupled = group["decoupled_weight_decay"]
+        self._decoupled = self._settings["decoupled_weight_decay"]
         self._first = [th.zeros_like(parameter) for parameter in self._parameters]
         self._second = [th.zeros_like(parameter) for parameter in self._parameters]
         self.steps = th.zeros(len(updates), len(self.names))
@@ -66,7 +65,7 @@ class AdamStack:
     def is_of(self, index: int, update: Update) -> bool:
         """Whether a model's update still is this one: by the same optimiser, set alike, of the same parameters."""
         same = update.optimizer is self.optimizers[index] and _trainable(update) == self._trainable[index]
-        return same and _options_of(update) == self._group
+        return same and update.settings == self._settings
 
     def unbind(self, index: int) -> None:
         """Give one model moments of its own."""
@@ -116,11 +115,6 @@ class AdamStack:
         function, each = th._fused_adamw_ if self._decoupled else th._fused_adam_, steps.unbind()
         with denormals_as_zero():
             function(parameters, gradients, first, second, [], [each[i] for i in self.which], lr=rate, **self._options)
-
-
-def _options_of(update: Update) -> dict[str, Any]:
-    """What an optimiser has been told besides its parameters and their learning rate, which is followed."""
-    return {name: value for name, value in update.optimizer.param_groups[0].items() if name not in ("params", "lr")}
 
 
 def _trainable(update: Update) -> list[bool]:

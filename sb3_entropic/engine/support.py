@@ -84,8 +84,7 @@ def why_not_together(models: list[Any]) -> str | None:
     first = _structure(models[0])
     for model in models[1:]:
         other = _structure(model)
-        different = [name for name in first if not is_same(first[name], other[name])]
-        if different:
+        if different := _differences(first, other):
             return f"the models differ in {different[0]}: {first[different[0]]} and {other[different[0]]}"
     return None
 
@@ -98,7 +97,7 @@ def most_alike(models: list[Any]) -> list[Any]:
     groups: list[tuple[dict[str, Any], list[Any]]] = []
     for model in models:
         own = _structure(model)
-        group = next((members for of, members in groups if all(is_same(own[name], of[name]) for name in own)), None)
+        group = next((members for of, members in groups if not _differences(own, of)), None)
         if group is None:
             groups.append((own, [model]))
         else:
@@ -121,7 +120,6 @@ def taken_for_granted(model: Any) -> dict[str, Any]:
 
 def _structure(model: Any) -> dict[str, Any]:
     """What the models of a stack have in common."""
-    groups = [update.optimizer.param_groups[0] for update in model.updates()]
     return {
         "class": type(model),
         **{name: getattr(model, name, None) for name in COUNTS},
@@ -129,8 +127,12 @@ def _structure(model: Any) -> dict[str, Any]:
         "policy": repr(model.policy),
         "dtypes": [parameter.dtype for parameter in model.policy.parameters()],
         "trainable": [parameter.requires_grad for parameter in model.policy.parameters()],
-        "optimizer": [{name: value for name, value in g.items() if name not in ("params", "lr")} for g in groups],
+        "optimizer": [update.settings for update in model.updates()],
     }
+
+
+def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    return [name for name in first if not is_same(first[name], second[name])]
 
 
 def is_same(first: Any, second: Any) -> bool:
