@@ -333,6 +333,8 @@ def _executor(arguments: argparse.Namespace) -> Executor:
         return LocalExecutor()
     if arguments.device != "cpu" and not arguments.gpus_per_run:
         raise UserError(f"--device {arguments.device} needs --gpus-per-run on Ray, such as --gpus-per-run 1.")
+    if arguments.gpus_per_run and arguments.device == "cpu":
+        raise UserError(f"--gpus-per-run {arguments.gpus_per_run:g} reserves what nothing would use: add --device cuda.")
     from benchmarks.executors.ray import RayExecutor
 
     try:

@@ -26,6 +26,8 @@ from benchmarks.store import check_folder, replace_text
 from sb3_entropic.errors import UserError, nearest
 
 THRESHOLD: float = PROTOCOLS["comparison"]["regression_beyond"]
+BELOW_BY_CHANCE = {2: 0.15, 3: 0.10, 5: 0.03, 10: 0.02}
+"""By seeds, how often the interval of the difference lies below zero between samples of one normal distribution: 800 draws."""
 COLUMNS = ("algorithm", "base", "candidate", "difference, 95 %", "P(better), 95 %", "n")
 REGRESSION, IMPROVEMENT, UNDECIDED = "regression", "improvement", "undecided"
 
@@ -250,8 +252,11 @@ def _notes(comparisons: list[Comparison], unmatched: list[str], threshold: float
         f"interval lies below minus {threshold:g} of the way from a random policy to the reference of "
         "benchmarks/normalisation.csv, or of the base's IQM where there is none."
     ]
-    if len(comparisons) > 1:
-        notes.append(f"{len(comparisons)} comparisons with an interval each: about one in 40 falls below zero by chance.")
+    rates = ", ".join(f"{100 * rate:.0f} % with {seeds}" for seeds, rate in BELOW_BY_CHANCE.items())
+    notes.append(
+        f"{len(comparisons)} comparison{'s' * (len(comparisons) > 1)}, each with an interval. Of equals it lies below zero by "
+        f"chance in {rates} seeds of each."
+    )
     pairs = [[replace(c.base, label="base"), replace(c.candidate, label="candidate")] for c in comparisons]
     return [*notes, *dict.fromkeys(caution for pair in pairs for caution in cautions_on(pair)), *unmatched]
 

@@ -56,7 +56,9 @@ class PublishedScore:
             differ.append(f"{self.steps:,} steps" if self.steps else "steps not said")
         if seeds is not None and self.seeds != seeds:
             differ.append(f"{self.seeds} seed{'s' if self.seeds != 1 else ''}")
-        return differ + ([self.metric] if self.metric != OUR_METRIC else [])
+        # Ours is over a number of episodes, theirs may be over a number of steps.
+        size = self.metric.removeprefix(OUR_METRIC)
+        return differ + ([f"evaluation{size}" if size != self.metric else self.metric] if size else [])
 
 
 def published_scores(env: str) -> list[PublishedScore]:

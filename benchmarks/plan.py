@@ -279,11 +279,16 @@ def _group(
             episodes=PROTOCOLS["evaluation"]["episodes"],
             evaluation_seed=PROTOCOLS["evaluation"]["first_seed"],
             hyperparameters=hyperparameters,
-            package=algorithm.package + f", {env.id} {env.digest}" * bool(env.digest),
+            package=package_of(algorithm, env),
             rounding=rounding,
         )
         for seed in range(seeds or chosen["seeds"])
     ]
+
+
+def package_of(algorithm: Algorithm, env: Environment) -> str:
+    """See :class:`RunSpec`."""
+    return algorithm.package + f", {env.id} {env.digest}" * bool(env.digest)
 
 
 def _room(runs: list[RunSpec], workers: int) -> Room:

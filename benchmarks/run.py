@@ -39,14 +39,15 @@ from benchmarks.callbacks import (
     evaluator_of,
 )
 from benchmarks.checkpoint import Checkpoint, UnreadableCheckpointError
-from benchmarks.plan import RunSpec
+from benchmarks.plan import RunSpec, package_of
 from benchmarks.provenance import provenance
 from benchmarks.stacks import AUTO
 from benchmarks.store import CHECKPOINT, remove_checkpoints
-from sb3_entropic.catalog import find_algorithm, import_module
+from sb3_entropic.catalog import find_algorithm, find_environment, import_module
 from sb3_entropic.engine.compiler import decide
 from sb3_entropic.engine.gemm import fast_matrix_products
 from sb3_entropic.engine.options import Engine, as_engine
+from sb3_entropic.errors import UserError
 from sb3_entropic.learner import Learner
 from sb3_entropic.train_seeds import train_together
 from sb3_entropic.zoo import make_model
@@ -103,7 +104,8 @@ def execute(job: Job, report: Report, moments: CheckpointMoments | None = None) 
 
     A run that goes on from checkpoints ends as an undisturbed one would, if the state of its environments could be kept
     (:func:`benchmarks.checkpoint.environment_state`); else the episode it was in is lost, and ``resumed`` says so of every
-    time it was gone on with, and at which commit it had run before. All times are sums over its parts. Runs whose
+    time it was gone on with, and at which commit and on which device it had run before, and with what other ``versions``,
+    ``machine`` and ``threads`` if they were others. All times are sums over its parts. Runs whose
     checkpoints cannot be read, perhaps since a package was upgraded, begin anew.
 
     :param job: with folders
@@ -122,16 +124,15 @@ def execute(job: Job, report: Report, moments: CheckpointMoments | None = None) 
 
 def _execute(job: Job, report: Report, moments: CheckpointMoments | None) -> list[dict[str, Any]]:
     moments = moments or CheckpointMoments(job.folders, job.checkpoint_seconds)
-    origin, clock, parts = provenance(_device_of(job)), TrainingClock(), []
+    origin, clock, parts = {"threads": th.get_num_threads(), **provenance(_device_of(job))}, TrainingClock(), []
     for run, (spec, folder) in enumerate(zip(job.specs, job.folders, strict=True)):
         evaluate = EvaluateAtPoints(spec, partial(_report_of, report, run), clock)
-        parts.append(_Part(job, spec, folder, evaluate, origin["commit"]))
+        parts.append(_Part(job, spec, folder, evaluate, origin))
     models, errors, library = _train(
         job, [part.make for part in parts], [part.callback(moments) for part in parts], steps=parts[0].steps_to_go()
     )
     shared = {
         "device": str(models[0].device),
-        "threads": th.get_num_threads(),
         "matrix_library": library.partition(",")[0],
         **origin,
     }
@@ -150,8 +151,8 @@ def _execute(job: Job, report: Report, moments: CheckpointMoments | None) -> lis
 class _Part:
     """A run from its beginning, or from a checkpoint, to its end."""
 
-    def __init__(self, job: Job, spec: RunSpec, folder: Path, evaluate: EvaluateAtPoints, commit: str | None):
-        self._job, self._spec, self._folder, self._commit = job, spec, folder, commit
+    def __init__(self, job: Job, spec: RunSpec, folder: Path, evaluate: EvaluateAtPoints, origin: dict[str, Any]):
+        self._job, self._spec, self._folder, self._origin = job, spec, folder, origin
         self.evaluate = evaluate
         self._start, self._started = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._before, self._resumed, self._from = 0.0, [], None
@@ -161,6 +162,8 @@ class _Part:
             self._started, self._before = kept["started"], kept["wall_seconds"]
             environment = "restored" if self._from.environment_restored else "new episode"
             part = {name: kept[name] for name in ("commit", "device") if name in kept}
+            others = ("versions", "machine", "threads")
+            part |= {name: kept[name] for name in others if kept.get(name, origin[name]) != origin[name]}
             part |= {"timesteps": job.resume, "environment": environment}
             self._resumed = [*kept["resumed"], part]
             evaluate.resume(kept["evaluate"])
@@ -185,7 +188,7 @@ class _Part:
 
     def _extra(self, model: BaseAlgorithm) -> dict[str, Any]:
         used = getattr(model, "engine_used", SB3)
-        where = {"commit": self._commit, "device": str(model.device)}
+        where = {**self._origin, "device": str(model.device)}
         return {"evaluate": self.evaluate.state(), "engine": used, **where, **self.history()}
 
     def history(self) -> dict[str, Any]:
@@ -334,6 +337,7 @@ def main() -> int:
         if job.folders is None:
             report(measure(job))
             return 0
+        _check_packages(job.specs[0])
         moments = CheckpointMoments(job.folders, job.checkpoint_seconds)
         signal.signal(signal.SIGTERM, lambda *_: moments.stop())
         records = execute(job, report, moments)
@@ -343,6 +347,16 @@ def main() -> int:
     except Exception:
         report({"error": traceback.format_exc()})
         return 1
+
+
+def _check_packages(spec: RunSpec) -> None:
+    """The files may have been edited since the grid was planned, or another machine have other versions."""
+    package = package_of(find_algorithm(spec.algo), find_environment(spec.env))
+    if package != spec.package:
+        raise UserError(
+            f"{spec.label} on {spec.env} is not what this grid was planned with: {spec.package} then, {package} now. The same "
+            "call runs what there is now, as another algorithm."
+        )
 
 
 def _end_with_the_grid() -> None:

@@ -45,7 +45,6 @@ class RayExecutor:
         self._mine = not ray.is_initialized()
         if self._mine:
             ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-        self._device = "cuda" if gpus_per_run else "cpu"
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._home = ray.remote(Home).options(num_cpus=0, scheduling_strategy=here).remote()
         # What becomes of a lost task is the grid's to decide.
@@ -61,7 +60,7 @@ class RayExecutor:
 
     def start(self, job: Job, claim: Claim | None = None) -> RayJob:
         """A task for a job; a claim is held by this process alone, whose end is that of its tasks."""
-        return RayJob(replace(job, device=self._device), self._task, self._home)
+        return RayJob(job, self._task, self._home)
 
     def close(self) -> None:
         """Leave the cluster, if this has joined it."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.report.cautions import cautions_on
-from benchmarks.report.leaderboard import Leaderboard, Pair, Row
+from benchmarks.report.cautions import caution_on_episodes, cautions_on, cautions_on_budgets
+from benchmarks.report.leaderboard import Leaderboard, Pair, Row, shares_of_budgets
 from benchmarks.statistics import Aggregate, Estimate, Scores, aggregate, performance_profile, probability_of_improvement
 
 THRESHOLDS = 101
@@ -23,12 +24,14 @@ class AcrossRow:
     """One algorithm of a table over several environments.
 
     :param label: the algorithm, with the hyperparameters that were overridden
+    :param rows: of each environment's table the one that is meant
     :param scores: normalised final scores, one a seed, by task
     :param summary: their aggregate
     :param profile: their performance profile: columns ``threshold``, ``share``, ``low``, ``high``
     """
 
     label: str
+    rows: tuple[Row, ...]
     scores: Scores
     summary: Aggregate
     profile: pd.DataFrame
@@ -64,7 +67,7 @@ def build_across(boards: Sequence[Leaderboard]) -> list[Across]:
     """A table for each set of two or more environments that an algorithm was run on, the largest first.
 
     It has all the algorithms with scores on every one of them. An environment takes part if it has a scale, with the table
-    of its longest runs.
+    of its longest runs, and an algorithm that is in a table more than once with its most seeds, of equally many the latest.
 
     :param boards: the tables of single environments
     """
@@ -74,9 +77,8 @@ def build_across(boards: Sequence[Leaderboard]) -> list[Across]:
             longest[board.env] = board
     environments: dict[str, set[str]] = defaultdict(set)
     for board in longest.values():
-        for row in board.rows:
-            if row.scores:
-                environments[row.label].add(board.env)
+        for row in board.ranked:
+            environments[row.name].add(board.env)
     sets = sorted(
         {tuple(sorted(envs)) for envs in environments.values() if len(envs) > 1}, key=lambda envs: (-len(envs), envs)
     )
@@ -85,30 +87,50 @@ def build_across(boards: Sequence[Leaderboard]) -> list[Across]:
 
 
 def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out: list[str]) -> Across:
-    by_label: dict[str, dict[str, Row]] = defaultdict(dict)
+    found: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for board in members:
-        for row in board.rows:
-            if row.scores:
-                by_label[row.label][board.env] = row
-    complete = {label: rows for label, rows in by_label.items() if len(rows) == len(members)}
+        for row in board.ranked:
+            found[row.name][board.env].append(row)
+    found = {name: by_env for name, by_env in found.items() if len(by_env) == len(members)}
+    complete = {name: {env: max(rows, key=_seeds_and_date) for env, rows in by_env.items()} for name, by_env in found.items()}
     scores = {
-        label: {board.env: board.scale.normalise(rows[board.env].scores) for board in members}
-        for label, rows in complete.items()
+        name: {board.env: board.scale.normalise(rows[board.env].scores) for board in members}
+        for name, rows in complete.items()
     }
     thresholds = _thresholds(scores.values())
     rows = [
-        AcrossRow(label, of, aggregate(of, normalised=True), performance_profile(of, thresholds))
-        for label, of in scores.items()
+        AcrossRow(name, tuple(by_env.values()), of, aggregate(of, normalised=True), performance_profile(of, thresholds))
+        for (name, by_env), of in zip(complete.items(), scores.values(), strict=True)
     ]
     rows.sort(key=lambda row: (-row.score.value, row.label))
-    names = dict.fromkeys((pair.x, pair.y) for board in members for pair in board.pairs)
+    names = dict.fromkeys(pair for board in members for pair in _pairs_of_names(board))
     pairs = [Pair(x, y, probability_of_improvement(scores[x], scores[y])) for x, y in names if x in scores and y in scores]
-    cautions = cautions_on([row for by_env in complete.values() for row in by_env.values()], tasks=len(members))
+    meant = {board.env: [replace(rows[board.env], label=name) for name, rows in complete.items()] for board in members}
+    cautions = [caution_on_episodes({board.episodes for board in members})]
+    cautions += cautions_on(list(chain(*meant.values())), tasks=len(members))
+    for board in members:
+        shares = shares_of_budgets(meant[board.env], board.env, board.steps)
+        cautions += [f"{board.env}: {caution}" for caution in cautions_on_budgets(shares)]
+    for name, by_env in found.items():
+        if several := [env for env, rows in by_env.items() if len(rows) > 1]:
+            cautions.append(
+                f"{name} is more than once in the table of {' and '.join(several)}: here it is the row with the most seeds, "
+                "of equally many the latest."
+            )
     if left_out:
         cautions.append(f"Left out, having no entry in benchmarks/normalisation.csv or no scores: {', '.join(left_out)}.")
     if several := [board.env for board in members if sum(other.env == board.env for other in boards) > 1]:
         cautions.append(f"Of several tables the one of the longest runs is meant: {', '.join(several)}.")
     return Across(tuple(members), tuple(rows), tuple(pairs), tuple(cautions))
+
+
+def _seeds_and_date(row: Row) -> tuple[int, str]:
+    return len(row.scores), row.last_started
+
+
+def _pairs_of_names(board: Leaderboard) -> list[tuple[str, str]]:
+    names = {row.label: row.name for row in board.rows}
+    return [(names[pair.x], names[pair.y]) for pair in board.pairs]
 
 
 def _thresholds(scores: Iterable[Scores]) -> np.ndarray:

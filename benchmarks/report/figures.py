@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.report.across import Across
+from benchmarks.report.cautions import false_calls
 from benchmarks.report.leaderboard import Leaderboard, Row
 from benchmarks.report.sensitivity import Sensitivity
 from benchmarks.report.words import number
@@ -110,13 +111,16 @@ def draw_improvements(board: Leaderboard, path: Path) -> None:
         estimate = board.improvements[x, y]
         shares[i, j] = estimate.value
         ends = "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
-        _write_cell(axes, j, i, f"{estimate.value:.2f}", ends, "bold" if estimate.excludes(0.5) else "normal")
+        _write_cell(axes, j, i, f"{estimate.value:.2f}", ends, "bold" if board.is_called(x, y) else "normal")
     axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", fontsize=9)
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
-    title = "how often a run of the row beats one of the column, with 95 % intervals; bold: it excludes one half"
+    title = (
+        "how often a run of the row beats one of the column, with 95 % intervals\n"
+        f"bold: it excludes one half, as between equals in {false_calls()}"
+    )
     figure.suptitle(f"{board.env}: {title}", x=0.01, ha="left", fontsize=9)
     save(figure, path)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -14,7 +15,14 @@ import pandas as pd
 
 from benchmarks.literature import PublishedScore, published_scores
 from benchmarks.normalisation import Scale, find_scale
-from benchmarks.report.cautions import NOT_RECORDED, cautions_on, cautions_on_budgets, cautions_on_speed
+from benchmarks.report.cautions import (
+    FEW_SEEDS,
+    NOT_RECORDED,
+    caution_on_episodes,
+    cautions_on,
+    cautions_on_budgets,
+    cautions_on_speed,
+)
 from benchmarks.statistics import (
     Aggregate,
     Estimate,
@@ -58,7 +66,8 @@ class Row:
     """One algorithm of a table.
 
     :param label: the algorithm, with the hyperparameters that were overridden; unique in its table
-    :param variant: the label without what makes it unique, and without overrides that change nothing
+    :param name: the label without what makes it unique
+    :param variant: the name without overrides that change nothing
     :param algo: the algorithm's short name
     :param package: what implements it, with the version
     :param seeds: the seeds that finished
@@ -73,11 +82,13 @@ class Row:
         its share of the stack's seconds
     :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
         ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``, ``engine``, ``matrix_library``,
-        ``stack``, ``started``; ``hours``, their wall time in all; and ``hyperparameters``
+        ``stack``, ``started``; ``resumed``, in what of the environment after an interruption, ``restored`` or ``new
+        episode``; ``hours``, their wall time in all; and ``hyperparameters``
     :param overshoot: environment steps actually taken, where they are over 1 % more than the run asked for; else 0
     """
 
     label: str
+    name: str
     variant: str
     algo: str
     package: str
@@ -91,6 +102,11 @@ class Row:
     curve_in_time: pd.DataFrame
     provenance: dict[str, Any]
     overshoot: int = 0
+
+    @property
+    def last_started(self) -> str:
+        """When the last of its runs was started, in ISO 8601; empty where no record says."""
+        return max((date for date in self.provenance.get("started", ()) if date != NOT_RECORDED), default="")
 
 
 class Beside(NamedTuple):
@@ -188,6 +204,11 @@ class Leaderboard:
             estimates[y.label, x.label] = Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
         return estimates
 
+    def is_called(self, x: str, y: str) -> bool:
+        """Whether the interval of two labels' :attr:`improvements` excludes one half, of seeds enough to have one."""
+        seeds = min(len(row.scores) for row in self.ranked if row.label in (x, y))
+        return seeds >= FEW_SEEDS and self.improvements[x, y].excludes(0.5)
+
 
 def build_leaderboards(
     runs: Runs, problems: list[str] | None = None, pairs: Sequence[tuple[str, str]] | None = None
@@ -244,14 +265,14 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
     spec, failures = runs[0].record["spec"], len(runs) - len(done)
     if not done:
         curves = (pd.DataFrame(columns=[along, "iqm", "low", "high"]) for along in ("step", "seconds"))
-        return Row(
-            label, spec["label"], spec["algo"], spec["package"], (), (), None, None, float("nan"), failures, *curves, {}
-        )
+        names = (label, spec["label"], spec["label"], spec["algo"], spec["package"])
+        return Row(*names, (), (), None, None, float("nan"), failures, *curves, {})
     evaluations = pd.concat([run.evaluations for run in done])
     records = [run.record for run in done]
     scores = [run.evaluations["score"].iloc[-1] for run in done]
     return Row(
         label=label,
+        name=spec["label"],
         variant=_variant(spec),
         algo=spec["algo"],
         package=spec["package"],
@@ -273,7 +294,7 @@ def _variant(spec: dict[str, Any]) -> str:
     algorithm, given = ALGORITHMS.get(spec["algo"]), spec["hyperparameters"]
     if algorithm is None or spec["label"] == algorithm.name:
         return spec["label"]
-    overridden = {name: given[name] for name in given if f"{name}=" in spec["label"]}
+    overridden = {name: given[name] for name in given if re.search(rf"[\[,]{re.escape(name)}=", spec["label"])}
     usual = {name: parameter.default for name, parameter in algorithm.parameters.items()}
     usual |= load_hyperparameters(algorithm, spec["env"])
     same = all(_as_lists(value) == _as_lists(usual.get(name)) for name, value in overridden.items())
@@ -295,13 +316,10 @@ def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
 
 def _cautions(rows: list[Row], labels: list[str], env: str, steps: int, episodes: int, scale: Scale | None) -> list[str]:
     cautions = ["One environment: the interquartile mean is over seeds alone, of raw returns."]
-    cautions.append(
-        f"Every run is scored on the same {episodes} seeded episodes, which may be easier or harder than most: intervals "
-        "do not say so, and scores of others are of other episodes."
-    )
+    cautions.append(caution_on_episodes([episodes]))
     if scale is None:
         cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
-    cautions += cautions_on_budgets(_shares_of_budgets(rows, env, steps)) + cautions_on(rows) + cautions_on_speed(rows)
+    cautions += cautions_on_budgets(shares_of_budgets(rows, env, steps)) + cautions_on(rows) + cautions_on_speed(rows)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
@@ -311,7 +329,7 @@ def _cautions(rows: list[Row], labels: list[str], env: str, steps: int, episodes
     return cautions
 
 
-def _shares_of_budgets(rows: list[Row], env: str, steps: int) -> dict[str, float]:
+def shares_of_budgets(rows: Iterable[Row], env: str, steps: int) -> dict[str, float]:
     """By label, the steps as a share of those that the algorithm's hyperparameters were made for, where these say."""
     entries = {row.label: load_hyperparameters(ALGORITHMS[row.algo], env) for row in rows if row.algo in ALGORITHMS}
     return {label: steps / entry["n_timesteps"] for label, entry in entries.items() if "n_timesteps" in entry}
@@ -359,9 +377,10 @@ def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack", "started")
     values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records}) for name in fields}
     parts = [part for record in records for part in record.get("resumed", ())]
-    for name in ("commit", "device"):
+    for name in fields:
         before = {_as_text(part[name]) for part in parts if name in part}
         values[name] = sorted({*values[name], *before})
+    values["resumed"] = sorted({part["environment"] for part in parts})
     # The runs of a stack share their time.
     seconds = sum(record.get("wall_seconds", 0.0) / record.get("stack", 1) for record in records)
     # Runs that are pooled never differ in these.

@@ -22,21 +22,29 @@ from plotly.offline import get_plotlyjs
 
 from benchmarks import statistics
 from benchmarks.report.across import ENOUGH
-from benchmarks.report.cautions import NOT_RECORDED
+from benchmarks.report.cautions import NOT_RECORDED, false_calls
 from benchmarks.report.figures import styles
 from benchmarks.report.grids import Grid
-from benchmarks.report.leaderboard import Leaderboard
+from benchmarks.report.leaderboard import Leaderboard, Row
 from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
 from benchmarks.report.verdicts import cells_of_verdicts, find_verdicts, notes_on_verdicts
-from benchmarks.report.words import LITERATURE_COLUMNS, cells_beside, interval, notes_across, notes_on, number
+from benchmarks.report.words import (
+    LITERATURE_COLUMNS,
+    cells_beside,
+    in_words,
+    interval,
+    notes_across,
+    notes_on,
+    number,
+    short_commit,
+)
 from benchmarks.report.write import curve_as_json
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 
 WEB = Path(__file__).parent / "web"
 TITLE = "sb3_entropic: leaderboard"
-SHORT_COMMIT = 10
 PROVENANCE = {
     "started": "started",
     "command": "command",
@@ -48,6 +56,7 @@ PROVENANCE = {
     "stack": "seeds trained together",
     "matrix_library": "matrix products",
     "versions": "versions",
+    "resumed": "the environment after interruptions",
 }
 
 
@@ -78,6 +87,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
             "id": _identifier(grid.name, "across", number),
             "grid": grid.name,
             "table": table,
+            "rows": [row for one in table.rows for row in one.rows],
             "notes": notes_across(table),
             "range": _range([row.score for row in table.rows]),
         }
@@ -92,7 +102,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, interval=interval, origin=_origin, seeds=_seeds, share=_share, place=_place)
+    environment.filters.update(number=number, interval=interval, origin=_origin, seeds=in_words, share=_share, place=_place)
     scripts = {"plotly": _script(get_plotlyjs()), "page": _script((WEB / "page.js").read_text())}
     page = environment.get_template("page.html").render(
         title=TITLE,
@@ -112,6 +122,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         verdicts=cells_of_verdicts(verdicts),
         verdict_notes=notes_on_verdicts(verdicts),
         verdict_columns=VERDICT_COLUMNS,
+        false_calls=false_calls(),
     )
     replace_text(path, page)
     return path
@@ -189,9 +200,8 @@ def _place(value: float, ends: tuple[float, float]) -> str:
     return f"{100 * (value - ends[0]) / (ends[1] - ends[0]):.1f}%"
 
 
-def _origin(board: Leaderboard) -> str:
+def _origin(rows: Sequence[Row]) -> str:
     """In a line, what the rows of a table have run on and with."""
-    rows = board.ranked
     if not rows:
         return ""
     counts = sorted({len(row.seeds) for row in rows})
@@ -203,7 +213,7 @@ def _origin(board: Leaderboard) -> str:
         f"{' or '.join(map(str, counts))} seed{'s' if counts != [1] else ''} an algorithm",
         f"{sum(row.provenance['hours'] for row in rows):.1f} hours in all",
         " and ".join(machines),
-        " and ".join(f"commit {commit[:SHORT_COMMIT]}" for commit in commits),
+        " and ".join(f"commit {short_commit(commit)}" for commit in commits),
         " and ".join(versions),
     ]
     return "; ".join(part for part in parts if part) + "."
@@ -211,10 +221,3 @@ def _origin(board: Leaderboard) -> str:
 
 def _share(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
-
-
-def _seeds(seeds: tuple[int, ...]) -> str:
-    """Such as ``0 to 4``, where they follow each other."""
-    if len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds))

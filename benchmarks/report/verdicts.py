@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.report.cautions import FEW_SEEDS
+from benchmarks.report.cautions import FALSE_CALLS, FEW_SEEDS, false_calls
 from benchmarks.report.figures import thousands
 from benchmarks.report.grids import Grid
-from benchmarks.report.leaderboard import Leaderboard, Pair
-from benchmarks.report.words import interval, number
+from benchmarks.report.leaderboard import Pair, Row
+from benchmarks.report.words import interval, number, without_width
 from benchmarks.report.write import markdown_table
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
@@ -22,9 +22,6 @@ from sb3_entropic.errors import UserError
 COLUMNS = ("algorithm", "its parent", "better", "worse", "one cannot say")
 STAND_IN, ROUNDED_INPUTS = "*", "†"
 BEGIN, END = "<!-- begin: does it help -->", "<!-- end: does it help -->"
-FALSE_CALLS = {5: 0.09, 10: 0.06}
-"""By seeds of each, how often the interval excludes one half between samples of one normal distribution: 600 and 300 draws.
-With 3 seeds it is 17 %, with 2 seeds 31 %: nothing is called then."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,10 @@ class Verdict:
     :param where: the environment and the steps
     :param improvement: the probability that a run of the algorithm scores above one of its parent
     :param seeds: of each in one environment, the fewest
+    :param failures: runs of either that failed, of so many
     :param grid: the name of the folder of runs
     :param baseline: the label there of the runs that it is beside
+    :param started: the last runs of either
     :param together: whether it is on several environments together
     """
 
@@ -48,16 +47,18 @@ class Verdict:
     where: str
     improvement: Estimate
     seeds: int
+    failures: tuple[int, int]
     grid: str
     baseline: str
+    started: str
     together: bool = False
     stand_in: bool = False
     rounded: bool = False
 
     @property
     def column(self) -> str:
-        """``better`` or ``worse``, where 5 seeds or more exclude one half, else ``one cannot say``."""
-        if self.seeds < FEW_SEEDS or not self.improvement.excludes(0.5):
+        """``better`` or ``worse``, where 5 seeds or more, none of which failed, exclude one half, else ``one cannot say``."""
+        if self.seeds < FEW_SEEDS or self.failures[0] or not self.improvement.excludes(0.5):
             return COLUMNS[4]
         return COLUMNS[2] if self.improvement.value > 0.5 else COLUMNS[3]
 
@@ -66,67 +67,72 @@ class Verdict:
         """In a table's cell."""
         mark = STAND_IN * self.stand_in + ROUNDED_INPUTS * self.rounded
         few = f", {self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds < FEW_SEEDS else ""
+        failed = f", {self.failures[0]} of {self.failures[1]} runs failed" if self.failures[0] else ""
         between = "" if self.column == COLUMNS[4] else f" {interval(self.improvement)}"
-        return f"{self.where}{mark}{few}: {number(self.improvement.value)}{between}"
+        return f"{self.where}{mark}{few}{failed}: {number(self.improvement.value)}{between}"
 
 
 def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     """Every pair of an algorithm and its parent that one of the tables compares, in the catalogue's order.
 
-    Of several in the same place those with the most seeds count, and of these the ones with SB3's own parent.
+    Of several in the same place those with the most seeds count, of these the ones with SB3's own parent, and of a grid's the
+    latest.
 
     :param grids: what was made of the folders of runs
     """
-    verdicts: list[Verdict] = []
-    variants: dict[str, str] = {}
+    places: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for grid in grids:
         for board in grid.boards:
-            seeds = {row.label: len(row.scores) for row in board.rows}
-            variants |= {row.label: row.variant for row in board.rows}
-            where = f"{board.env} ({thousands(board.steps, None)})"
-            verdicts += _verdicts(board.pairs, where, seeds, grid.name, [board])
-        together: dict[tuple[str, str], Verdict] = {}
-        # The first has the most environments.
+            where, rows = f"{board.env} ({thousands(board.steps, None)})", {row.label: (row,) for row in board.ranked}
+            for verdict in _verdicts(board.pairs, rows, where, grid.name):
+                places[verdict.algo, where].append(verdict)
+        together: dict[str, list[Verdict]] = {}
         for table in grid.tables:
-            seeds = {row.label: min(map(len, row.scores.values())) for row in table.rows}
-            where = f"{len(table.boards)} environments together ({grid.name})"
-            for verdict in _verdicts(table.pairs, where, seeds, grid.name, table.boards):
-                together.setdefault((verdict.algo, verdict.parent), replace(verdict, together=True))
-        verdicts += together.values()
-    order = {name: place for place, name in enumerate(ALGORITHMS)}
-    places: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
-    for v in verdicts:
-        algo, label = variants[v.algo], variants[v.parent]
-        parent = STAND_INS.get(label, label)
-        if algo in order and parent == ALGORITHMS[algo].parent:
-            places[algo, v.where].append(replace(v, algo=algo, parent=parent, stand_in=label != parent))
+            where, rows = f"{len(table.boards)} environments together ({grid.name})", {r.label: r.rows for r in table.rows}
+            verdicts = [replace(v, together=True) for v in _verdicts(table.pairs, rows, where, grid.name)]
+            # The first has the most environments.
+            together = {v.algo: [w for w in verdicts if w.algo == v.algo] for v in verdicts} | together
+        for algo, verdicts in together.items():
+            places[algo, f"together {grid.name}"] += verdicts
     found = []
     for members in places.values():
         best = max((v.seeds, not v.stand_in) for v in members)
-        members = [v for v in members if (v.seeds, not v.stand_in) == best]
-        several = len({v.grid for v in members}) > 1
-        found += [replace(v, where=f"{v.where} ({v.grid})") if several else v for v in members]
+        latest = {v.grid: v for v in sorted(members, key=lambda v: v.started) if (v.seeds, not v.stand_in) == best}
+        found += [replace(v, where=f"{v.where} ({v.grid})") if len(latest) > 1 else v for v in latest.values()]
+    order = {name: place for place, name in enumerate(ALGORITHMS)}
     return sorted(found, key=lambda v: order[v.algo])
 
 
-def _verdicts(
-    pairs: Iterable[Pair], where: str, seeds: dict[str, int], grid: str, boards: Iterable[Leaderboard]
-) -> list[Verdict]:
-    used = {(row.label, name) for board in boards for row in board.ranked for name in row.provenance["matrix_library"]}
-    rounded = {label for label, name in used if name in ROUNDED.values()}
-    return [
-        Verdict(
-            algo=pair.x,
-            parent=pair.y,
-            where=where,
-            improvement=pair.improvement,
-            seeds=min(seeds[pair.x], seeds[pair.y]),
-            grid=grid,
-            baseline=pair.y,
-            rounded=not rounded.isdisjoint((pair.x, pair.y)),
-        )
-        for pair in pairs
-    ]
+def _verdicts(pairs: Iterable[Pair], rows: Mapping[str, Sequence[Row]], where: str, grid: str) -> Iterator[Verdict]:
+    """Those of the pairs that are of an algorithm and its parent.
+
+    :param pairs: of a table
+    :param rows: by label, of its environments
+    """
+    for pair in pairs:
+        both = [*rows[pair.x], *rows[pair.y]]
+        algo, label = (_only({row.variant for row in rows[name]}) for name in (pair.x, pair.y))
+        parent = STAND_INS.get(label, label)
+        if algo in ALGORITHMS and parent == ALGORITHMS[algo].parent:
+            failures = sum(row.failures for row in both)
+            yield Verdict(
+                algo=algo,
+                parent=parent,
+                where=where,
+                improvement=pair.improvement,
+                seeds=min(len(row.scores) for row in both),
+                failures=(failures, failures + sum(len(row.scores) for row in both)),
+                grid=grid,
+                baseline=pair.y,
+                started=max(row.last_started for row in both),
+                stand_in=label != parent,
+                rounded=any(name in ROUNDED.values() for row in both for name in row.provenance["matrix_library"]),
+            )
+
+
+def _only(values: Collection[str]) -> str:
+    """The only one, or nothing where they differ."""
+    return next(iter(values)) if len(values) == 1 else ""
 
 
 def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
@@ -147,7 +153,7 @@ def notes_on_verdicts(verdicts: Sequence[Verdict]) -> str:
         notes.append(f"{STAND_IN}: beside the parent's losses in our training loop.")
     if any(verdict.rounded for verdict in verdicts):
         notes.append(f"{ROUNDED_INPUTS}: matrix products of inputs rounded to 16 bits or TF32, not SB3's 32 bits.")
-    return " ".join(notes)
+    return " ".join(notes + without_width(verdict.improvement for verdict in verdicts))
 
 
 def chance(verdicts: Iterable[Verdict]) -> str:
@@ -158,12 +164,11 @@ def chance(verdicts: Iterable[Verdict]) -> str:
     columns = Counter(verdict.column for verdict in called)
     shared = Counter((verdict.column, verdict.where, verdict.grid, verdict.baseline) for verdict in called)
     expected = sum(FALSE_CALLS[min(FALSE_CALLS, key=lambda seeds: abs(seeds - verdict.seeds))] for verdict in verdicts)
-    rates = " and ".join(f"{100 * rate:.0f} % with {seeds} seeds" for seeds, rate in FALSE_CALLS.items())
     sentences = [
         f"{len(called)} of {len(verdicts)} comparisons on one environment {'is' if len(called) == 1 else 'are'} called, "
         f"{columns[COLUMNS[2]]} better and {columns[COLUMNS[3]]} worse.",
-        f"Between equals so small a bootstrap's interval excludes one half in {rates}, so if no algorithm differed from its "
-        f"parent about {expected:.0f} would be called, half of them each way: a single call is weak evidence.",
+        f"Between equals so small a bootstrap's interval excludes one half in {false_calls()}, so if no algorithm differed "
+        f"from its parent about {expected:.0f} would be called, half of them each way: a single call is weak evidence.",
     ]
     sentences += [
         f"{count} of the {columns[column]} {column} are of {where}, against the same runs of one baseline."

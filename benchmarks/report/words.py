@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable, Sequence
 
 from benchmarks.report.across import Across, AcrossRow
 from benchmarks.report.leaderboard import Beside, Leaderboard, Pair, Row
@@ -25,6 +27,18 @@ def interval(estimate: Estimate) -> str:
 def with_interval(estimate: Estimate) -> str:
     """Such as ``0.44 [0.08, 0.84]``."""
     return f"{number(estimate.value)} {interval(estimate)}"
+
+
+def in_words(seeds: Sequence[int]) -> str:
+    """Such as ``0 to 4``, where they follow each other."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+def short_commit(commit: str) -> str:
+    """Its first ten digits, and whether files differed from it."""
+    return re.sub(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", commit)
 
 
 def title_of(board: Leaderboard) -> str:
@@ -106,6 +120,17 @@ def notes_across(across: Across) -> list[str]:
     ]
 
 
-def _improvements(pairs: tuple[Pair, ...]) -> list[str]:
+def without_width(estimates: Iterable[Estimate]) -> list[str]:
+    """What an interval of a probability that is a point means, if one of them is."""
+    if all(estimate.low < estimate.high or estimate.value not in (0.0, 1.0) for estimate in estimates):
+        return []
+    return [
+        "An interval that is a point says that every run of the one is above every run of the other: no certainty, since five "
+        "and five of equals lie so in one of 126 comparisons."
+    ]
+
+
+def _improvements(pairs: Sequence[Pair]) -> list[str]:
     listed = "; ".join(f"{pair.x} over {pair.y} {with_interval(pair.improvement)}" for pair in pairs)
-    return [f"Probability of improvement, with its 95 % interval: {listed}."] if pairs else []
+    points = without_width(pair.improvement for pair in pairs)
+    return [f"Probability of improvement, with its 95 % interval: {listed}.", *points] if pairs else []

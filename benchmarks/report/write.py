@@ -15,7 +15,6 @@ import pandas as pd
 from benchmarks.plan import as_file_name
 from benchmarks.records import SCHEMA
 from benchmarks.report.across import Across, AcrossRow
-from benchmarks.report.cautions import NOT_RECORDED
 from benchmarks.report.figures import (
     SECONDS,
     STEPS,
@@ -34,8 +33,10 @@ from benchmarks.report.words import (
     cells_of,
     columns_across,
     columns_of,
+    in_words,
     notes_across,
     notes_on,
+    short_commit,
     title_across,
     title_of,
 )
@@ -195,8 +196,8 @@ def _origin(row: Row) -> str:
     if not row.provenance:
         return ""
     p = row.provenance
-    seeds = f"seeds {row.seeds[0]} to {row.seeds[-1]}" if len(row.seeds) > 1 else f"seed {row.seeds[0]}"
-    commits = " and ".join(commit if commit == NOT_RECORDED else commit[:10] for commit in p["commit"])
+    seeds = f"seed{'s' * (len(row.seeds) > 1)} {in_words(row.seeds)}"
+    commits = " and ".join(map(short_commit, p["commit"]))
     return (
         f", {seeds}, {p['hours']:.2f} hours on {' and '.join(p['machine'])}, commit {commits}, {' and '.join(p['versions'])}"
     )

@@ -25,11 +25,11 @@ def few_repetitions(monkeypatch):
 def finish_all(make_spec, finish):
     """Finish runs with the given normalised scores, one a seed."""
 
-    def finish_all(env, label, scores, **changes):
+    def finish_all(env, label, scores, started="2026-01-01", **changes):
         scale = find_scale(env)
         for seed, score in enumerate(scores):
             value = scale.random + score * (scale.reference - scale.random) if scale else score
-            finish(make_spec(env=env, label=label, algo=label, seed=seed, **changes), [0.0, value])
+            finish(make_spec(env=env, label=label, algo=label, seed=seed, **changes), [0.0, value], started=started)
 
     return finish_all
 
@@ -125,11 +125,31 @@ def test_the_longest_runs_of_an_environment_count_and_this_is_said(store, finish
     assert "Of several tables the one of the longest runs is meant: Pendulum-v1." in across.cautions
 
 
-def test_versions_are_not_pooled_over_environments(store, finish_all):
+@pytest.mark.parametrize(
+    ("other", "date", "score"), [([0.9], "2026-01-02", 0.9), ([0.9], "2025-12-31", 0.5), ([0.7, 0.9], "2025-12-31", 0.8)]
+)
+def test_of_two_versions_the_one_with_more_seeds_or_the_latest_is_taken_and_never_both(other, date, score, store, finish_all):
     for env in ("Pendulum-v1", "Hopper-v4"):
-        finish_all(env, "sac", [0.5])
-    finish_all("Pendulum-v1", "sac", [0.9], package="stable_baselines3 3.0")
-    assert build_across(build_leaderboards(store)) == [], "which of Pendulum's two is Hopper's?"
+        finish_all(env, "sac", [0.5], started="2026-01-01")
+        finish_all(env, "msac", [0.1], started="2026-01-01")
+    finish_all("Pendulum-v1", "sac", other, package="stable_baselines3 3.0", started=date)
+    (across,) = build_across(build_leaderboards(store))
+    scores = {row.label: row.scores for row in across.rows}
+    np.testing.assert_allclose(scores["sac"]["Pendulum-v1"].mean(), score)
+    assert [pair.x for pair in across.pairs] == ["msac"]
+    assert "sac is more than once in the table of Pendulum-v1: here it is the row with the most seeds, " in "".join(
+        across.cautions
+    )
+
+
+def test_cautions_of_the_environments_are_the_tables_too(store, finish_all):
+    for env in ("Acrobot-v1", "CartPole-v1"):
+        for algo in ("dqn", "ppo"):
+            finish_all(env, algo, [0.5, 0.6])
+    (across,) = build_across(build_leaderboards(store))
+    budgets = [caution for caution in across.cautions if "Of the steps that its hyperparameters were made for" in caution]
+    assert [caution.partition(":")[0] for caution in budgets] == ["Acrobot-v1", "CartPole-v1"]
+    assert any(caution.startswith("Every run is scored on the same 3 seeded episodes") for caution in across.cautions)
 
 
 def test_one_environment_has_no_table_over_several(store, finish_all):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -354,3 +355,16 @@ def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal
     printed = refusal(main, arguments.split())
     assert message in printed.err
     assert "runs;" not in printed.out, "refused before any plan"
+
+
+def test_what_was_edited_since_the_grid_was_planned_does_not_run_in_its_name(tmp_path):
+    (spec,) = make_plan(["CartPole-v1"], ["dqn"], seeds=1, steps=50).runs
+    job = Job((replace(spec, package="stable_baselines3 0.1"),), (tmp_path,))
+    command, pipe = [sys.executable, "-m", "benchmarks.run"], subprocess.PIPE
+    # Its standard input stays open: the end of it would be the grid's.
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        print(job.to_json(), file=process.stdin, flush=True)
+        printed = process.stdout.read()
+    assert process.returncode == 1
+    assert "dqn on CartPole-v1 is not what this grid was planned with: stable_baselines3 0.1 then, " in printed
+    assert list(tmp_path.iterdir()) == []

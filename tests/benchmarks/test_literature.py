@@ -42,6 +42,14 @@ def test_what_differs_is_named(ours, differences):
     assert score.differences(*ours) == differences
 
 
+def test_how_much_was_evaluated_is_named():
+    score = PublishedScore("Walker2d-v3", "SAC", "sac", 1000, 2, f"{OUR_METRIC} over 9 steps", 1.0, "", "", "x")
+    assert score.differences("Walker2d-v3", 1000, 2) == ["evaluation over 9 steps"]
+    assert PublishedScore("Walker2d-v3", "SAC", "sac", 1000, 2, "best", 1.0, "", "", "x").differences(
+        "Walker2d-v3", 1000, 2
+    ) == ["best"]
+
+
 def test_a_report_shows_it_beside_ours(store, make_spec, finish, tmp_path):
     for seed in range(2):
         finish(make_spec(seed=seed), [0.0, -300.0])
@@ -52,18 +60,26 @@ def test_a_report_shows_it_beside_ours(store, make_spec, finish, tmp_path):
     write_report(boards, [], tmp_path)
     (line,) = [line for line in (tmp_path / "leaderboard.md").read_text().splitlines() if "-157.0" in line and "|" in line]
     assert "-200.0" in line
-    assert "20,000 steps; 1 seed" in line
+    assert "20,000 steps; 1 seed; evaluation over 150,000 steps" in line
     (quoted,) = json.loads((tmp_path / "leaderboard.json").read_text())["boards"][0]["literature"]
-    assert (quoted["score"], quoted["ours"], quoted["differences"]) == (-157.0, "sac", ["20,000 steps", "1 seed"])
+    assert (quoted["score"], quoted["ours"], quoted["differences"]) == (
+        -157.0,
+        "sac",
+        ["20,000 steps", "1 seed", "evaluation over 150,000 steps"],
+    )
     page = write_page([Grid("", boards, [])], tmp_path / "index.html").read_text()
-    assert "<td>20,000 steps; 1 seed</td>" in page
+    assert "<td>20,000 steps; 1 seed; evaluation over 150,000 steps</td>" in page
 
 
 def test_an_algorithm_without_its_parent_stands_beside_the_parents_scores(store, make_spec, finish):
     finish(make_spec(), [0.0, -300.0])
     (board,) = build_leaderboards(store)
     ((published, row, differences),) = board.literature
-    assert (published.algo, row, differences) == ("sac", None, ("20,000 steps",))
+    assert (published.algo, row, differences) == (
+        "sac",
+        None,
+        ("20,000 steps", "evaluation over 150,000 steps"),
+    )
 
 
 def test_what_ours_has_other_than_the_zoo_is_named(store, make_spec, finish):
@@ -76,7 +92,7 @@ def test_what_ours_has_other_than_the_zoo_is_named(store, make_spec, finish):
         matrix_library=ROUNDED["bf16"],
     )
     boards = build_leaderboards(store)
-    named = {board.env: board.literature[-1].differences[2:] for board in boards}
+    named = {board.env: board.literature[-1].differences[3:] for board in boards}
     assert named["LunarLander-v3"] == ("ours learning_starts 2000 for 10000", "ours n_quantiles 25 for 170")
     (sac,) = {beside.differences[-2:] for board in boards for beside in board.literature if beside.published.algo == "sac"}
     assert sac == ("ours our loop", "ours bf16 matrix products")

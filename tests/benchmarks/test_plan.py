@@ -317,3 +317,5 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 def test_a_gpu_on_ray_has_to_be_reserved(refusal, tmp_path):
     call = ["run", "--env", "Pendulum-v1", "--executor", "ray", "--device", "cuda", "--out", str(tmp_path)]
     assert "needs --gpus-per-run on Ray" in refusal(main, call).err
+    call = ["run", "--env", "Pendulum-v1", "--executor", "ray", "--gpus-per-run", "1", "--out", str(tmp_path)]
+    assert "--gpus-per-run 1 reserves what nothing would use: add --device cuda." in refusal(main, call).err

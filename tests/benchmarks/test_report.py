@@ -119,11 +119,45 @@ def test_different_origins_are_said(store, make_spec):
     assert board.rows[0].provenance["hours"] == 1.0
 
 
-def test_a_run_in_two_parts_has_the_commits_of_both(make_spec, finish, store):
-    finish(make_spec(), [1.0, 2.0], commit="new", resumed=[{"timesteps": 50, "environment": "restored", "commit": "old"}])
+def test_a_run_in_two_parts_has_the_origins_of_both(make_spec, finish, store):
+    part = {"timesteps": 50, "environment": "restored", "commit": "old", "versions": {"torch": "2.8"}}
+    finish(make_spec(), [1.0, 2.0], commit="new", versions={"torch": "2.9"}, resumed=[part])
     (board,) = build_leaderboards(store)
     assert board.rows[0].provenance["commit"] == ["new", "old"]
-    assert any("different commits" in caution for caution in board.cautions)
+    assert board.rows[0].provenance["versions"] == ["torch 2.8", "torch 2.9"]
+    assert sum("different commits" in caution or "package versions" in caution for caution in board.cautions) == 2
+    assert not any("new episode" in caution for caution in board.cautions)
+    finish(make_spec(seed=1), [1.0, 2.0], resumed=[{"timesteps": 50, "environment": "new episode"}])
+    (board,) = build_leaderboards(store)
+    assert any("began a new episode" in caution and "msac" in caution for caution in board.cautions)
+
+
+def test_seeds_and_commits_are_written_as_they_are(make_spec, finish, store, tmp_path):
+    for seed in (0, 4, 5):
+        finish(make_spec(seed=seed), [1.0, 2.0], commit=f"{'0123456789' * 4}+changes")
+    text = write_report(build_leaderboards(store), [], tmp_path)[0].read_text()
+    assert "seeds 0, 4, 5, " in text
+    assert "commit 0123456789+changes, " in text
+
+
+@pytest.mark.parametrize(("seeds", "called"), [(4, False), (5, True)])
+def test_of_few_seeds_no_pair_is_called(seeds, called, make_spec, finish, store):
+    for seed in range(seeds):
+        finish(make_spec(seed=seed), [1.0, 2.0 + seed])
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [1.0, 12.0 + seed])
+    (board,) = build_leaderboards(store)
+    assert board.improvements["sac", "msac"].excludes(0.5)
+    assert board.is_called("sac", "msac") == called
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(2, "Fewer than 5 seeds"), (5, "90 % of those of 5 seeds"), (20, None)])
+def test_it_is_said_how_narrow_intervals_are(seeds, said, make_spec, finish, store):
+    for seed in range(seeds):
+        finish(make_spec(seed=seed), [1.0, 2.0 + seed])
+    (board,) = build_leaderboards(store)
+    about = [caution for caution in board.cautions if caution.startswith(("Fewer than", "Intervals"))]
+    assert len(about) == (said is not None)
+    assert all(said in caution for caution in about)
 
 
 def test_different_ways_of_training_are_said(store, make_spec, finish):

@@ -117,7 +117,8 @@ def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
     ((algo, parent, better, *_),) = cells(store)
     assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00]")
     assert notes_on_verdicts(find_verdicts([Grid("", [board], [])])).endswith(
-        "*: beside the parent's losses in our training loop."
+        "*: beside the parent's losses in our training loop. An interval that is a point says that every run of the one is "
+        "above every run of the other: no certainty, since five and five of equals lie so in one of 126 comparisons."
     )
     finish(make_spec(algo="sac", label="sac[gamma=0.9]"), [0.0, 1.0])
     (board,) = build_leaderboards(store)
@@ -204,7 +205,7 @@ def test_a_stand_in_of_two_versions_still_stands(store, make_spec, finish):
     assert len(board.rows) == 3
     assert len([pair for pair in board.pairs if pair.x == "msac"]) == 2
     ((algo, parent, better, *_),) = cells(store)
-    assert (algo, parent, better.count("Pendulum-v1 (100)*: 1.00")) == ("msac", "sac", 2)
+    assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00]")
 
 
 def test_the_same_place_in_two_grids_is_told_apart(store, fill):
@@ -217,13 +218,52 @@ def test_the_same_place_in_two_grids_is_told_apart(store, fill):
     ]
 
 
-def test_a_parent_that_ran_in_two_versions_still_counts(store, make_spec, finish, fill):
-    fill(50.0)
+@pytest.mark.parametrize(("started", "place"), [("2026-01-01", 2), ("2026-01-03", 3)])
+def test_of_two_versions_with_as_many_seeds_the_latest_counts_once(started, place, store, make_spec, finish):
+    versions = (("2.9", 0.0, "2026-01-02"), ("2.8", 200.0, started))
     for seed in range(5):
-        finish(make_spec(seed=seed, algo="sac", label="sac", package="stable_baselines3 0.1"), [0.0, -500.0])
-    ((algo, parent, better, *_),) = cells(store)
+        finish(make_spec(seed=seed), [0.0, 100.0 + seed], started="2026-01-01")
+        for version, score, date in versions:
+            spec = make_spec(seed=seed, algo="sac", label="sac", package=f"stable_baselines3 {version}")
+            finish(spec, [0.0, score + seed], started=date)
+    ((algo, parent, *columns),) = cells(store)
     assert (algo, parent) == ("msac", "sac")
-    assert better.count("Pendulum-v1 (100): 1.00") == 2
+    assert columns[place - 2].startswith("Pendulum-v1 (100): ")
+    assert columns[place - 2].count("Pendulum") == 1
+    assert chance(find_verdicts([Grid("", build_leaderboards(store), [])])).startswith("1 of 1 comparisons")
+
+
+@pytest.mark.parametrize("algo", ["msac", "sac"])
+def test_where_runs_failed_nothing_is_called(algo, store, make_spec, fill):
+    fill(50.0)
+    lost = make_spec(seed=5, algo=algo, label=algo)
+    store.fail(lost, store.begin(lost), "ValueError: no")
+    ((*_, better, worse, unknown),) = cells(store)
+    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 1 of 11 runs failed: 1.00")
+
+
+def test_an_override_that_changes_nothing_elsewhere_may_change_something_here(store, make_spec, finish):
+    label, here, there = "maxentppo[ent_coef=0.04]", "LunarLander-v3", "Pendulum-v1"
+    for env in (here, there):
+        for seed in range(5):
+            finish(make_spec(env=env, seed=seed, algo="ppo", label="ppo"), [0.0, -200.0 + seed])
+            spec = make_spec(env=env, seed=seed, algo="maxentppo", label=label, hyperparameters={"ent_coef": 0.04})
+            finish(spec, [0.0, -100.0 + seed])
+    boards = build_leaderboards(store)
+    assert {board.env: {row.label: row.variant for row in board.rows}[label] for board in boards} == {
+        here: label,
+        there: "maxentppo",
+    }
+    ((algo, _, better, *_),) = cells(store)
+    assert (algo, better) == ("maxentppo", "Pendulum-v1 (100): 1.00 [1.00, 1.00]")
+
+
+def test_the_name_of_a_hyperparameter_may_end_like_anothers(store, make_spec, finish):
+    hyperparameters = {"gamma": 0.8, "entropy_gamma": 0.9}
+    spec = make_spec(algo="maxentppo", label="maxentppo[entropy_gamma=0.9]", hyperparameters=hyperparameters)
+    finish(spec, [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    assert board.rows[0].variant == "maxentppo"
 
 
 def test_how_many_would_be_called_by_chance_is_said(store, fill):
