@@ -49,6 +49,7 @@ def matrices_of(actor: nn.Module, n_envs: int) -> th.Tensor:
     :param n_envs: number of environments
     """
     distribution = actor.action_dist
-    matrices = distribution.exploration_mat.unsqueeze(0) if n_envs == 1 else distribution.exploration_matrices
-    # Those of before the first rollout are one, and may be of the networks as they were made.
-    return matrices.detach().expand(n_envs, -1, -1).to(actor.log_std)
+    shared, each = distribution.exploration_mat, distribution.exploration_matrices
+    # Those of before the first rollout are another number, and may be of the networks as they were made.
+    matrices = each if len(each) == n_envs > 1 else shared.expand(n_envs, -1, -1)
+    return matrices.detach().to(actor.log_std)

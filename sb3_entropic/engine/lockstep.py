@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_entropic.engine.compiler import LONG_RUN, decide
 from sb3_entropic.engine.gemm import fast_matrix_products
@@ -17,7 +19,9 @@ from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.replay import pack
 from sb3_entropic.engine.runner import Runner, Streams
 from sb3_entropic.engine.step import RecordingError, StackedStep
-from sb3_entropic.engine.support import most_alike, why_not, why_not_unasked
+from sb3_entropic.engine.support import loops_alike, most_alike, structure, why_not, why_not_unasked
+
+STEP = TrainFrequencyUnit.STEP
 
 
 class Lockstep:
@@ -40,6 +44,7 @@ class Lockstep:
         self._runners: list[Runner] = []
         self._prepare()
         self._step = self._stack()
+        self._structure = structure(models[0])
 
     def learn(self, runners: list[Runner], total_timesteps: int) -> None:
         """Until every model has taken ``total_timesteps``, or was stopped by its callback.
@@ -47,8 +52,7 @@ class Lockstep:
         In a stack of several a model whose environment or callback raises leaves alone, and the others go on.
         """
         self._runners = runners
-        model, before = self._template, np.random.get_bit_generator()
-        taken = model.num_timesteps
+        taken = self._template.num_timesteps
         for index in self._gone():
             self._never_began(index)
         self._say_what_runs()
@@ -58,7 +62,6 @@ class Lockstep:
                 if self._live():
                     self._update(taken)
         finally:
-            np.random.set_bit_generator(before)
             for index in self._live():
                 self._leave(index)
             self._say_what_runs()
@@ -93,6 +96,7 @@ class Lockstep:
         if self._template.use_sde:
             self._explore_anew()
         self._each(lambda index, runner: runner.begin())
+        self._keep_up(trains=True)
 
     def _explore_anew_at(self, step: int) -> None:
         """Let state-dependent exploration begin anew, if it is to at this step of a rollout."""
@@ -137,17 +141,21 @@ class Lockstep:
 
         Models that the fast engine does not run any more leave, and so do those that are no longer like most of the others.
 
-        :param trains: whether they are to be trained next
+        :param trains: whether to look at the networks' parts, the optimisers and the loop, too, as before a rollout and
+            before training
         :raises RuntimeError: if that is said of a model that is alone
         """
         models = [self._models[index] for index in self._live()]
+        if not models:
+            return
         prepared = self._is_prepared()
-        if not models or (prepared and self._step.is_current(models) and (not trains or self._step.stack.is_trained())):
+        current = prepared and self._step.is_current(models)
+        if current and (not trains or (self._step.stack.is_trained() and loops_alike(models))):
             return
         for index in self._live():
             self._step.stack.unbind(index)
         self.compiled = self._step.compiled
-        like = most_alike(models)
+        like = most_alike(models, self._structure)
         for index, model in zip(self._live(), models, strict=True):
             if (reason := why_not(model)) or model not in like:
                 self._refuse(index, reason or "the others of its stack are no longer like it")
@@ -162,7 +170,7 @@ class Lockstep:
             try:
                 if not prepared:
                     self._prepare()
-                self._step = self._stack()
+                self._step, self._structure = self._stack(), structure(self._models[0])
             except RecordingError as error:
                 for index in self._live():
                     self._refuse(index, str(error))
@@ -213,8 +221,10 @@ class ReplayLockstep(Lockstep):
         self._batch = self._replay.gather(self._rows)
 
     def _is_prepared(self) -> bool:
+        live = [self._models[index] for index in self._live()]
         same = all(self._models[index].replay_buffer is self._buffers[index] for index in self._live())
-        return same and self._template.batch_size == self._rows.shape[1]
+        usual = all(model._vec_normalize_env is None and model.train_freq.unit is STEP for model in live)
+        return same and usual and self._template.batch_size == self._rows.shape[1]
 
     def _stack(self) -> StackedStep:
         return StackedStep(self._models, self.compiled, self._generators, self._batch)
@@ -223,6 +233,8 @@ class ReplayLockstep(Lockstep):
         model, steps = self._template, self._template.train_freq.frequency
         self._begin()
         for step in range(steps):
+            if not self._live():
+                break
             self._explore_anew_at(step)
             self._act_and_step()
         self._replay.wrote(steps)
@@ -247,8 +259,9 @@ class ReplayLockstep(Lockstep):
         self._each(step)
 
     def _update(self, taken: int) -> None:
+        self._keep_up(trains=True)
         model = self._template
-        if taken > model.learning_starts:
+        if self._live() and taken > model.learning_starts:
             collected = model.train_freq.frequency * model.n_envs
             self._train(model.gradient_steps if model.gradient_steps >= 0 else collected)
 
@@ -256,9 +269,6 @@ class ReplayLockstep(Lockstep):
         def draw(index: int, runner: Runner) -> None:
             self._rows[index] = self._replay.draw(index, runner.model.batch_size)
 
-        self._keep_up(trains=True)
-        if not self._live():
-            return
         rates = [runner.learning_rate() for runner in self._runners]
         for gradient_step in range(gradient_steps):
             self._each(draw)
@@ -329,41 +339,52 @@ def learn(
     :param options: of the engine; the other arguments are SB3's
     :raises RecordingError: if the losses cannot be recorded; the models are then as they were
     """
-    model, before = models[0], np.random.get_bit_generator()
-    done = 0 if reset_num_timesteps else model.num_timesteps
-    target = done + total_timesteps
-    compiled, why = decide(options.compile, model.gradient_steps_between(done, target), model.device.type)
-    lockstep = model.lockstep_class(models, streams, compiled)
-    runners = []
-    for model, callback, stream, name in zip(models, callbacks, streams, tb_log_names, strict=True):
-        stream.enter()
-        # The models keep step, so one bar speaks for all.
-        bar, error = progress_bar and model is models[0], None
-        try:
-            _, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
-            known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
-            callback.on_training_start(known, globals())
-        except Exception as raised:
-            if len(models) == 1:
-                raise
-            error = raised
-        runners.append(lockstep.runner_class(model, callback, stream, log_interval))
-        runners[-1].error, runners[-1].stopped = error, error is not None
-    with fast_matrix_products(models[0].policy, options.matrix_library) as library:
+    with _numpys_generator_given_back(), fast_matrix_products(models[0].policy, options.matrix_library) as library:
+        done = 0 if reset_num_timesteps else models[0].num_timesteps
+        target = done + total_timesteps
+        compiled, why = decide(options.compile, models[0].gradient_steps_between(done, target), models[0].device.type)
+        lockstep = models[0].lockstep_class(models, streams, compiled)
+        runners = []
+        for model, callback, stream, name in zip(models, callbacks, streams, tb_log_names, strict=True):
+            stream.enter()
+            # The models keep step, so one bar speaks for all.
+            bar, error = progress_bar and model is models[0], None
+            try:
+                _, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
+                known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
+                callback.on_training_start(known, globals())
+            except Exception as raised:
+                if len(models) == 1:
+                    raise
+                error = raised
+            runners.append(lockstep.runner_class(model, callback, stream, log_interval))
+            runners[-1].error, runners[-1].stopped = error, error is not None
         say(models[0], f"Fast engine, {why}; {library}")
         lockstep.learn(runners, target)
-    for runner in runners:
-        runner.streams.enter()
-        try:
-            if runner.error is None:
-                runner.callback.on_training_end()
-        except Exception as error:
-            if len(runners) == 1:
-                raise
-            runner.error = error
-        finally:
-            np.random.set_bit_generator(before)
+        for runner in runners:
+            _end(runner, len(runners) == 1)
     return [runner.error for runner in runners]
+
+
+@contextmanager
+def _numpys_generator_given_back() -> Iterator[None]:
+    before = np.random.get_bit_generator()
+    try:
+        yield
+    finally:
+        np.random.set_bit_generator(before)
+
+
+def _end(runner: Runner, alone: bool) -> None:
+    """Tell a callback that training has ended, of a model that has not failed."""
+    runner.streams.enter()
+    try:
+        if runner.error is None:
+            runner.callback.on_training_end()
+    except Exception as error:
+        if alone:
+            raise
+        runner.error = error
 
 
 def why_not_alone(model: Any, total_timesteps: int, reset_num_timesteps: bool) -> str | None:

@@ -23,8 +23,8 @@ class PackedReplay:
     to work by themselves: their arrays become views of the rows. Memory is ``n_rows * row_bytes`` for each buffer,
     taken as it fills.
 
-    On a GPU the rows are once more in its memory, where batches are gathered, if they fit: what is changed in the buffers
-    later than the step it was written at is not seen there.
+    On a GPU the rows are once more in its memory, where batches are gathered, if they fit. What is added to the buffers gets
+    there, whoever adds it; what is changed in older rows does not.
 
     :param buffers: of one shape; what they hold is kept
     :param place: where batches are read
@@ -62,7 +62,7 @@ class PackedReplay:
     def wrote(self, steps: int) -> None:
         """Note that every buffer has been given so many steps more."""
         if self._on_gpu is not None:
-            self._on_gpu.behind += steps
+            self._on_gpu.written += steps
 
     def draw(self, index: int, batch_size: int) -> np.ndarray:
         """Rows of one buffer's batch, drawn from numpy's global generator as SB3 draws them.
@@ -150,8 +150,9 @@ class _RowsOnGpu:
         self._rows, self._buffers, self._place = rows, buffers, place
         self._copy = th.zeros_like(rows, device=place.device)
         self._found = rows.new_zeros(0, rows.shape[1], device=place.device)
-        self.behind = 0
-        """How many steps of each buffer are not copied yet."""
+        self.written = 0
+        """How many steps every buffer has been given since the last copy, at least."""
+        self._ends = [buffer.pos for buffer in buffers]
         for index, buffer in enumerate(buffers):
             begin = index * buffer.buffer_size * buffer.n_envs
             filled = slice(begin, begin + buffer.size() * buffer.n_envs)
@@ -170,10 +171,12 @@ class _RowsOnGpu:
 
     def _rows_behind(self) -> th.Tensor:
         """Positions of the rows that are not copied yet, which they are then taken to be."""
-        first, found = self._buffers[0], []
-        back, self.behind = np.arange(1, min(self.behind, first.buffer_size) + 1), 0
+        found, at_least, self.written = [], self.written, 0
         for index, buffer in enumerate(self._buffers):
-            steps = (buffer.pos - back) % buffer.buffer_size
+            # A callback may have added some, too.
+            added = max((buffer.pos - self._ends[index]) % buffer.buffer_size, min(at_least, buffer.buffer_size))
+            self._ends[index] = buffer.pos
+            steps = (buffer.pos - np.arange(1, added + 1)) % buffer.buffer_size
             rows = (steps[:, None] * buffer.n_envs + np.arange(buffer.n_envs)).ravel()
             found.append(rows + index * buffer.buffer_size * buffer.n_envs)
         return th.from_numpy(np.concatenate(found))

@@ -181,9 +181,9 @@ class RolloutLockstep(Lockstep):
         model = self._template
         self._begin()
         for step in range(model.n_steps):
-            self._explore_anew_at(step)
             if not self._live():
                 break
+            self._explore_anew_at(step)
             if not self._step.stack.is_bound():
                 self._keep_up()
                 if not self._live():

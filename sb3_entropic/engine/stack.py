@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any
 
 import torch as th
@@ -41,7 +42,8 @@ class AdamStack:
         """Positions of the parameters that receive a gradient; the others stay."""
         self._moving, self._alike = list(range(len(updates))), True
         self._bound: list[Any] = [None] * len(updates)
-        self._trainable = [_trainable(update) for update in updates]
+        self._moments: list[list[tuple[th.Tensor, Tensors]]] = [[] for _ in updates]
+        self._trained = [_trained(update) for update in updates]
         for index, update in enumerate(updates):
             self._bind(index, update)
 
@@ -54,7 +56,9 @@ class AdamStack:
                 first[index].copy_(state["exp_avg"])
                 second[index].copy_(state["exp_avg_sq"])
                 steps.fill_(float(state["step"]))
-            state.update(step=steps, exp_avg=first[index], exp_avg_sq=second[index])
+            moments = {"step": steps, "exp_avg": first[index], "exp_avg_sq": second[index]}
+            state.update(moments)
+            self._moments[index].append((parameter, moments))
         self._bound[index] = optimizer.state
 
     def is_bound(self) -> bool:
@@ -64,14 +68,23 @@ class AdamStack:
 
     def is_of(self, index: int, update: Update) -> bool:
         """Whether a model's update still is this one: by the same optimiser, set alike, of the same parameters."""
-        same = update.optimizer is self.optimizers[index] and _trainable(update) == self._trainable[index]
-        return same and update.settings == self._settings
+        same = update.optimizer is self.optimizers[index] and _trained(update) == self._trained[index]
+        return same and update.settings == self._settings and self._has_moments(index)
+
+    def _has_moments(self, index: int) -> bool:
+        """Whether a model's moments are still those that were bound, and not others in their place or none."""
+        state = self.optimizers[index].state
+        return all(
+            state.get(parameter, {}).get(name) is moment
+            for parameter, moments in self._moments[index]
+            for name, moment in moments.items()
+        )
 
     def unbind(self, index: int) -> None:
         """Give one model moments of its own."""
         self._bound[index] = None
         for state in self.optimizers[index].state.values():
-            for name in ("step", "exp_avg", "exp_avg_sq"):
+            for name in state.keys() & {"step", "exp_avg", "exp_avg_sq"}:
                 state[name] = state[name].clone()
 
     def count(self, learning_rates: list[float], models: list[int] | None = None) -> bool:
@@ -117,8 +130,9 @@ class AdamStack:
             function(parameters, gradients, first, second, [], [each[i] for i in self.which], lr=rate, **self._options)
 
 
-def _trainable(update: Update) -> list[bool]:
-    return [parameter.requires_grad for group in update.optimizer.param_groups for parameter in group["params"]]
+def _trained(update: Update) -> list[tuple[int, bool]]:
+    parameters = (parameter for group in update.optimizer.param_groups for parameter in group["params"])
+    return [(id(parameter), parameter.requires_grad) for parameter in parameters]
 
 
 class Stack:
@@ -133,7 +147,9 @@ class Stack:
     def __init__(self, models: list[Any]):
         self._models = models
         self._names = [{id(p): name for name, p in model.policy.named_parameters()} for model in models]
-        self._networks = [list(model.policy.children()) for model in models]
+        self._modules = [list(model.policy.modules()) for model in models]
+        self._aliases = [name for name, value in vars(models[0]).items() if isinstance(value, th.nn.Module)]
+        self._parts = [self._parts_of(index) for index in range(len(models))]
         self.parameters: Tensors = {
             name: th.stack([dict(model.policy.named_parameters())[name].detach() for model in models])
             for name, _ in models[0].policy.named_parameters()
@@ -148,10 +164,16 @@ class Stack:
                     names[id(getattr(model, name))] = name
         self.tensors: Tensors = {**self.parameters, **self.attributes}
         self._views: list[list[th.Tensor]] = []
-        self._bind()
-        lists = [model.updates() for model in models]
-        self.optimizers = [AdamStack(self, list(updates)) for updates in zip(*lists, strict=True)]
+        self.optimizers: list[AdamStack] = []
         """One for each update, in order."""
+        self._bind()
+        try:
+            for updates in zip(*(model.updates() for model in models), strict=True):
+                self.optimizers.append(AdamStack(self, list(updates)))
+        except Exception:
+            for index in range(len(models)):
+                self.unbind(index)
+            raise
 
     def name_of(self, index: int, parameter: th.Tensor) -> str:
         """What a model's parameter is called in :attr:`tensors`."""
@@ -183,13 +205,22 @@ class Stack:
     def is_trained(self) -> bool:
         """Whether the models' networks and updates are still those of the stack."""
         live = [index for index, views in enumerate(self._views) if views]
-        if any(list(self._models[index].policy.children()) != self._networks[index] for index in live):
-            return False
+        for index in live:
+            parts = self._parts_of(index)
+            if len(parts) != len(self._parts[index]) or not all(map(is_, parts, self._parts[index])):
+                return False
         return all(
             optimizer.is_of(index, update)
             for index in live
             for optimizer, update in zip(self.optimizers, self._models[index].updates(), strict=True)
         )
+
+    def _parts_of(self, index: int) -> list[Any]:
+        """What a model's networks consist of, down to the parameters, and what it holds of them itself."""
+        inside = ((module._modules, module._parameters) for module in self._modules[index])
+        parts = [part for both in inside for held in both for part in held.values()]
+        own = vars(self._models[index])
+        return parts + [own.get(name) for name in self._aliases]
 
     def _holds_attributes(self) -> bool:
         """Whether the algorithms' own tensors are those that were bound, and not others in their place."""

@@ -44,14 +44,16 @@ class Coefficients:
         self.tensors: Tensors = {name: like.new_tensor([v[name] for v in self._values]) for name in used}
 
     def refresh(self) -> bool:
-        """Read them again; ``False`` if a term comes into use, so that the step has to be recorded anew."""
+        """Read them again; ``False`` if a term comes into use or goes, so that the step has to be recorded anew."""
         now = [model.coefficients() for model in self._models]
         if now != self._values:
+            if any(new.keys() != old.keys() for new, old in zip(now, self._values, strict=True)):
+                return False
             changed = {name for new, old in zip(now, self._values, strict=True) for name in new if new[name] != old[name]}
             if not changed <= self.tensors.keys():
                 return False
             for name in changed:
-                self.tensors[name].copy_(th.tensor([values[name] for values in now]))
+                self.tensors[name].copy_(self.tensors[name].new_tensor([values[name] for values in now]))
             self._values = now
         return True
 
@@ -87,19 +89,13 @@ class StackedStep:
         batch: Tensors,
         samples: type = ReplayBufferSamples,
     ):
-        self._models = models
+        self._models, self._first = models, models[0]
         self._samples = samples
         self.compiled = compiled
         """Whether it is; no longer once compiling has failed."""
         self._generators = generators
-        self.stack = Stack(models)
         self._place, self._device = place_of(models[0].device), models[0].device
-        self._coefficients = Coefficients(models, next(iter(self.stack.parameters.values())))
-        self._attributes: Tensors = {**self.stack.attributes, **self._coefficients.tensors}
-        self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
-        self._first = models[0]
         self._options = taken_for_granted(models[0])
-        self._targets = self._names_of_targets(models[0])
         self._act: Callable[..., Any] | None = None
         space = models[0].observation_space
         self._seen = th.from_numpy(np.zeros((len(models), models[0].n_envs, *space.shape), space.dtype))
@@ -107,17 +103,28 @@ class StackedStep:
         # Random numbers are drawn where an example is: on the CPU.
         self._example = samples(**{name: batch[name][0].cpu() for name in samples._fields if name in batch})
         try:
+            self.stack = Stack(models)
+            self._record_all(batch)
+        except Exception as error:
+            raise RecordingError(f"the losses of {type(models[0]).__name__} cannot be recorded ({error!r})") from error
+
+    def _record_all(self, batch: Tensors) -> None:
+        try:
+            self._coefficients = Coefficients(self._models, next(iter(self.stack.parameters.values())))
+            self._attributes: Tensors = {**self.stack.attributes, **self._coefficients.tensors}
+            self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
+            self._targets = self._names_of_targets(self._first)
             self._acting = self._record_acting()
             self._stages = self._record(batch)
-            gradients = [pair for recorded in self._stages for pair in recorded.stage.gradients]
-            for index, which in gradients:
-                self.stack.optimizers[index].which = which
-            # The others have nothing to learn.
-            self._stepping = [self.stack.optimizers[index] for index, which in gradients if which]
-        except Exception as error:
-            for index in range(len(models)):
+        except Exception:
+            for index in range(len(self._models)):
                 self.stack.unbind(index)
-            raise RecordingError(f"the losses of {type(models[0]).__name__} cannot be recorded ({error!r})") from error
+            raise
+        gradients = [pair for recorded in self._stages for pair in recorded.stage.gradients]
+        for index, which in gradients:
+            self.stack.optimizers[index].which = which
+        # The others have nothing to learn.
+        self._stepping = [self.stack.optimizers[index] for index, which in gradients if which]
 
     def _record(self, batch: Tensors) -> list[Recorded]:
         # A generator of its own, so that recording draws nothing from the models'.

@@ -44,6 +44,8 @@ COUNTS = (
     *("n_steps", "n_epochs", "vf_coef", "max_grad_norm", "normalize_advantage", "target_kl", "samples"),
     *("use_sde", "sde_sample_freq", "use_sde_at_warmup"),
 )
+LOOP = ("train_freq", "gradient_steps", "learning_starts", "target_update_interval", "n_steps", "n_epochs", "target_kl")
+"""What the loop reads off one model for all."""
 RECORDED = ("batch_size", "vf_coef", "max_grad_norm", "normalize_advantage", "top_quantiles_to_drop_per_net")
 """SB3's own arguments that a recorded step has as constants."""
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
@@ -81,28 +83,37 @@ def why_not_together(models: list[Any]) -> str | None:
     """
     if reason := why_not(models[0]) or (why_not_unasked(models[0]) if models[0].engine.kind == "auto" else None):
         return reason
-    first = _structure(models[0])
+    first = structure(models[0])
     for model in models[1:]:
-        other = _structure(model)
+        other = structure(model)
         if different := _differences(first, other):
             return f"the models differ in {different[0]}: {first[different[0]]} and {other[different[0]]}"
     return None
 
 
-def most_alike(models: list[Any]) -> list[Any]:
-    """The largest group among models that are alike.
+def most_alike(models: list[Any], before: dict[str, Any]) -> list[Any]:
+    """The largest group among models that are alike; of several the one that is as they were.
 
     :param models: at least one
+    :param before: the :func:`structure` of one of them, when they were alike
     """
     groups: list[tuple[dict[str, Any], list[Any]]] = []
     for model in models:
-        own = _structure(model)
+        own = structure(model)
         group = next((members for of, members in groups if not _differences(own, of)), None)
         if group is None:
             groups.append((own, [model]))
         else:
             group.append(model)
-    return max((members for _, members in groups), key=len)
+    # The steps that have been taken since are no difference.
+    changes = [len({*_differences(own, before)} - {"num_timesteps"}) for own, _ in groups]
+    best = max(range(len(groups)), key=lambda index: (len(groups[index][1]), -changes[index]))
+    return groups[best][1]
+
+
+def loops_alike(models: list[Any]) -> bool:
+    """Whether what the loop reads off one model holds for all of them."""
+    return all(getattr(model, name, None) == getattr(models[0], name, None) for model in models[1:] for name in LOOP)
 
 
 def options_of(model: Any) -> dict[str, Any]:
@@ -118,17 +129,26 @@ def taken_for_granted(model: Any) -> dict[str, Any]:
     return {**options_of(model), **{name: getattr(model, name) for name in RECORDED if hasattr(model, name)}}
 
 
-def _structure(model: Any) -> dict[str, Any]:
+def structure(model: Any) -> dict[str, Any]:
     """What the models of a stack have in common."""
     return {
         "class": type(model),
         **{name: getattr(model, name, None) for name in COUNTS},
         **options_of(model),
+        "replay buffer": _kind_of(getattr(model, "replay_buffer", None)),
+        "terms": sorted(model.coefficients()),
         "policy": repr(model.policy),
         "dtypes": [parameter.dtype for parameter in model.policy.parameters()],
         "trainable": [parameter.requires_grad for parameter in model.policy.parameters()],
         "optimizer": [update.settings for update in model.updates()],
     }
+
+
+def _kind_of(buffer: ReplayBuffer | None) -> tuple[Any, ...]:
+    if buffer is None:
+        return ()
+    shapes = (buffer.buffer_size, buffer.n_envs, buffer.obs_shape, buffer.observations.dtype, buffer.actions.dtype)
+    return (type(buffer).__name__, *shapes, getattr(buffer, "n_steps", 1))
 
 
 def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
@@ -160,7 +180,10 @@ def _why_not_class(model: Any) -> str | None:
 
 
 def _why_not_policy(model: Any) -> str | None:
-    policy = model.policy
+    policy, inside = model.policy, {*map(id, model.policy.modules())}
+    for name, value in vars(model).items():
+        if isinstance(value, nn.Module) and id(value) not in inside:
+            return f"its {name} is no part of its policy"
     if model.device.type not in DEVICES:
         return f"it runs on {' and '.join(DEVICES)}, not on {model.device.type}"
     if model.device.type != "cpu" and hasattr(model, "rollout_buffer"):
@@ -201,8 +224,11 @@ def _why_not_replay(model: Any) -> str | None:
 
 
 def _why_not_optimizers(model: Any) -> str | None:
+    own = {*map(id, model.policy.parameters()), *(id(value) for value in vars(model).values())}
     for update in model.updates():
         optimizer = update.optimizer
+        if any(id(parameter) not in own for parameter in update.parameters):
+            return "an optimiser has parameters that are not the policy's"
         if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):
             return f"the optimiser is {type(optimizer).__name__}, not Adam"
         if len(optimizer.param_groups) > 1:

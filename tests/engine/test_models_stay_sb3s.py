@@ -12,6 +12,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic import MDQN, MSAC, EntropyPPO, SeedsFailedError, train_seeds
 from sb3_entropic.train_seeds import train_together
@@ -156,6 +157,24 @@ def target_anew(model):
     model.policy.critic_target = model.critic_target = deepcopy(model.critic)
 
 
+def layer_anew(model):
+    model.critic.qf0[-1] = th.nn.Linear(8, 1).to(model.critic.qf0[-1].weight)
+    model.critic.optimizer.param_groups[0]["params"] = list(model.critic.parameters())
+
+
+def moments_anew(model):
+    model.critic.optimizer.state.clear()
+
+
+def one_moment_anew(model):
+    model.critic.optimizer.state[model.critic.qf0[0].weight] = {}
+
+
+def another_moment(model):
+    state = model.critic.optimizer.state[model.critic.qf0[0].weight]
+    state["exp_avg"] = th.ones_like(state["exp_avg"])
+
+
 def decay(model):
     model.critic.optimizer.param_groups[0]["weight_decay"] = 10.0
 
@@ -169,7 +188,9 @@ def freeze(model):
     [
         *((replay_of_another, {"gradient_steps": steps}) for steps in (1, 2)),
         (temperature_of_another, {"ent_coef": 0.1}),
-        *((change, {}) for change in (optimiser_anew, target_anew, decay, freeze)),
+        *((change, {}) for change in (optimiser_anew, target_anew, layer_anew, decay, freeze)),
+        *((change, {}) for change in (moments_anew, one_moment_anew, another_moment)),
+        *((lambda model: model.actor.reset_noise(), {"use_sde": True, "n_envs": n, "train_freq": 10}) for n in (1, 2)),
     ],
 )
 def test_what_a_callback_puts_in_the_place_of_another_thing_is_followed(change, arguments, double):
@@ -180,7 +201,7 @@ def test_what_a_callback_puts_in_the_place_of_another_thing_is_followed(change, 
         np.random.set_state(numbers)
         return True
 
-    exact, fast = with_both_engines("MSAC", STARTS + 40, changed, double, **arguments)
+    exact, fast = with_both_engines("MSAC", STARTS + 40, changed, double, at=STARTS + 16, **arguments)
     unchanged = double(make("MSAC", **arguments)).learn(STARTS + 40)
     assert difference(fast, exact) < 1e-10
     assert difference(unchanged, exact) > 1e-6
@@ -250,6 +271,65 @@ def test_members_that_are_no_longer_like_the_others_leave_and_these_go_on():
     for seed in (1, 2, 3):
         alone = make("MSAC", seed).learn(STARTS + 30, At(STARTS + 10, lambda m: freeze(m) is None))
         assert difference(models[seed], alone) < 1e-6
+
+
+def n_step_returns(model):
+    model.replay_buffer = make("MSAC", n_steps=3, engine="sb3").replay_buffer
+
+
+def larger_buffer(model):
+    model.replay_buffer = make("MSAC", buffer_size=500, engine="sb3").replay_buffer
+
+
+def more_steps(model):
+    model.gradient_steps = 2
+
+
+def rarer_targets(model):
+    model.target_update_interval = 3
+
+
+@pytest.mark.parametrize("change", [n_step_returns, larger_buffer, more_steps, rarer_targets, freeze])
+@pytest.mark.parametrize("changed", [0, 1])
+def test_of_two_the_one_that_was_changed_leaves(change, changed):
+    changes = [lambda model: None] * 2
+    changes[changed] = change
+    makers = [partial(make, "MSAC", seed) for seed in range(2)]
+    models, errors = train_together(makers, STARTS + 30, each_at(changes, [STARTS + 10] * 2))
+    assert "the others of its stack are no longer like it" in str(errors[changed])
+    assert errors[1 - changed] is None
+    assert difference(models[1 - changed], make("MSAC", 1 - changed).learn(STARTS + 30)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda model: setattr(model, "critic_target", deepcopy(model.critic)), "its critic_target is no part of its policy"),
+        (
+            lambda model: setattr(model.actor, "mu", deepcopy(model.actor.mu)),
+            "an optimiser has parameters that are not the policy's",
+        ),
+        (
+            lambda model: setattr(model, "train_freq", TrainFreq(1, TrainFrequencyUnit.EPISODE)),
+            "train_freq counts episodes",
+        ),
+        (
+            lambda model: model.set_env(VecNormalize(make_vec_env("Pendulum-v1")), force_reset=False),
+            "observations or rewards are normalised as they change",
+        ),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_is_not_run_any_more_is_refused_before_it_goes_wrong(change, reason, n):
+    makers = [partial(make, "MSAC", seed, train_freq=5) for seed in range(n)]
+    changes = each_at([lambda model: change(model) is None] * n, [STARTS + 12] * n)
+    if n == 1:
+        with pytest.raises(RuntimeError, match=reason):
+            makers[0]().learn(STARTS + 30, changes(0, None))
+        return
+    models, errors = train_together(makers, STARTS + 30, changes)
+    assert all(reason in str(error) for error in errors)
+    assert all(STARTS + 12 <= model.num_timesteps <= STARTS + 15 for model in models)
 
 
 @pytest.mark.parametrize(
@@ -488,4 +568,15 @@ def test_an_interruption_leaves_models_as_they_were_then():
 def test_numpys_global_generator_is_given_back():
     before = np.random.get_bit_generator()
     members("MDQN", 2, STARTS + 5)
+    assert np.random.get_bit_generator() is before
+
+    class Interrupts(BaseCallback):
+        def _on_training_start(self):
+            raise KeyboardInterrupt
+
+        def _on_step(self):
+            return True
+
+    with pytest.raises(KeyboardInterrupt):
+        members("MDQN", 2, STARTS + 5, lambda index, model: Interrupts())
     assert np.random.get_bit_generator() is before

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic import EntropyPPO, MaxEntPPO, SeedsFailedError, train_seeds
@@ -242,6 +242,28 @@ def test_parameters_a_callback_replaces_are_those_that_act():
     assert set(model.rollout_buffer.actions[31:].flatten()) == {0}
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_networks_replaced_before_a_rollout_act_in_it(n):
+    class Replaces(BaseCallback):
+        def _on_rollout_start(self):
+            policy = self.model.policy
+            if self.num_timesteps > 0:
+                policy.action_net = deepcopy(policy.action_net)
+                with th.no_grad():
+                    policy.action_net.bias.copy_(th.tensor([50.0, -50.0]))
+                policy.optimizer = th.optim.Adam(policy.parameters(), lr=1e-4)
+
+        def _on_step(self):
+            return True
+
+    models, errors = train_together([partial(make, "PPO", seed=seed) for seed in range(n)], 128, lambda *_: Replaces())
+    assert errors == [None] * n
+    for model in models:
+        assert set(model.rollout_buffer.actions.flatten()) == {0}
+        assert model.rollout_buffer.log_probs.max() <= 0.0
+        assert model.policy.action_net.bias[0] > 40
+
+
 class Changes(BaseCallback):
     """Attributes of the model, when its second rollout begins."""
 
@@ -263,6 +285,8 @@ class Changes(BaseCallback):
         ("PPO", {"normalize_advantage": False}),
         ("PPO", {"batch_size": 32}),
         ("no entropy", {"ent_coef": 0.1}),
+        ("every term", {"clip_range_vf": None}),
+        ("PPO", {"clip_range_vf": FloatSchedule(0.01)}),
     ],
     ids=str,
 )

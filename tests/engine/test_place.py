@@ -65,12 +65,20 @@ def replayed(monkeypatch):
     return switch_on, places
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_what_is_replayed_is_what_would_be_called(name, replayed, monkeypatch):
+VARIANTS = [
+    *((name, {}) for name in CASES),
+    ("MSAC", {"use_sde": True}),
+    ("MTQC", {"use_sde": True, "sde_sample_freq": 7, "n_envs": 2}),
+    *((name, {"n_steps": 3, "buffer_size": 60}) for name in ("MSAC", "MDQN")),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+def test_what_is_replayed_is_what_would_be_called(name, arguments, replayed, monkeypatch):
     convert, (switch_on, places) = in_double_precision(monkeypatch), replayed
-    called = convert(make(name)).learn(STARTS + 60, log_interval=None)
+    called = convert(make(name, **arguments)).learn(STARTS + 60, log_interval=None)
     switch_on()
-    model = convert(make(name)).learn(STARTS + 60, log_interval=None)
+    model = convert(make(name, **arguments)).learn(STARTS + 60, log_interval=None)
     assert sum(place.recordings for place in places) >= 2
     assert difference(model, called) < 1e-10
     np.testing.assert_array_equal(model.replay_buffer.actions, called.replay_buffer.actions)
@@ -125,11 +133,12 @@ def test_rows_are_copied_as_they_are_written(n_envs):
     for _ in range(3):
         add(buffers[1])
     packed = PackedReplay(buffers, Replayed())
-    for added in (1, 1, 4, 0, 6, 1, 7, 8, 1, 15):
+    # What is added besides what is told, as callbacks do, is copied, too, if it is less than a whole buffer.
+    for added, told in ((1, 1), (1, 1), (4, 4), (0, 0), (6, 6), (5, 1), (1, 1), (7, 7), (8, 8), (6, 0), (1, 1), (15, 15)):
         for each in buffers:
             for _ in range(added):
                 add(each)
-        packed.wrote(added)
+        packed.wrote(told)
         rows = np.stack([packed.draw(index, 5) for index in range(2)])
         batch = packed.gather(rows)
         for index, each in enumerate(buffers):
@@ -151,11 +160,11 @@ def test_a_block_gives_back_what_it_is_filled_with_where_it_was():
 
 
 @needs_gpu
-@pytest.mark.parametrize("name", CASES)
-def test_a_run_on_a_gpu_is_the_run_on_the_cpu(name, monkeypatch):
+@pytest.mark.parametrize(("name", "arguments"), VARIANTS, ids=str)
+def test_a_run_on_a_gpu_is_the_run_on_the_cpu(name, arguments, monkeypatch):
     convert = in_double_precision(monkeypatch)
-    on_cpu = convert(make(name)).learn(STARTS + 60, log_interval=None)
-    on_gpu = convert(make(name, device="cuda")).learn(STARTS + 60, log_interval=None)
+    on_cpu = convert(make(name, **arguments)).learn(STARTS + 60, log_interval=None)
+    on_gpu = convert(make(name, device="cuda", **arguments)).learn(STARTS + 60, log_interval=None)
     assert on_gpu.engine_used == on_cpu.engine_used == "fast, not compiled"
     on_gpu.policy.cpu()
     if getattr(on_gpu, "log_ent_coef", None) is not None:
