@@ -79,7 +79,10 @@ class OffPolicyLoop(Learner):
         return {}
 
     def after_gradient_step(self, gradient_step: int) -> None:
-        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps."""
+        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps of a ``train`` call.
+
+        As in SB3, whose actor-critics count anew in every call: with one gradient step a call the interval says nothing.
+        """
         if gradient_step % self.target_update_interval == 0:
             for target, source in self.target_networks():
                 move_towards(list(target.parameters()), list(source.parameters()), self.tau)

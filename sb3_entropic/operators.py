@@ -49,7 +49,10 @@ def mellowmax(values: th.Tensor, temperature: Temperature) -> th.Tensor:
     :param temperature: reward units, > 0
     :return: ``(...,)``
     """
-    return log_sum_exp(values, temperature) - temperature * math.log(values.shape[-1])
+    largest = values.amax(-1, keepdim=True).detach()
+    # Near 1 what is less than 1 keeps its digits: at a large temperature the mean of exponentials does not.
+    excess = th.expm1((values - largest) / temperature).mean(-1)
+    return largest.squeeze(-1) + temperature * th.log1p(excess)
 
 
 def boltzmann_policy(values: th.Tensor, temperature: Temperature) -> th.Tensor:
@@ -141,9 +144,9 @@ def policy_value(returns: th.Tensor, preferences: th.Tensor, temperature: Temper
     policy = boltzmann_policy(preferences, temperature).unsqueeze(1)
     if kind == "boltzmann":
         return (policy * returns).sum(-1)
-    log_policy = scaled_log_softmax(preferences, temperature).unsqueeze(1)
-    shift = temperature * math.log(preferences.shape[1]) if kind == "mellowmax" else 0.0
-    return (policy * (returns - log_policy)).sum(-1) - shift
+    # Of mellowmax relative to the uniform policy, which is all of the shift.
+    log_policy = regularised_advantage(preferences, temperature, kind).unsqueeze(1)
+    return (policy * (returns - log_policy)).sum(-1)
 
 
 def policy_entropy(values: th.Tensor, temperature: Temperature) -> th.Tensor:
@@ -154,7 +157,8 @@ def policy_entropy(values: th.Tensor, temperature: Temperature) -> th.Tensor:
     :return: nats, ``(...,)``
     """
     log_policy = scaled_log_softmax(values, temperature) / temperature
-    return -(log_policy.exp() * log_policy).sum(-1)
+    # Zero times minus infinity is meant to be zero.
+    return -(log_policy.exp() * log_policy.clamp(min=th.finfo(log_policy.dtype).min)).sum(-1)
 
 
 def action_gap(values: th.Tensor) -> th.Tensor:

@@ -5,7 +5,9 @@ SB3 calls the temperature ``ent_coef``; its ``tau`` is Polyak averaging.
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 from typing import Any
 
 import torch as th
@@ -69,6 +71,22 @@ def check_temperature(name: str, value: Any) -> None:
         check_ends(name, value, check_at_least_zero)
     elif value != "auto" and not re.fullmatch(rf"(auto_)?{_NUMBER}", value):
         raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.1", a number and a function of progress.')
+
+
+def warn_of_unreachable_entropy(target_entropy: Any, action_dim: int) -> None:
+    """Warn if a learned temperature would rise for ever: actions in [-1, 1] have at most ``log 2`` nats each.
+
+    :param target_entropy: nats, a number or a schedule; ``"auto"`` is minus the number of actions
+    :param action_dim: number of actions
+    """
+    limit, highest = action_dim * math.log(2), -math.inf if target_entropy == "auto" else largest(target_entropy)
+    if highest >= limit:
+        actions = "1 action has" if action_dim == 1 else f"{action_dim} actions have"
+        warnings.warn(
+            f"target_entropy={highest} is never reached: {actions} at most {limit:.3f} nats, and the temperature will rise for "
+            f"ever. Did you mean {-abs(highest)}?",
+            stacklevel=2,
+        )
 
 
 def largest(value: Scheduled) -> float:

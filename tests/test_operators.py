@@ -77,6 +77,13 @@ def test_16c_any_other_policy_loses_something():
     assert log_sum_exp(q, temperature) - value > 1e-4
 
 
+@pytest.mark.parametrize("temperature", [1e-36, 1e-45])
+def test_the_entropy_of_a_certain_policy_is_zero(temperature):
+    q = th.tensor([-1e3, 0.0, -5.0], requires_grad=True)
+    entropy = policy_entropy(q, temperature)
+    assert entropy.item() == 0.0
+
+
 @given(tables, temperatures)
 def test_i3_the_gradient_of_log_sum_exp_is_the_boltzmann_policy(q, temperature):
     q = q.clone().requires_grad_()
@@ -90,6 +97,10 @@ def test_i4_limits_in_the_temperature(q):
         assert close(soft_value(q, 1e-12, kind), q.max(), 1e-10)
     # The next term of the expansion is var(q) / (2 temperature) <= 2500 / 2e9.
     assert close(mellowmax(q, 1e9), q.mean(), 1e-5)
+    for temperature in (1e8, 1e12):
+        assert close(mellowmax(q.float(), temperature).double(), q.mean(), 1e-4), "in 32 bits too"
+        returns, preferences = q.float()[None, None], q.float()[None]
+        assert close(policy_value(returns, preferences, temperature, "mellowmax").squeeze().double(), q.mean(), 1e-4)
     assert close(log_sum_exp(q, 1e9) - 1e9 * math.log(len(q)), q.mean(), 1e-5)
     assert close(boltzmann_mean(q, 1e9), q.mean(), 1e-5)
 

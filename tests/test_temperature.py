@@ -71,6 +71,40 @@ def test_a_loaded_model_of_sac_takes_another_temperature(tmp_path):
     assert current_temperature(MSAC.load(tmp_path / "model", device="cpu", ent_coef=0.7)).item() == pytest.approx(0.7)
 
 
+@pytest.mark.parametrize("constructor", [SAC, MSAC])
+def test_a_temperature_that_a_callback_has_changed_is_saved(constructor, tmp_path):
+    model = constructor("MlpPolicy", "Pendulum-v1", ent_coef=0.5, buffer_size=500, device="cpu")
+    model.ent_coef_tensor = th.tensor(0.05)
+    model.save(tmp_path / "model")
+    for loads in (SAC, MSAC):
+        assert loads.load(tmp_path / "model", device="cpu").ent_coef_tensor.item() == pytest.approx(0.05)
+    assert MSAC.load(tmp_path / "model", device="cpu", ent_coef=0.5).ent_coef_tensor.item() == pytest.approx(0.5)
+
+
+def test_a_learned_temperature_starts_again_where_another_start_is_given(tmp_path):
+    model = MSAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=500, device="cpu").learn(150)
+    model.save(tmp_path / "model")
+    given = ({}, {"ent_coef": "auto"}, {"ent_coef": "auto_0.05"})
+    kept, same, other = (MSAC.load(tmp_path / "model", device="cpu", **arguments) for arguments in given)
+    for loaded in (kept, same):
+        assert loaded.log_ent_coef.item() == model.log_ent_coef.item() != 0.0
+        assert loaded.ent_coef_optimizer.state
+    assert current_temperature(other).item() == pytest.approx(0.05)
+    assert not other.ent_coef_optimizer.state
+    other.set_env(model.env)
+    other.learn(150)
+
+
+@pytest.mark.parametrize(
+    ("target_entropy", "warns"), [(0.7, True), (lambda progress: progress, True), (0.69, False), (-1.0, False)]
+)
+def test_an_entropy_that_is_never_reached_is_warned_of(target_entropy, warns, recwarn):
+    for ent_coef in ("auto", 0.1):
+        MSAC("MlpPolicy", "Pendulum-v1", target_entropy=target_entropy, ent_coef=ent_coef, buffer_size=500, device="cpu")
+    said = [str(warning.message) for warning in recwarn if "is never reached: 1 action has" in str(warning.message)]
+    assert len(said) == warns
+
+
 @pytest.mark.parametrize(("saved", "given", "word"), [("auto", 0.5, ""), ("auto", halving, ""), (0.5, "auto_0.1", "not ")])
 def test_a_learned_temperature_is_not_mixed_with_another(saved, given, word, tmp_path):
     made = MSAC("MlpPolicy", "Pendulum-v1", ent_coef=saved, buffer_size=500, device="cpu")

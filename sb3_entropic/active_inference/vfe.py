@@ -79,9 +79,10 @@ class VFE(ValueBasedLoop, DQN):
 
     The policy that minimises ``F`` is the prior itself, ``softmax(-G / temperature)``: its entropy shapes how it acts, not
     what ``G`` says of it. With ``entropy_in_target`` it does, and the exact policy's target is that of
-    :class:`sb3_entropic.SoftDQN` with ``Q = -G`` and rewards ``r + epistemic_weight I``. That form has one fixed point, the
-    other may have several; the zoo's entry for CartPole-v1 relies on the first. ``temperature -> 0`` makes the policy greedy
-    and, without the epistemic part, the target that of DQN.
+    ``SoftDQN(double_q=True)`` with ``Q = -G`` and rewards ``r + epistemic_weight I``: the policy follows the online ``G``,
+    and the target one says what it is worth. That form has one fixed point, the other may have several; the zoo's entry for
+    CartPole-v1 relies on the first. ``temperature -> 0`` makes the policy greedy and, without the epistemic part, the target
+    that of Double DQN.
 
     ==============================  ============  ===================================================================
     logged as ``train/...``         unit          what it is, a mean over the batch

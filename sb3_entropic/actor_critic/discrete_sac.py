@@ -66,6 +66,9 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
     :param munchausen_alpha: weight of ``clip(ent_coef log pi(a|s))`` added to the reward, in [0, 1]; 0 for none
     :param munchausen_clip: its lower limit in reward units, < 0; ``None`` for none
 
+    With ``n_steps > 1`` the target keeps the bonus of the *first* action and the entropy at the bootstrap state; those of
+    the steps between are dropped.
+
     Logged besides SAC's: ``train/policy_entropy`` (nats) and ``train/action_gap`` (reward units); with
     ``munchausen_alpha > 0`` also ``train/munchausen_bonus`` and ``train/munchausen_clip_fraction``.
 
@@ -119,10 +122,11 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         if self.target_entropy == "auto":
             self.target_entropy = epsilon_greedy_entropy(0.1, n_actions)
         check_ends("target_entropy", self.target_entropy, check_at_least_zero)
-        if n_actions > 1 and not largest(self.target_entropy) < math.log(n_actions):
+        highest = largest(self.target_entropy)
+        if not highest < math.log(n_actions) and (n_actions > 1 or highest > 0):
             raise ValueError(
-                f"target_entropy={largest(self.target_entropy)} cannot be reached: {n_actions} actions have at most "
-                f"{math.log(n_actions):.3f} nats."
+                f"target_entropy={highest} cannot be reached: {n_actions} action{'s have' if n_actions > 1 else ' has'} at "
+                f"most {math.log(n_actions):.3f} nats."
             )
 
     def make_networks(self) -> DiscreteNetworks:
@@ -194,10 +198,11 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         return [*super().target_networks(), (self.policy.actor_target, self.actor)]
 
     def after_gradient_step(self, gradient_step: int) -> None:
-        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps."""
+        """The family's, of the old policy's running statistics too."""
         super().after_gradient_step(gradient_step)
-        running = (get_parameters_by_name(network, ["running_"]) for network in (self.actor, self.policy.actor_target))
-        polyak_update(*running, 1.0)
+        if gradient_step % self.target_update_interval == 0:
+            running = (get_parameters_by_name(network, ["running_"]) for network in (self.actor, self.policy.actor_target))
+            polyak_update(*running, 1.0)
 
     def _reduce(self, values: th.Tensor) -> th.Tensor:
         return values.amin(dim=0) if self.critic_reduction == "min" else values.mean(dim=0)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
@@ -16,7 +17,13 @@ from sb3_entropic.checks import check_ends, check_finite
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
 from sb3_entropic.state_dependent import draw_matrices, explore_anew, matrices_of
-from sb3_entropic.temperature import at_progress, check_temperature, temperature_loss
+from sb3_entropic.temperature import (
+    at_progress,
+    check_temperature,
+    learned_from,
+    temperature_loss,
+    warn_of_unreachable_entropy,
+)
 from sb3_entropic.updates import Metrics, Update
 
 
@@ -38,19 +45,21 @@ class ActorCriticLoop(OffPolicyLoop):
         # SB3 makes numbers of both: a schedule's first value stands in for it meanwhile.
         self.ent_coef, self.target_entropy = at_progress(ent_coef, 1.0), at_progress(target_entropy, 1.0)
         super()._setup_model()
+        if self.ent_coef_optimizer is not None and isinstance(self.action_space, spaces.Box):
+            warn_of_unreachable_entropy(target_entropy, math.prod(self.action_space.shape))
         self.ent_coef = ent_coef
         if callable(target_entropy):
             self.target_entropy = target_entropy
 
     @classmethod
     def load(cls, path: Any, env: Any = None, device: Any = "auto", custom_objects: Any = None, **kwargs: Any) -> Any:
-        """As in SB3; another ``ent_coef`` may be given to a model whose temperature is not learned.
+        """As in SB3; another ``ent_coef`` may be given, of which a learned temperature starts again.
 
         :raises ValueError: if it is learned in the file and would not be, or the other way round
         """
+        saved = given = kwargs.get("ent_coef")
         if "ent_coef" in kwargs:
             saved = (load_from_zip_file(path, device=device, custom_objects=custom_objects)[0] or {}).get("ent_coef")
-            given = kwargs["ent_coef"]
             was, is_ = ("" if str(value).startswith("auto") else "not " for value in (saved, given))
             if was != is_:
                 raise ValueError(
@@ -59,18 +68,21 @@ class ActorCriticLoop(OffPolicyLoop):
                     "the other and give it the networks: model.policy.load_state_dict(loaded.policy.state_dict())."
                 )
         model = super().load(path, env, device, custom_objects, **kwargs)
-        if model.ent_coef_optimizer is None and not callable(model.ent_coef):
-            # A file of SAC's own holds the number that it was made of.
-            model.ent_coef_tensor = th.tensor(float(model.ent_coef), device=model.device)
+        if given != saved and model.ent_coef_optimizer is not None:
+            model.log_ent_coef.data.fill_(math.log(learned_from("ent_coef", given, 1.0)))
+            model.ent_coef_optimizer.state.clear()
+        elif "ent_coef" in kwargs and model.ent_coef_optimizer is None and not callable(given):
+            # What the file holds is the number that was saved.
+            model.ent_coef_tensor = th.tensor(float(given), device=model.device)
         return model
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "ent_coef_tensor"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        # One that is not learned is made of ent_coef anew.
+        # A schedule's first value stands in for it.
         state_dicts, variables = super()._get_torch_save_params()
-        return state_dicts, [name for name in variables if name != "ent_coef_tensor"]
+        return state_dicts, [name for name in variables if name != "ent_coef_tensor" or not callable(self.ent_coef)]
 
     def current_target_entropy(self) -> float:
         """The target entropy at this point of training, in nats."""
@@ -142,7 +154,7 @@ class ActorCriticLoop(OffPolicyLoop):
         return [(self.critic_target, self.critic)]
 
     def after_gradient_step(self, gradient_step: int) -> None:
-        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps."""
+        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps of a ``train`` call."""
         super().after_gradient_step(gradient_step)
         if gradient_step % self.target_update_interval == 0:
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)

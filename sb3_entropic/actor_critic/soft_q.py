@@ -105,6 +105,8 @@ class SoftQ(ActorCriticLoop, SAC):
         equations do not: a barrier that keeps actions off the limits. With it the sampler follows
         ``exp(Q / T) prod(1 - a^2)``, while ``V`` stays the value of ``exp(Q / T)``
 
+    With ``n_steps > 1`` the target has the soft value of the bootstrap state; the entropies of the steps between are dropped.
+
     Logged besides SAC's: ``train/soft_value`` (mean of ``V(s')``, reward units), ``train/stein_norm`` (mean length of the
     direction, falls as the sampler arrives) and ``train/kernel_bandwidth`` (mean, squared units of action).
 

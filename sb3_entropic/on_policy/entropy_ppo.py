@@ -40,7 +40,8 @@ class EntropyPPO(OnPolicyLoop, PPO):
 
     Every argument of :class:`stable_baselines3.PPO` is accepted, in the same order and with the same default; see
     https://stable-baselines3.readthedocs.io/en/master/modules/ppo.html. With the defaults below it *is* PPO: bit for bit with
-    ``engine="sb3"``, and to rounding where a long run takes the fast engine.
+    ``engine="sb3"``, and to rounding where a long run takes the fast engine; of a squashed policy with an ``ent_coef`` only
+    with ``entropy_estimator="sb3"``.
     ``ent_coef``, in standard deviations of the advantage where that is normalised, may also be
 
     - a schedule: a function of the remaining progress (1 to 0), or ``"lin_0.01"`` from 0.01 to 0;

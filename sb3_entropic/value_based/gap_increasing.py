@@ -118,8 +118,8 @@ class GapIncreasingDQN(GapIncreasing, DQN):
     https://stable-baselines3.readthedocs.io/en/master/modules/dqn.html. ``policy_kwargs={"dueling": True}`` splits the
     last layer into a state value and advantages. The keyword-only arguments are ours: see :class:`GapIncreasing`.
 
-    With ``n_steps > 1`` the target keeps the gap-increasing term of the *first* action; those of the steps between are
-    dropped.
+    With ``n_steps > 1`` the target keeps the gap-increasing term of the *first* action and the soft value of the bootstrap
+    state; those of the steps between, and so their entropies, are dropped.
 
     Logged besides DQN's: ``train/policy_entropy`` (nats), ``train/action_gap`` and ``train/temperature`` (reward units)
     of the last gradient step; with ``munchausen_alpha > 0`` also ``train/munchausen_bonus`` (reward units) and
@@ -165,7 +165,8 @@ class CVIDQN(GapIncreasingDQN):
 class ALDQN(GapIncreasingDQN):
     """Advantage Learning: ``munchausen_alpha`` times the action gap is taken from the value of every other action.
 
-    It is the limit ``temperature -> 0`` of :class:`MDQN`; the temperature is that of ``exploration="boltzmann"`` alone.
+    It is the limit ``temperature -> 0`` of ``MDQN(munchausen_clip=None)``; the temperature is that of
+    ``exploration="boltzmann"`` alone.
     Arguments: :class:`GapIncreasingDQN`.
     """
 

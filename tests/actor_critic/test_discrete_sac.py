@@ -3,9 +3,11 @@
 import math
 import warnings
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.sac.policies import SACPolicy
 
@@ -289,3 +291,12 @@ def test_losses_discount_n_step_returns_by_their_own_factor():
         q = networks.target_values(batch.next_observations).amin(0)
         soft = (log_policy.exp() * (q - TEMPERATURE * log_policy)).sum(1, keepdim=True)
     assert th.allclose(target, batch.rewards + (1 - batch.dones) * batch.discounts * soft, atol=1e-5)
+
+
+def test_a_single_action_has_no_entropy_to_reach():
+    class OneAction(gym.Env):
+        observation_space, action_space = spaces.Box(-1, 1, (2,)), spaces.Discrete(1)
+
+    assert DiscreteSAC("MlpPolicy", OneAction(), buffer_size=10, device="cpu").target_entropy == 0.0
+    with pytest.raises(ValueError, match=r"target_entropy=0.5 cannot be reached: 1 action has at most 0.000 nats"):
+        DiscreteSAC("MlpPolicy", OneAction(), target_entropy=0.5, buffer_size=10, device="cpu")

@@ -319,3 +319,12 @@ def test_a_gpu_on_ray_has_to_be_reserved(refusal, tmp_path):
     assert "needs --gpus-per-run on Ray" in refusal(main, call).err
     call = ["run", "--env", "Pendulum-v1", "--executor", "ray", "--gpus-per-run", "1", "--out", str(tmp_path)]
     assert "--gpus-per-run 1 reserves what nothing would use: add --device cuda." in refusal(main, call).err
+
+
+def test_the_grids_of_the_readme_can_be_planned(tmp_path, capsys):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    # What imports a module of the reader's is left out.
+    calls = [line for line in lines if line.startswith("python -m benchmarks run ") and "--import" not in line]
+    assert calls
+    for call in calls:
+        assert main([*call.split()[3:], "--dry-run", "--out", str(tmp_path)]) == 0

@@ -204,3 +204,12 @@ def test_momentum_by_hand():
 def test_what_cannot_be_solved_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(chain(3, 0.9))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 100.0])
+@pytest.mark.parametrize("gamma", [1 - 1e-7, 1 - 3e-8, 1 - 1e-9])
+def test_the_optimum_is_found_for_a_discount_near_one(gamma, temperature):
+    for mdp in (chain(6, gamma), garnet(10, 3, 3, gamma, 0)):
+        q = optimal_q(mdp, temperature)
+        value = log_sum_exp(q, temperature) if temperature > 0 else q.amax(-1)
+        assert ((mdp.backup(value) - q).abs().max() / q.abs().max()).item() < 1e-6
