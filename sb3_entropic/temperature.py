@@ -83,7 +83,7 @@ def warn_of_unreachable_entropy(target_entropy: Any, action_dim: int) -> None:
     if highest >= limit:
         actions = "1 action has" if action_dim == 1 else f"{action_dim} actions have"
         warnings.warn(
-            f"target_entropy={highest} is never reached: {actions} at most {limit:.3f} nats, and the temperature will rise for "
+            f"target_entropy={highest} is never reached: {actions} at most {limit:.3f} nats, and the temperature rises for "
             f"ever. Did you mean {-abs(highest)}?",
             stacklevel=2,
         )
