@@ -134,6 +134,7 @@ def _execute(job: Job, report: Report, moments: CheckpointMoments | None) -> lis
     shared = {
         "device": str(models[0].device),
         "matrix_library": library.partition(",")[0],
+        "defaults": find_algorithm(job.specs[0].algo).own_defaults,
         **origin,
     }
     records = []

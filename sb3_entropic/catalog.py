@@ -76,6 +76,12 @@ class Algorithm:
         return {name: found[name] for name in found.keys() - {"self", "env", "_init_setup_model", "args", "kwargs"}}
 
     @property
+    def own_defaults(self) -> dict[str, str]:
+        """What our arguments are where nothing sets them, in words; SB3's are its version's."""
+        ours = {name: p for name, p in sorted(self.parameters.items()) if p.kind is p.KEYWORD_ONLY and name != "engine"}
+        return {name: str(parameter.default) for name, parameter in ours.items()}
+
+    @property
     def package(self) -> str:
         """The package that implements it and its version, such as ``stable_baselines3 2.9.2``.
 

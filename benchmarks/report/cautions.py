@@ -52,6 +52,9 @@ def _cautions_on_origin(rows: list[Row]) -> list[str]:
     for name, what in _ORIGINS:
         if len({value for row in rows for value in row.provenance.get(name, ())}) > 1:
             cautions.append(f"The runs are of different {what}: see the records.")
+    for row in rows:
+        if len({*row.provenance.get("defaults", ())} - {NOT_RECORDED}) > 1:
+            cautions.append(f"The defaults of our arguments changed between the runs of {row.label}: see the records.")
     for name, what in (("engine", "Engines"), ("matrix_library", "Matrix libraries")):
         labels = _labels_by(name, rows)
         if len(labels) > 1:

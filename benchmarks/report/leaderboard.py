@@ -81,9 +81,9 @@ class Row:
     :param curve_in_time: columns ``seconds`` of training, ``iqm``, ``low``, ``high``; of a run that was trained in a stack,
         its share of the stack's seconds
     :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
-        ``commit``, ``versions``, ``machine``, ``threads``, ``device``, ``command``, ``engine``, ``matrix_library``,
-        ``stack``, ``started``; ``resumed``, in what of the environment after an interruption, ``restored`` or ``new
-        episode``; ``hours``, their wall time in all; and ``hyperparameters``
+        ``commit``, ``versions``, ``defaults`` of our arguments, ``machine``, ``threads``, ``device``, ``command``,
+        ``engine``, ``matrix_library``, ``stack``, ``started``; ``resumed``, in what of the environment after an
+        interruption, ``restored`` or ``new episode``; ``hours``, their wall time in all; and ``hyperparameters``
     :param overshoot: environment steps actually taken, where they are over 1 % more than the run asked for; else 0
     """
 
@@ -374,8 +374,9 @@ def _cut(hyperparameters: dict[str, Any]) -> dict[str, Any]:
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The distinct values of every field, as text, so that runs of one origin give lists of one."""
-    fields = ("commit", "versions", "machine", "threads", "device", "command", "engine", "matrix_library", "stack", "started")
-    values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records}) for name in fields}
+    fields = ("commit", "versions", "defaults", "machine", "threads", "device", "command")
+    fields += ("engine", "matrix_library", "stack", "started")
+    values = {name: sorted({_as_text(record.get(name, NOT_RECORDED)) for record in records} - {""}) for name in fields}
     parts = [part for record in records for part in record.get("resumed", ())]
     for name in fields:
         before = {_as_text(part[name]) for part in parts if name in part}

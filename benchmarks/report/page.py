@@ -56,6 +56,7 @@ PROVENANCE = {
     "stack": "seeds trained together",
     "matrix_library": "matrix products",
     "versions": "versions",
+    "defaults": "our arguments' defaults",
     "resumed": "the environment after interruptions",
 }
 

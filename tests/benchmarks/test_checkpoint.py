@@ -160,6 +160,7 @@ def test_where_the_world_cannot_be_kept_a_new_episode_begins(specs_of, run):
     (record,), (folder,) = run(specs_of("mdqn", env="LunarLander-v3"), stops=(100,))
     commit = provenance()["commit"]
     assert record["resumed"] == [{"timesteps": 100, "environment": "new episode", "commit": commit, "device": "cpu"}]
+    assert record["defaults"]["munchausen_alpha"] == "0.9"
     assert record["timesteps"] == STEPS
     assert sorted(set(pd.read_parquet(folder / "evaluations.parquet")["step"])) == [80, 160, 240, 320]
 

@@ -132,6 +132,15 @@ def test_a_run_in_two_parts_has_the_origins_of_both(make_spec, finish, store):
     assert any("began a new episode" in caution and "msac" in caution for caution in board.cautions)
 
 
+def test_changed_defaults_are_said(make_spec, finish, store):
+    finish(make_spec(seed=0), [1.0, 2.0])
+    for seed, alpha in ((1, "0.5"), (2, "0.5"), (3, "0.9")):
+        finish(make_spec(seed=seed), [1.0, 2.0], defaults={"munchausen_alpha": alpha})
+        (board,) = build_leaderboards(store)
+        assert ("changed between the runs of msac" in " ".join(board.cautions)) == (seed == 3)
+    assert board.rows[0].provenance["defaults"] == ["munchausen_alpha 0.5", "munchausen_alpha 0.9", "not recorded"]
+
+
 def test_seeds_and_commits_are_written_as_they_are(make_spec, finish, store, tmp_path):
     for seed in (0, 4, 5):
         finish(make_spec(seed=seed), [1.0, 2.0], commit=f"{'0123456789' * 4}+changes")
