@@ -83,6 +83,10 @@ class Lockstep:
         """Take over their parameters."""
         raise NotImplementedError
 
+    def _rollout_steps(self) -> int:
+        """How many steps of its environments a model takes in a rollout."""
+        raise NotImplementedError
+
     def _collect(self) -> int:
         """Collect a rollout of every model, and return how many environment steps each has taken."""
         raise NotImplementedError
@@ -96,7 +100,9 @@ class Lockstep:
         if self._template.use_sde:
             self._explore_anew()
         self._each(lambda index, runner: runner.begin())
-        self._keep_up(trains=True)
+        if self._rollout_steps() > 1:
+            # Looking costs more than one step with networks that are replaced here, which training sees.
+            self._keep_up(trains=True)
 
     def _explore_anew_at(self, step: int) -> None:
         """Let state-dependent exploration begin anew, if it is to at this step of a rollout."""
@@ -229,8 +235,11 @@ class ReplayLockstep(Lockstep):
     def _stack(self) -> StackedStep:
         return StackedStep(self._models, self.compiled, self._generators, self._batch)
 
+    def _rollout_steps(self) -> int:
+        return self._template.train_freq.frequency
+
     def _collect(self) -> int:
-        model, steps = self._template, self._template.train_freq.frequency
+        model, steps = self._template, self._rollout_steps()
         self._begin()
         for step in range(steps):
             if not self._live():
@@ -260,8 +269,10 @@ class ReplayLockstep(Lockstep):
 
     def _update(self, taken: int) -> None:
         self._keep_up(trains=True)
+        if not self._live():
+            return
         model = self._template
-        if self._live() and taken > model.learning_starts:
+        if taken > model.learning_starts:
             collected = model.train_freq.frequency * model.n_envs
             self._train(model.gradient_steps if model.gradient_steps >= 0 else collected)
 

@@ -177,10 +177,13 @@ class RolloutLockstep(Lockstep):
         batch = self._rollouts.gather(np.zeros((len(self._models), self._batch_size), dtype=np.int64))
         return MinibatchStep(self._models, self.compiled, self._generators, batch, self._template.samples)
 
+    def _rollout_steps(self) -> int:
+        return self._template.n_steps
+
     def _collect(self) -> int:
-        model = self._template
+        model, steps = self._template, self._rollout_steps()
         self._begin()
-        for step in range(model.n_steps):
+        for step in range(steps):
             if not self._live():
                 break
             self._explore_anew_at(step)
@@ -192,7 +195,7 @@ class RolloutLockstep(Lockstep):
             self._each(lambda index, runner, chosen=chosen: runner.act(*(values[index] for values in chosen)))
         self._iteration += 1
         self._each(lambda index, runner: runner.finish(self._iteration))
-        return model.n_steps * model.n_envs
+        return steps * model.n_envs
 
     def _update(self, taken: int) -> None:
         """SB3's ``train`` of every model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import is_
 from typing import Any
 
 import torch as th
@@ -10,6 +9,9 @@ import torch as th
 from sb3_entropic.engine.denormals import denormals_as_zero
 from sb3_entropic.engine.trace import Tensors
 from sb3_entropic.updates import Update
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps of a parameter."""
 
 
 class AdamStack:
@@ -42,7 +44,7 @@ class AdamStack:
         """Positions of the parameters that receive a gradient; the others stay."""
         self._moving, self._alike = list(range(len(updates))), True
         self._bound: list[Any] = [None] * len(updates)
-        self._moments: list[list[tuple[th.Tensor, Tensors]]] = [[] for _ in updates]
+        self._moments: list[list[tuple[Any, ...]]] = [[] for _ in updates]
         self._trained = [_trained(update) for update in updates]
         for index, update in enumerate(updates):
             self._bind(index, update)
@@ -56,10 +58,9 @@ class AdamStack:
                 first[index].copy_(state["exp_avg"])
                 second[index].copy_(state["exp_avg_sq"])
                 steps.fill_(float(state["step"]))
-            moments = {"step": steps, "exp_avg": first[index], "exp_avg_sq": second[index]}
-            state.update(moments)
-            self._moments[index].append((parameter, moments))
+            state.update(step=steps, exp_avg=first[index], exp_avg_sq=second[index])
         self._bound[index] = optimizer.state
+        self._moments[index] = [(state, *map(state.get, MOMENTS)) for state in optimizer.state.values()]
 
     def is_bound(self) -> bool:
         """Whether the optimisers' moments are still views of these; loading an optimiser's state ends that."""
@@ -68,23 +69,24 @@ class AdamStack:
 
     def is_of(self, index: int, update: Update) -> bool:
         """Whether a model's update still is this one: by the same optimiser, set alike, of the same parameters."""
-        same = update.optimizer is self.optimizers[index] and _trained(update) == self._trained[index]
-        return same and update.settings == self._settings and self._has_moments(index)
+        if update.optimizer is not self.optimizers[index] or _trained(update) != self._trained[index]:
+            return False
+        group = update.optimizer.param_groups[0]
+        return all(group[name] == value for name, value in self._settings.items()) and self._has_moments(index)
 
     def _has_moments(self, index: int) -> bool:
         """Whether a model's moments are still those that were bound, and not others in their place or none."""
-        state = self.optimizers[index].state
-        return all(
-            state.get(parameter, {}).get(name) is moment
-            for parameter, moments in self._moments[index]
-            for name, moment in moments.items()
+        states, kept = self.optimizers[index].state.values(), self._moments[index]
+        return len(states) == len(kept) and all(
+            state is own and state.get("exp_avg") is first and state.get("exp_avg_sq") is second and state.get("step") is steps
+            for state, (own, steps, first, second) in zip(states, kept, strict=True)
         )
 
     def unbind(self, index: int) -> None:
         """Give one model moments of its own."""
         self._bound[index] = None
         for state in self.optimizers[index].state.values():
-            for name in state.keys() & {"step", "exp_avg", "exp_avg_sq"}:
+            for name in state.keys() & MOMENTS:
                 state[name] = state[name].clone()
 
     def count(self, learning_rates: list[float], models: list[int] | None = None) -> bool:
@@ -130,9 +132,19 @@ class AdamStack:
             function(parameters, gradients, first, second, [], [each[i] for i in self.which], lr=rate, **self._options)
 
 
-def _trained(update: Update) -> list[tuple[int, bool]]:
-    parameters = (parameter for group in update.optimizer.param_groups for parameter in group["params"])
-    return [(id(parameter), parameter.requires_grad) for parameter in parameters]
+def _trained(update: Update) -> tuple[list[int], list[bool]]:
+    (group,) = update.optimizer.param_groups
+    return [*map(id, group["params"])], [parameter.requires_grad for parameter in group["params"]]
+
+
+def _parts(policy: th.nn.Module) -> list[dict[str, Any]]:
+    """The modules and parameters that each module holds, where it holds any."""
+    held = (held for module in policy.modules() for held in (module._modules, module._parameters))
+    return [*filter(None, held)]
+
+
+def _ids(held: dict[str, Any]) -> list[int]:
+    return [*map(id, held.values())]
 
 
 class Stack:
@@ -147,9 +159,9 @@ class Stack:
     def __init__(self, models: list[Any]):
         self._models = models
         self._names = [{id(p): name for name, p in model.policy.named_parameters()} for model in models]
-        self._modules = [list(model.policy.modules()) for model in models]
-        self._aliases = [name for name, value in vars(models[0]).items() if isinstance(value, th.nn.Module)]
-        self._parts = [self._parts_of(index) for index in range(len(models))]
+        self._parts = [_parts(model.policy) for model in models]
+        self._part_ids = [[*map(_ids, parts)] for parts in self._parts]
+        self._aliases = [{n: part for n, part in vars(model).items() if isinstance(part, th.nn.Module)} for model in models]
         self.parameters: Tensors = {
             name: th.stack([dict(model.policy.named_parameters())[name].detach() for model in models])
             for name, _ in models[0].policy.named_parameters()
@@ -205,22 +217,19 @@ class Stack:
     def is_trained(self) -> bool:
         """Whether the models' networks and updates are still those of the stack."""
         live = [index for index, views in enumerate(self._views) if views]
-        for index in live:
-            parts = self._parts_of(index)
-            if len(parts) != len(self._parts[index]) or not all(map(is_, parts, self._parts[index])):
-                return False
+        if not all(self._has_parts(index) for index in live):
+            return False
         return all(
             optimizer.is_of(index, update)
             for index in live
             for optimizer, update in zip(self.optimizers, self._models[index].updates(), strict=True)
         )
 
-    def _parts_of(self, index: int) -> list[Any]:
-        """What a model's networks consist of, down to the parameters, and what it holds of them itself."""
-        inside = ((module._modules, module._parameters) for module in self._modules[index])
-        parts = [part for both in inside for held in both for part in held.values()]
+    def _has_parts(self, index: int) -> bool:
+        """Whether a model's networks still consist of the same modules and parameters, down to the last."""
         own = vars(self._models[index])
-        return parts + [own.get(name) for name in self._aliases]
+        same = all(own.get(name) is module for name, module in self._aliases[index].items())
+        return same and [*map(_ids, self._parts[index])] == self._part_ids[index]
 
     def _holds_attributes(self) -> bool:
         """Whether the algorithms' own tensors are those that were bound, and not others in their place."""
