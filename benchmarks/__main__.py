@@ -284,7 +284,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         workers=arguments.workers or getattr(executor, "room", cores()),
         stack=arguments.stack,
         matrix_library=arguments.matrix_library,
-        device=arguments.device,
+        device="cuda" if arguments.gpus_per_run else arguments.device,
+        elsewhere=arguments.executor != "local",
         sweeps=arguments.grid,
         entries=arguments.hyperparameters,
         modules=_names(arguments.modules, "--import") if arguments.modules else None,
@@ -333,8 +334,6 @@ def _executor(arguments: argparse.Namespace) -> Executor:
         return LocalExecutor()
     if arguments.device != "cpu" and not arguments.gpus_per_run:
         raise UserError(f"--device {arguments.device} needs --gpus-per-run on Ray, such as --gpus-per-run 1.")
-    if arguments.gpus_per_run and arguments.device == "cpu":
-        raise UserError(f"--gpus-per-run {arguments.gpus_per_run:g} reserves what nothing would use: add --device cuda.")
     from benchmarks.executors.ray import RayExecutor
 
     try:

@@ -156,6 +156,7 @@ def make_plan(
     stack: int | str = AUTO,
     matrix_library: str = AUTO,
     device: str = CPU,
+    elsewhere: bool = False,
     sweeps: list[str] | None = None,
     entries: Path | None = None,
     modules: list[str] | None = None,
@@ -175,6 +176,7 @@ def make_plan(
         :func:`benchmarks.stacks.stack_sizes` decides
     :param matrix_library: ``"auto"``, ``"torch"``, ``"bf16"`` or ``"tf32"``, see :class:`Plan`
     :param device: torch's, where models are trained
+    :param elsewhere: whether on other machines, whose GPUs and processors are not known here
     :param sweeps: ``algo.name=value,value`` or ``name=value,value``: an experiment for each value, for several sweeps for
         each combination of their values
     :param entries: a YAML file of hyperparameters that go over the zoo's: by algorithm, then by environment id or
@@ -186,10 +188,11 @@ def make_plan(
         raise UserError(f"Unknown budget {budget!r}, there are {', '.join(BUDGETS)}{nearest(budget, BUDGETS)}")
     for module in modules or ():
         import_module(module)
-    try:
-        check_matrix_library(matrix_library, check_device(device))
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    if not elsewhere:
+        try:
+            check_matrix_library(matrix_library, check_device(device))
+        except ValueError as error:
+            raise UserError(str(error)) from None
     named = [find_algorithm(name) for name in algos or ()]
     environments = [find_environment(env) for env in envs]
     pairs = [(env, algorithm) for env in environments for algorithm in named or _default_algorithms(env)]

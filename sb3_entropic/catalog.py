@@ -79,7 +79,7 @@ class Algorithm:
     def own_defaults(self) -> dict[str, str]:
         """What our arguments are where nothing sets them, in words; SB3's are its version's."""
         ours = {name: p for name, p in sorted(self.parameters.items()) if p.kind is p.KEYWORD_ONLY and name != "engine"}
-        return {name: str(parameter.default) for name, parameter in ours.items()}
+        return {name: _without_addresses(str(parameter.default)) for name, parameter in ours.items()}
 
     @property
     def package(self) -> str:
@@ -264,9 +264,14 @@ def _digest_of_own(env: gym.Env) -> str:
     own = [path for path in dict.fromkeys(files) if not _is_installed(path)]
     if not own:
         return ""
-    # Another process has other addresses, and sets in another order, which pprint sorts where they do not fit a line.
-    registered = re.sub(" at 0x[0-9a-fA-F]+", "", pprint.pformat(vars(registration), width=1))
+    # Another process has sets in another order, which pprint sorts where they do not fit a line.
+    registered = _without_addresses(pprint.pformat(vars(registration), width=1))
     return hashlib.sha256(b"".join([*(path.read_bytes() for path in own), registered.encode()])).hexdigest()[:10]
+
+
+def _without_addresses(text: str) -> str:
+    """What Python says of objects; where they are in memory is another place in another process."""
+    return re.sub(" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _is_installed(path: Path) -> bool:

@@ -50,9 +50,11 @@ def mellowmax(values: th.Tensor, temperature: Temperature) -> th.Tensor:
     :return: ``(...,)``
     """
     largest = values.amax(-1, keepdim=True).detach()
-    # Near 1 what is less than 1 keeps its digits: at a large temperature the mean of exponentials does not.
-    excess = th.expm1((values - largest) / temperature).mean(-1)
-    return largest.squeeze(-1) + temperature * th.log1p(excess)
+    scaled = (values - largest) / temperature
+    # At a large temperature the mean of exponentials is near 1, and only what it lacks of it keeps its digits.
+    lack = th.expm1(scaled).mean(-1)
+    usual = th.logsumexp(scaled, dim=-1) - math.log(values.shape[-1])
+    return largest.squeeze(-1) + temperature * th.where(lack > -0.5, th.log1p(lack), usual)
 
 
 def boltzmann_policy(values: th.Tensor, temperature: Temperature) -> th.Tensor:

@@ -82,11 +82,10 @@ def warn_of_unreachable_entropy(target_entropy: Any, action_dim: int) -> None:
     limit, highest = action_dim * math.log(2), -math.inf if target_entropy == "auto" else largest(target_entropy)
     if highest >= limit:
         actions = "1 action has" if action_dim == 1 else f"{action_dim} actions have"
-        warnings.warn(
-            f"target_entropy={highest} is never reached: {actions} at most {limit:.3f} nats, and the temperature rises for "
-            f"ever. Did you mean {-abs(highest)}?",
-            stacklevel=2,
-        )
+        named = f"target_entropy, up to {highest}," if callable(target_entropy) else f"target_entropy={highest}"
+        ending = "meanwhile." if callable(target_entropy) else f"for ever. Did you mean {-abs(highest)}?"
+        message = f"{named} is not reached: {actions} at most {limit:.3f} nats, and the temperature rises {ending}"
+        warnings.warn(message, stacklevel=2)
 
 
 def largest(value: Scheduled) -> float:

@@ -8,7 +8,8 @@ import gymnasium as gym
 import pytest
 from gymnasium import spaces
 
-from sb3_entropic.catalog import ALGORITHMS, Environment, check_actions, find_algorithm, find_environment
+from sb3_entropic import MSAC
+from sb3_entropic.catalog import ALGORITHMS, Algorithm, Environment, check_actions, find_algorithm, find_environment
 from sb3_entropic.errors import UserError
 
 
@@ -157,3 +158,14 @@ def test_a_users_environment_is_the_same_in_every_process(digest_of_own, tmp_pat
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "MultiGoal-v0", "MinAtar/Breakout-v1"])
 def test_what_is_of_a_package_has_its_version_and_no_digest(env_id):
     assert find_environment(env_id).digest == ""
+
+
+def test_own_defaults_are_the_same_in_every_process():
+    assert ALGORITHMS["mdac"].own_defaults["munchausen_alpha"] == "0.9"
+    assert ALGORITHMS["sac"].own_defaults == {}
+
+    class Squashes(MSAC):
+        def __init__(self, *args, entropy_bound=lambda x: x, **kwargs):
+            super().__init__(*args, entropy_bound=entropy_bound, **kwargs)
+
+    assert " at 0x" not in Algorithm("squashes", Squashes, (), "").own_defaults["entropy_bound"]

@@ -92,7 +92,7 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
         for row in board.ranked:
             found[row.name][board.env].append(row)
     found = {name: by_env for name, by_env in found.items() if len(by_env) == len(members)}
-    complete = {name: {env: max(rows, key=_seeds_and_date) for env, rows in by_env.items()} for name, by_env in found.items()}
+    complete = {name: _meant(by_env) for name, by_env in found.items()}
     scores = {
         name: {board.env: board.scale.normalise(rows[board.env].scores) for board in members}
         for name, rows in complete.items()
@@ -104,7 +104,11 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
     ]
     rows.sort(key=lambda row: (-row.score.value, row.label))
     names = dict.fromkeys(pair for board in members for pair in _pairs_of_names(board))
-    pairs = [Pair(x, y, probability_of_improvement(scores[x], scores[y])) for x, y in names if x in scores and y in scores]
+    pairs = [
+        Pair(x, y, probability_of_improvement(scores[x], scores[y]))
+        for x, y in names
+        if x in scores and y in scores and x != y
+    ]
     meant = {board.env: [replace(rows[board.env], label=name) for name, rows in complete.items()] for board in members}
     cautions = [caution_on_episodes({board.episodes for board in members})]
     cautions += cautions_on(list(chain(*meant.values())), tasks=len(members))
@@ -114,14 +118,25 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
     for name, by_env in found.items():
         if several := [env for env, rows in by_env.items() if len(rows) > 1]:
             cautions.append(
-                f"{name} is more than once in the table of {' and '.join(several)}: here it is the row with the most seeds, "
-                "of equally many the latest."
+                f"{name} is more than once in the table of {' and '.join(several)}: here it is of a version that is in all of "
+                "them, if there is one, with the most seeds, of equally many the latest."
             )
     if left_out:
         cautions.append(f"Left out, having no entry in benchmarks/normalisation.csv or no scores: {', '.join(left_out)}.")
     if several := [board.env for board in members if sum(other.env == board.env for other in boards) > 1]:
         cautions.append(f"Of several tables the one of the longest runs is meant: {', '.join(several)}.")
     return Across(tuple(members), tuple(rows), tuple(pairs), tuple(cautions))
+
+
+def _meant(by_env: dict[str, list[Row]]) -> dict[str, Row]:
+    """Of each environment's rows of an algorithm one, of the same version if one is everywhere."""
+    common = set.intersection(*({row.package for row in rows} for rows in by_env.values()))
+    among = {env: [row for row in rows if row.package in common] or rows for env, rows in by_env.items()}
+    if len(common) > 1:
+        every = [row for rows in among.values() for row in rows]
+        best = max(common, key=lambda package: max(_seeds_and_date(row) for row in every if row.package == package))
+        among = {env: [row for row in rows if row.package == best] for env, rows in among.items()}
+    return {env: max(rows, key=_seeds_and_date) for env, rows in among.items()}
 
 
 def _seeds_and_date(row: Row) -> tuple[int, str]:

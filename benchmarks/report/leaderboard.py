@@ -205,9 +205,10 @@ class Leaderboard:
         return estimates
 
     def is_called(self, x: str, y: str) -> bool:
-        """Whether the interval of two labels' :attr:`improvements` excludes one half, of seeds enough to have one."""
-        seeds = min(len(row.scores) for row in self.ranked if row.label in (x, y))
-        return seeds >= FEW_SEEDS and self.improvements[x, y].excludes(0.5)
+        """Whether the interval of two labels' :attr:`improvements` excludes one half, of seeds enough that did not fail."""
+        both = [row for row in self.ranked if row.label in (x, y)]
+        enough = all(len(row.scores) >= FEW_SEEDS and not row.failures for row in both)
+        return enough and self.improvements[x, y].excludes(0.5)
 
 
 def build_leaderboards(

@@ -38,7 +38,7 @@ class Verdict:
     :param failures: runs of either that failed, of so many
     :param grid: the name of the folder of runs
     :param baseline: the label there of the runs that it is beside
-    :param started: the last runs of either
+    :param started: the last of the algorithm's runs, and of its parent's
     :param together: whether it is on several environments together
     """
 
@@ -50,7 +50,7 @@ class Verdict:
     failures: tuple[int, int]
     grid: str
     baseline: str
-    started: str
+    started: tuple[str, str]
     together: bool = False
     stand_in: bool = False
     rounded: bool = False
@@ -124,7 +124,7 @@ def _verdicts(pairs: Iterable[Pair], rows: Mapping[str, Sequence[Row]], where: s
                 failures=(failures, failures + sum(len(row.scores) for row in both)),
                 grid=grid,
                 baseline=pair.y,
-                started=max(row.last_started for row in both),
+                started=tuple(max(row.last_started for row in rows[name]) for name in (pair.x, pair.y)),
                 stand_in=label != parent,
                 rounded=any(name in ROUNDED.values() for row in both for name in row.provenance["matrix_library"]),
             )
@@ -153,13 +153,13 @@ def notes_on_verdicts(verdicts: Sequence[Verdict]) -> str:
         notes.append(f"{STAND_IN}: beside the parent's losses in our training loop.")
     if any(verdict.rounded for verdict in verdicts):
         notes.append(f"{ROUNDED_INPUTS}: matrix products of inputs rounded to 16 bits or TF32, not SB3's 32 bits.")
-    return " ".join(notes + without_width(verdict.improvement for verdict in verdicts))
+    return " ".join(notes + without_width(verdict.improvement for verdict in verdicts if verdict.column != COLUMNS[4]))
 
 
 def chance(verdicts: Iterable[Verdict]) -> str:
     """How many comparisons are called better or worse, how many of equals would be, and which of them hang together."""
     # What is said of several environments together repeats what is said of each.
-    verdicts = [verdict for verdict in verdicts if verdict.seeds >= FEW_SEEDS and not verdict.together]
+    verdicts = [v for v in verdicts if v.seeds >= FEW_SEEDS and not (v.failures[0] or v.together)]
     called = [verdict for verdict in verdicts if verdict.column != COLUMNS[4]]
     columns = Counter(verdict.column for verdict in called)
     shared = Counter((verdict.column, verdict.where, verdict.grid, verdict.baseline) for verdict in called)

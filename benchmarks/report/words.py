@@ -122,7 +122,7 @@ def notes_across(across: Across) -> list[str]:
 
 def without_width(estimates: Iterable[Estimate]) -> list[str]:
     """What an interval of a probability that is a point means, if one of them is."""
-    if all(estimate.low < estimate.high or estimate.value not in (0.0, 1.0) for estimate in estimates):
+    if not any(estimate.low == estimate.high == estimate.value for estimate in estimates if estimate.value in (0.0, 1.0)):
         return []
     return [
         "An interval that is a point says that every run of the one is above every run of the other: no certainty, since five "

@@ -57,9 +57,11 @@ class ActorCriticLoop(OffPolicyLoop):
 
         :raises ValueError: if it is learned in the file and would not be, or the other way round
         """
-        saved = given = kwargs.get("ent_coef")
-        if "ent_coef" in kwargs:
-            saved = (load_from_zip_file(path, device=device, custom_objects=custom_objects)[0] or {}).get("ent_coef")
+        others = {**(custom_objects or {}), **kwargs}
+        saved = given = others.get("ent_coef")
+        if "ent_coef" in others:
+            kept = {name: value for name, value in (custom_objects or {}).items() if name != "ent_coef"}
+            saved = (load_from_zip_file(path, device=device, custom_objects=kept)[0] or {}).get("ent_coef")
             was, is_ = ("" if str(value).startswith("auto") else "not " for value in (saved, given))
             if was != is_:
                 raise ValueError(
@@ -71,9 +73,9 @@ class ActorCriticLoop(OffPolicyLoop):
         if given != saved and model.ent_coef_optimizer is not None:
             model.log_ent_coef.data.fill_(math.log(learned_from("ent_coef", given, 1.0)))
             model.ent_coef_optimizer.state.clear()
-        elif "ent_coef" in kwargs and model.ent_coef_optimizer is None and not callable(given):
+        elif "ent_coef" in others and model.ent_coef_optimizer is None:
             # What the file holds is the number that was saved.
-            model.ent_coef_tensor = th.tensor(float(given), device=model.device)
+            model.ent_coef_tensor = th.tensor(float(at_progress(given, 1.0)), device=model.device)
         return model
 
     def _excluded_save_params(self) -> list[str]:

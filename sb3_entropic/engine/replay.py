@@ -24,7 +24,7 @@ class PackedReplay:
     taken as it fills.
 
     On a GPU the rows are once more in its memory, where batches are gathered, if they fit. What is added to the buffers gets
-    there, whoever adds it; what is changed in older rows does not.
+    there, whoever adds it, unless it is more than a buffer at once; what is changed in older rows does not.
 
     :param buffers: of one shape; what they hold is kept
     :param place: where batches are read

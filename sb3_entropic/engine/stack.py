@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 import torch as th
@@ -12,6 +15,8 @@ from sb3_entropic.updates import Update
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What Adam keeps of a parameter."""
+_REQUIRES_GRAD = attrgetter("requires_grad")
+_EACH_MOMENT = [methodcaller("get", name) for name in MOMENTS]
 
 
 class AdamStack:
@@ -44,7 +49,7 @@ class AdamStack:
         """Positions of the parameters that receive a gradient; the others stay."""
         self._moving, self._alike = list(range(len(updates))), True
         self._bound: list[Any] = [None] * len(updates)
-        self._moments: list[list[tuple[Any, ...]]] = [[] for _ in updates]
+        self._moments: list[list[Any]] = [[] for _ in updates]
         self._trained = [_trained(update) for update in updates]
         for index, update in enumerate(updates):
             self._bind(index, update)
@@ -60,7 +65,7 @@ class AdamStack:
                 steps.fill_(float(state["step"]))
             state.update(step=steps, exp_avg=first[index], exp_avg_sq=second[index])
         self._bound[index] = optimizer.state
-        self._moments[index] = [(state, *map(state.get, MOMENTS)) for state in optimizer.state.values()]
+        self._moments[index] = [*_moments(optimizer)]
 
     def is_bound(self) -> bool:
         """Whether the optimisers' moments are still views of these; loading an optimiser's state ends that."""
@@ -72,15 +77,8 @@ class AdamStack:
         if update.optimizer is not self.optimizers[index] or _trained(update) != self._trained[index]:
             return False
         group = update.optimizer.param_groups[0]
-        return all(group[name] == value for name, value in self._settings.items()) and self._has_moments(index)
-
-    def _has_moments(self, index: int) -> bool:
-        """Whether a model's moments are still those that were bound, and not others in their place or none."""
-        states, kept = self.optimizers[index].state.values(), self._moments[index]
-        return len(states) == len(kept) and all(
-            state is own and state.get("exp_avg") is first and state.get("exp_avg_sq") is second and state.get("step") is steps
-            for state, (own, steps, first, second) in zip(states, kept, strict=True)
-        )
+        alike = all(group[name] == value for name, value in self._settings.items())
+        return alike and _are_same(_moments(update.optimizer), self._moments[index])
 
     def unbind(self, index: int) -> None:
         """Give one model moments of its own."""
@@ -133,18 +131,30 @@ class AdamStack:
 
 
 def _trained(update: Update) -> tuple[list[int], list[bool]]:
-    (group,) = update.optimizer.param_groups
-    return [*map(id, group["params"])], [parameter.requires_grad for parameter in group["params"]]
+    parameters = [*chain.from_iterable(group["params"] for group in update.optimizer.param_groups)]
+    return [*map(id, parameters)], [*map(_REQUIRES_GRAD, parameters)]
 
 
-def _parts(policy: th.nn.Module) -> list[dict[str, Any]]:
-    """The modules and parameters that each module holds, where it holds any."""
-    held = (held for module in policy.modules() for held in (module._modules, module._parameters))
-    return [*filter(None, held)]
+def _moments(optimizer: th.optim.Optimizer) -> Iterator[Any]:
+    """What an optimiser keeps of its parameters, and where."""
+    states = optimizer.state.values()
+    return chain(states, *(map(moment, states) for moment in _EACH_MOMENT))
 
 
-def _ids(held: dict[str, Any]) -> list[int]:
-    return [*map(id, held.values())]
+def _holders(policy: th.nn.Module) -> list[dict[str, Any]]:
+    """Where each module holds others and parameters, if it does."""
+    holders = (holder for module in policy.modules() for holder in (module._modules, module._parameters))
+    return [*filter(None, holders)]
+
+
+def _held(holders: list[dict[str, Any]]) -> Iterator[Any]:
+    return chain.from_iterable(map(dict.values, holders))
+
+
+def _are_same(found: Iterable[Any], kept: list[Any]) -> bool:
+    """Whether these are the very objects that were kept."""
+    found = [*found]
+    return len(found) == len(kept) and all(map(is_, found, kept))
 
 
 class Stack:
@@ -159,8 +169,8 @@ class Stack:
     def __init__(self, models: list[Any]):
         self._models = models
         self._names = [{id(p): name for name, p in model.policy.named_parameters()} for model in models]
-        self._parts = [_parts(model.policy) for model in models]
-        self._part_ids = [[*map(_ids, parts)] for parts in self._parts]
+        self._holders = [_holders(model.policy) for model in models]
+        self._parts = [[*_held(holders)] for holders in self._holders]
         self._aliases = [{n: part for n, part in vars(model).items() if isinstance(part, th.nn.Module)} for model in models]
         self.parameters: Tensors = {
             name: th.stack([dict(model.policy.named_parameters())[name].detach() for model in models])
@@ -229,7 +239,7 @@ class Stack:
         """Whether a model's networks still consist of the same modules and parameters, down to the last."""
         own = vars(self._models[index])
         same = all(own.get(name) is module for name, module in self._aliases[index].items())
-        return same and [*map(_ids, self._parts[index])] == self._part_ids[index]
+        return same and _are_same(_held(self._holders[index]), self._parts[index])
 
     def _holds_attributes(self) -> bool:
         """Whether the algorithms' own tensors are those that were bound, and not others in their place."""

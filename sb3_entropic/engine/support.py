@@ -44,7 +44,10 @@ COUNTS = (
     *("n_steps", "n_epochs", "vf_coef", "max_grad_norm", "normalize_advantage", "target_kl", "samples"),
     *("use_sde", "sde_sample_freq", "use_sde_at_warmup"),
 )
-LOOP = ("train_freq", "gradient_steps", "learning_starts", "target_update_interval", "n_steps", "n_epochs", "target_kl")
+LOOP = (
+    *("train_freq", "gradient_steps", "learning_starts", "target_update_interval", "n_steps", "n_epochs", "target_kl"),
+    *("use_sde", "sde_sample_freq"),
+)
 """What the loop reads off one model for all."""
 RECORDED = ("batch_size", "vf_coef", "max_grad_norm", "normalize_advantage", "top_quantiles_to_drop_per_net")
 """SB3's own arguments that a recorded step has as constants."""

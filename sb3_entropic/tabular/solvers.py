@@ -109,6 +109,10 @@ def iterate(
     )
 
 
+MOST_POLICIES = 1000
+"""Of a policy iteration, which takes a few: for discounts near 1 rounding may go on preferring one action to its equal."""
+
+
 def optimal_q(mdp: FiniteMDP, temperature: float = 0.0) -> th.Tensor:
     """The optimal action values to rounding, by policy iteration: ``q*``, or with a temperature the soft ``q*``.
 
@@ -119,16 +123,15 @@ def optimal_q(mdp: FiniteMDP, temperature: float = 0.0) -> th.Tensor:
     :return: ``(..., S, A)``
     """
     q, change = th.zeros_like(mdp.rewards), th.inf
-    # Solving for the values of a policy loses digits as the discount nears 1.
-    rounding = max(1e-9, 1e-14 / (1 - mdp.gamma))
-    while True:
+    for _ in range(MOST_POLICIES):
         policy = boltzmann_policy(q, temperature) if temperature > 0 else _greedy(q)
         _, improved = mdp.evaluate(policy, temperature)
         previous, change = change, (improved - q).abs().max().item()
         q = improved
         # Near the end the change shrinks quadratically; where it no longer does, it is rounding.
-        if change == 0 or (change <= rounding * q.abs().max().item() and change >= 0.5 * previous):
-            return q
+        if change == 0 or (change <= 1e-9 * q.abs().max().item() and change >= 0.5 * previous):
+            break
+    return q
 
 
 def gap_increasing_operator(

@@ -128,18 +128,34 @@ def test_the_longest_runs_of_an_environment_count_and_this_is_said(store, finish
 @pytest.mark.parametrize(
     ("other", "date", "score"), [([0.9], "2026-01-02", 0.9), ([0.9], "2025-12-31", 0.5), ([0.7, 0.9], "2025-12-31", 0.8)]
 )
-def test_of_two_versions_the_one_with_more_seeds_or_the_latest_is_taken_and_never_both(other, date, score, store, finish_all):
+def test_of_two_variants_the_one_with_more_seeds_or_the_latest_is_taken_and_never_both(other, date, score, store, finish_all):
     for env in ("Pendulum-v1", "Hopper-v4"):
         finish_all(env, "sac", [0.5], started="2026-01-01")
         finish_all(env, "msac", [0.1], started="2026-01-01")
-    finish_all("Pendulum-v1", "sac", other, package="stable_baselines3 3.0", started=date)
+    finish_all("Pendulum-v1", "sac", other, rounding="bf16", started=date)
     (across,) = build_across(build_leaderboards(store))
     scores = {row.label: row.scores for row in across.rows}
     np.testing.assert_allclose(scores["sac"]["Pendulum-v1"].mean(), score)
     assert [pair.x for pair in across.pairs] == ["msac"]
-    assert "sac is more than once in the table of Pendulum-v1: here it is the row with the most seeds, " in "".join(
-        across.cautions
-    )
+    assert any(caution.startswith("sac is more than once in the table of Pendulum-v1: here ") for caution in across.cautions)
+
+
+def test_a_version_that_is_everywhere_goes_before_one_with_more_seeds(store, finish_all):
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        finish_all(env, "sac", [0.5])
+    finish_all("Pendulum-v1", "sac", [0.7, 0.9], package="stable_baselines3 3.0")
+    (across,) = build_across(build_leaderboards(store))
+    assert [len(scores) for scores in across.rows[0].scores.values()] == [1, 1]
+
+
+def test_two_versions_that_are_compared_are_one_algorithm_over_environments(store, finish_all):
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        for package in ("stable_baselines3 2.0", "stable_baselines3 3.0"):
+            finish_all(env, "sac", [0.5], package=package)
+    labels = [row.label for row in build_leaderboards(store)[0].rows]
+    boards = build_leaderboards(store, pairs=[tuple(labels)])
+    assert boards[0].pairs
+    assert build_across(boards)[0].pairs == ()
 
 
 def test_cautions_of_the_environments_are_the_tables_too(store, finish_all):

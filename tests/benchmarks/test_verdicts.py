@@ -218,11 +218,12 @@ def test_the_same_place_in_two_grids_is_told_apart(store, fill):
     ]
 
 
+@pytest.mark.parametrize("ours", ["2026-01-01", "2026-01-09"])
 @pytest.mark.parametrize(("started", "place"), [("2026-01-01", 2), ("2026-01-03", 3)])
-def test_of_two_versions_with_as_many_seeds_the_latest_counts_once(started, place, store, make_spec, finish):
+def test_of_two_versions_with_as_many_seeds_the_latest_counts_once(started, place, ours, store, make_spec, finish):
     versions = (("2.9", 0.0, "2026-01-02"), ("2.8", 200.0, started))
     for seed in range(5):
-        finish(make_spec(seed=seed), [0.0, 100.0 + seed], started="2026-01-01")
+        finish(make_spec(seed=seed), [0.0, 100.0 + seed], started=ours)
         for version, score, date in versions:
             spec = make_spec(seed=seed, algo="sac", label="sac", package=f"stable_baselines3 {version}")
             finish(spec, [0.0, score + seed], started=date)
@@ -240,6 +241,11 @@ def test_where_runs_failed_nothing_is_called(algo, store, make_spec, fill):
     store.fail(lost, store.begin(lost), "ValueError: no")
     ((*_, better, worse, unknown),) = cells(store)
     assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 1 of 11 runs failed: 1.00")
+    (board,) = build_leaderboards(store)
+    assert not board.is_called("msac", "sac")
+    said = notes_on_verdicts(find_verdicts([Grid("", [board], [])]))
+    assert said.startswith("0 of 0 comparisons")
+    assert "interval that is a point" not in said
 
 
 def test_an_override_that_changes_nothing_elsewhere_may_change_something_here(store, make_spec, finish):

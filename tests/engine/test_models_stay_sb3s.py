@@ -289,7 +289,44 @@ def rarer_targets(model):
     model.target_update_interval = 3
 
 
-@pytest.mark.parametrize("change", [n_step_returns, larger_buffer, more_steps, rarer_targets, freeze])
+def noise_for_longer(model):
+    model.sde_sample_freq = 3
+
+
+def another_group(model):
+    model.critic.optimizer.add_param_group({"params": [th.nn.Parameter(th.zeros(1))]})
+
+
+def layer_where_one_was(model):
+    # Python may put it where the one before was in memory.
+    model.actor.mu = None
+    model.actor.mu = th.nn.Linear(8, 1)
+    model.actor.optimizer.param_groups[0]["params"] = list(model.actor.parameters())
+
+
+CHANGES = [n_step_returns, larger_buffer, more_steps, rarer_targets, freeze, noise_for_longer]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_another_group_of_parameters_is_refused(n):
+    makers = [partial(make, "MSAC", seed) for seed in range(n)]
+    changes = each_at([another_group, lambda model: None][:n], [STARTS + 10] * n)
+    if n == 1:
+        with pytest.raises(RuntimeError, match="the policy's"):
+            makers[0]().learn(STARTS + 20, changes(0, None))
+        return
+    _, errors = train_together(makers, STARTS + 20, changes)
+    assert [type(error) for error in errors] == [RuntimeError, type(None)]
+
+
+def test_what_is_put_where_another_was_in_memory_is_seen():
+    for _ in range(5):
+        model = make("MSAC")
+        model.learn(STARTS + 3, At(STARTS + 1, lambda m: layer_where_one_was(m) is None))
+        assert model.actor.mu.weight in model.actor.optimizer.state
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("changed", [0, 1])
 def test_of_two_the_one_that_was_changed_leaves(change, changed):
     changes = [lambda model: None] * 2
