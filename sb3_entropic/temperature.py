@@ -102,7 +102,8 @@ def current_temperature(model: Any) -> th.Tensor:
         return th.exp(model.log_ent_coef.detach())
     scheduled = model.ent_coef
     if callable(scheduled):
-        return th.tensor(at_progress(scheduled, model._current_progress_remaining), device=model.device)
+        like = next(model.policy.parameters())
+        return like.new_tensor(at_progress(scheduled, model._current_progress_remaining))
     # While the fast engine records, a schedule's value is an input.
     return scheduled if isinstance(scheduled, th.Tensor) else model.ent_coef_tensor
 
