@@ -306,10 +306,14 @@ def _room(runs: list[RunSpec], workers: int) -> Room:
 
 def title_of(runs: Sequence[RunSpec]) -> str:
     """Seeds of an experiment in one line, such as ``mdqn CartPole-v1 seeds 0 to 4``."""
-    seeds = [run.seed for run in runs]
-    in_a_row = seeds == list(range(seeds[0], seeds[-1] + 1))
+    return f"{runs[0].label} {runs[0].env} {in_words([run.seed for run in runs])}"
+
+
+def in_words(seeds: Sequence[int]) -> str:
+    """Such as ``seeds 0 to 4``, where they follow each other."""
+    in_a_row = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
     listed = f"{seeds[0]} to {seeds[-1]}" if in_a_row and len(seeds) > 2 else ", ".join(map(str, seeds))
-    return f"{runs[0].label} {runs[0].env} {'seed' if len(seeds) == 1 else 'seeds'} {listed}"
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {listed}"
 
 
 def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget: str, steps: int) -> dict[str, Any]:

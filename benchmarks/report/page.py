@@ -21,6 +21,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from benchmarks import statistics
+from benchmarks.plan import in_words
 from benchmarks.report.across import ENOUGH
 from benchmarks.report.cautions import NOT_RECORDED, false_calls
 from benchmarks.report.figures import styles
@@ -32,7 +33,6 @@ from benchmarks.report.verdicts import cells_of_verdicts, find_verdicts, notes_o
 from benchmarks.report.words import (
     LITERATURE_COLUMNS,
     cells_beside,
-    in_words,
     interval,
     notes_across,
     notes_on,

@@ -29,13 +29,6 @@ def with_interval(estimate: Estimate) -> str:
     return f"{number(estimate.value)} {interval(estimate)}"
 
 
-def in_words(seeds: Sequence[int]) -> str:
-    """Such as ``0 to 4``, where they follow each other."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds))
-
-
 def short_commit(commit: str) -> str:
     """Its first ten digits, and whether files differed from it."""
     return re.sub(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", commit)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.plan import as_file_name
+from benchmarks.plan import as_file_name, in_words
 from benchmarks.records import SCHEMA
 from benchmarks.report.across import Across, AcrossRow
 from benchmarks.report.figures import (
@@ -33,7 +33,6 @@ from benchmarks.report.words import (
     cells_of,
     columns_across,
     columns_of,
-    in_words,
     notes_across,
     notes_on,
     short_commit,
@@ -196,8 +195,7 @@ def _origin(row: Row) -> str:
     if not row.provenance:
         return ""
     p = row.provenance
-    seeds = f"seed{'s' * (len(row.seeds) > 1)} {in_words(row.seeds)}"
-    commits = " and ".join(map(short_commit, p["commit"]))
+    seeds, commits = in_words(row.seeds), " and ".join(map(short_commit, p["commit"]))
     return (
         f", {seeds}, {p['hours']:.2f} hours on {' and '.join(p['machine'])}, commit {commits}, {' and '.join(p['versions'])}"
     )

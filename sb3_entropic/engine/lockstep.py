@@ -10,7 +10,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_entropic.engine.compiler import LONG_RUN, decide
 from sb3_entropic.engine.gemm import fast_matrix_products
@@ -19,9 +18,7 @@ from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.replay import pack
 from sb3_entropic.engine.runner import Runner, Streams
 from sb3_entropic.engine.step import RecordingError, StackedStep
-from sb3_entropic.engine.support import loops_alike, most_alike, structure, why_not, why_not_unasked
-
-STEP = TrainFrequencyUnit.STEP
+from sb3_entropic.engine.support import loops_alike, most_alike, structure, why_not, why_not_replay, why_not_unasked
 
 
 class Lockstep:
@@ -227,10 +224,9 @@ class ReplayLockstep(Lockstep):
         self._batch = self._replay.gather(self._rows)
 
     def _is_prepared(self) -> bool:
-        live = [self._models[index] for index in self._live()]
-        same = all(self._models[index].replay_buffer is self._buffers[index] for index in self._live())
-        usual = all(model._vec_normalize_env is None and model.train_freq.unit is STEP for model in live)
-        return same and usual and self._template.batch_size == self._rows.shape[1]
+        live = [(self._models[index], self._buffers[index]) for index in self._live()]
+        same = all(model.replay_buffer is buffer and why_not_replay(model) is None for model, buffer in live)
+        return same and self._template.batch_size == self._rows.shape[1]
 
     def _stack(self) -> StackedStep:
         return StackedStep(self._models, self.compiled, self._generators, self._batch)

@@ -202,7 +202,7 @@ def _why_not_policy(model: Any) -> str | None:
 
 
 def _why_not_data(model: Any) -> str | None:
-    return _why_not_rollouts(model) if hasattr(model, "rollout_buffer") else _why_not_replay(model)
+    return _why_not_rollouts(model) if hasattr(model, "rollout_buffer") else why_not_replay(model)
 
 
 def _why_not_rollouts(model: Any) -> str | None:
@@ -218,7 +218,8 @@ def _why_not_rollouts(model: Any) -> str | None:
     return None
 
 
-def _why_not_replay(model: Any) -> str | None:
+def why_not_replay(model: Any) -> str | None:
+    """The part of :func:`why_not` that is about the replay buffer, what fills it and how often it is learned from."""
     if type(model.replay_buffer) not in (ReplayBuffer, NStepReplayBuffer) or model.replay_buffer.optimize_memory_usage:
         return "the replay buffer is not SB3's plain one, nor that of n-step returns"
     if model._vec_normalize_env is not None:
