@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 
 from sb3_entropic.engine.lockstep import ReplayLockstep, record_metrics
 from sb3_entropic.learner import Learner
@@ -81,11 +82,13 @@ class OffPolicyLoop(Learner):
     def after_gradient_step(self, gradient_step: int) -> None:
         """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps of a ``train`` call.
 
-        As in SB3, whose actor-critics count anew in every call: with one gradient step a call the interval says nothing.
+        Running statistics of batch normalisation are copied. As in SB3, whose actor-critics count anew in every call: with one
+        gradient step a call the interval says nothing.
         """
         if gradient_step % self.target_update_interval == 0:
             for target, source in self.target_networks():
                 move_towards(list(target.parameters()), list(source.parameters()), self.tau)
+                polyak_update(*(get_parameters_by_name(network, ["running_"]) for network in (source, target)), 1.0)
 
     def after_training(self, networks: Any, batch: Any) -> Metrics:
         """What is logged once a ``train`` call, of its last gradient step."""

@@ -10,7 +10,6 @@ from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.discrete_policies import CategoricalActor, CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -196,13 +195,6 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
     def target_networks(self) -> list[tuple[th.nn.Module, th.nn.Module]]:
         """The target critics follow the critics, and the old policy the actor."""
         return [*super().target_networks(), (self.policy.actor_target, self.actor)]
-
-    def after_gradient_step(self, gradient_step: int) -> None:
-        """The family's, of the old policy's running statistics too."""
-        super().after_gradient_step(gradient_step)
-        if gradient_step % self.target_update_interval == 0:
-            running = (get_parameters_by_name(network, ["running_"]) for network in (self.actor, self.policy.actor_target))
-            polyak_update(*running, 1.0)
 
     def _reduce(self, values: th.Tensor) -> th.Tensor:
         return values.amin(dim=0) if self.critic_reduction == "min" else values.mean(dim=0)

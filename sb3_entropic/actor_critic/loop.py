@@ -9,7 +9,6 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.utils import polyak_update
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
@@ -154,12 +153,6 @@ class ActorCriticLoop(OffPolicyLoop):
     def target_networks(self) -> list[tuple[th.nn.Module, th.nn.Module]]:
         """The target critics follow the critics."""
         return [(self.critic_target, self.critic)]
-
-    def after_gradient_step(self, gradient_step: int) -> None:
-        """Polyak averaging of the target networks, every ``target_update_interval`` gradient steps of a ``train`` call."""
-        super().after_gradient_step(gradient_step)
-        if gradient_step % self.target_update_interval == 0:
-            polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def coefficients(self) -> dict[str, float]:
         """The discount, the target entropy, and the temperature if it is scheduled."""
