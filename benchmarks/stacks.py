@@ -56,11 +56,11 @@ def most_together(model: Any, steps: int, workers: int) -> int:
 def stack_sizes(experiments: Mapping[str, Room], workers: int) -> dict[str, int]:
     """The most seeds in a stack of each experiment that let a grid finish soonest.
 
-    A stack costs less than its seeds one by one, since small networks take about the time of one together. Most of that is
-    won by five: after them the environments, which are stepped one by one, are what takes the time. So as long as every
-    worker has something to do, seeds go five together; larger stacks would only leave workers idle at the end of the grid,
-    and lose more where it is interrupted. A grid with fewer jobs than workers is done sooner with smaller stacks on all of
-    them, so there an experiment's seeds are split over the workers that the others leave: five on two workers are three
+    A stack costs less than its seeds one by one, since what small networks wait for is Python, which runs once for all. Most
+    of that is won by five: after them the environments, which are stepped one by one, are what takes the time. So as long as
+    every worker has something to do, seeds go five together; larger stacks would only leave workers idle at the end of the
+    grid, and lose more where it is interrupted. A grid with fewer jobs than workers is done sooner with smaller stacks on all
+    of them, so there an experiment's seeds are split over the workers that the others leave: five on two workers are three
     and two. Runs that cannot be stacked count as jobs that keep workers busy. A stack has :data:`MOST` seeds at most.
 
     :param experiments: by any name

@@ -41,12 +41,12 @@ def seed(text: str) -> int:
 class ArgumentParser(argparse.ArgumentParser):
     """A parser that answers a misspelt command, option or choice by the nearest one, in one sentence and with exit code 2."""
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As in ``argparse``."""
-        parsed, unknown = self.parse_known_args(args, namespace)
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As in ``argparse``, with nothing left over; of a command's arguments its own parser is asked."""
+        parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unknown argument {unknown[0]!r}{nearest(unknown[0], self._all_options())}")
-        return parsed
+            self.error(f"unknown argument {unknown[0]!r}{nearest(unknown[0], self._option_string_actions)}")
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where help is, without the usage block that would bury it."""
@@ -59,8 +59,3 @@ class ArgumentParser(argparse.ArgumentParser):
             # A command is named by its place, not by the list of all of them.
             named = None if isinstance(action, argparse._SubParsersAction) else action
             raise argparse.ArgumentError(named, f"{value!r} is none of {', '.join(choices)}{nearest(str(value), choices)}")
-
-    def _all_options(self) -> list[str]:
-        children = [a.choices.values() for a in self._actions if isinstance(a, argparse._SubParsersAction)]
-        options = list(self._option_string_actions)
-        return options + [option for group in children for child in group for option in child._option_string_actions]

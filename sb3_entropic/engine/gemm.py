@@ -1,7 +1,7 @@
 """The choice of the library that multiplies matrices.
 
 On CPUs torch multiplies in 32 bits with MKL, which on AMD's processors runs a path for 256-bit registers; oneDNN, in the
-same package, uses 512-bit ones: twice as fast where arithmetic is that wide (Zen 5), by a seventh where an instruction is
+same package, uses 512-bit ones: twice as fast where arithmetic is that wide (Zen 5), by some percent where an instruction is
 taken in two halves (Zen 4), and no faster on older ones. torch has a public switch that sends these products to oneDNN. It
 allows 16-bit arithmetic where the processor has it, which is another result: so unless 16 bits are asked for, the switch is
 turned on only where it is seen to round as 32 bits do.

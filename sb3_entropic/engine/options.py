@@ -26,9 +26,9 @@ class Engine:
         and that change belong into ``coefficients``. It logs ``train/...`` of off-policy algorithms when SB3 is about to
         write its logs, of the last gradient steps, rather than after each; on a GPU it does not see what a callback changes
         in the replay buffer's older rows.
-    :param compile: whether the fast engine's graphs are compiled: half a minute once, then about twice the speed, on a GPU,
-        where they are launched as one anyway, little more. ``"auto"`` compiles runs of 20,000 gradient steps and more, if
-        there is a C++ compiler, and for GPUs Triton
+    :param compile: whether the fast engine's graphs are compiled: half a minute once, then one and a half to three times the
+        speed; on a GPU, where they are launched as one anyway, about the same. ``"auto"`` compiles runs of
+        20,000 gradient steps and more, if there is a C++ compiler, and for GPUs Triton
     :param matrix_library: what multiplies matrices in the fast engine. ``"auto"`` is oneDNN where that is faster and rounds as
         32 bits do, else torch's own; ``"torch"`` always its own; ``"bf16"`` rounds the inputs of products to 16 bits, on
         processors that have such instructions: about twice as fast with layers of 256 units, and not the same numbers.

@@ -333,6 +333,7 @@ def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
         ("run --env Pendulum-v1 --budget shrot", "did you mean 'short'"),
         ("run --env Pendulum-v1 --out README.md", "OUT=README.md is a file"),
         ("run --env Pendulum-v1 --worker-count 3", "did you mean '--workers'"),
+        ("report --threshold 0.1", "unknown argument '--threshold'."),
         ("run --env ,", "--env is empty"),
         ("restor results/mine", "error: 'restor' is none of run, report, export, restore, "),
         ("restor results/mine", "did you mean 'restore'?"),
