@@ -30,6 +30,7 @@ class PublishedScore:
     :param score: the return
     :param spread: of whatever ``spread_kind`` says; may be empty
     :param spread_kind: such as ``std``
+    :param hyperparameters: what is known of how they differ from the zoo's, which are ours; may be empty
     :param source: where it was published
     """
 
@@ -42,6 +43,7 @@ class PublishedScore:
     score: float
     spread: str
     spread_kind: str
+    hyperparameters: str
     source: str
 
     def differences(self, env: str, steps: int, seeds: int | None = None) -> list[str]:
@@ -54,11 +56,12 @@ class PublishedScore:
         differ = [self.env] if self.env != without_module(env) else []
         if self.steps != steps:
             differ.append(f"{self.steps:,} steps" if self.steps else "steps not said")
-        if seeds is not None and self.seeds != seeds:
+        if self.seeds != seeds:
             differ.append(f"{self.seeds} seed{'s' if self.seeds != 1 else ''}")
         # Ours is over a number of episodes, theirs may be over a number of steps.
         size = self.metric.removeprefix(OUR_METRIC)
-        return differ + ([f"evaluation{size}" if size != self.metric else self.metric] if size else [])
+        differ += [f"evaluation{size}" if size != self.metric else self.metric] if size else []
+        return differ + [self.hyperparameters] * bool(self.hyperparameters)
 
 
 def published_scores(env: str) -> list[PublishedScore]:
@@ -75,5 +78,7 @@ def _family(env: str) -> str:
 
 @lru_cache(maxsize=1)
 def _scores() -> tuple[PublishedScore, ...]:
-    table = pd.read_csv(TABLE, dtype={"spread": str}).fillna({"spread": "", "spread_kind": "", "steps": 0})
+    table = pd.read_csv(TABLE, dtype={"spread": str}).fillna(
+        {"spread": "", "spread_kind": "", "hyperparameters": "", "steps": 0}
+    )
     return tuple(PublishedScore(**row) for row in table.astype({"steps": int}).to_dict(orient="records"))

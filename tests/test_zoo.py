@@ -15,6 +15,7 @@ from sb3_entropic.zoo import (
     HyperparameterError,
     constructor_arguments,
     env_wrapper,
+    how_found,
     load_hyperparameters,
     make_model,
     parse_override,
@@ -52,6 +53,15 @@ def test_no_entry_means_sb3s_defaults():
 def test_the_module_that_registers_an_environment_is_no_part_of_its_entrys_name():
     entry = load_hyperparameters(ALGORITHMS["softq"], "sb3_entropic.envs:MultiGoal-v0")
     assert entry == load_hyperparameters(ALGORITHMS["softq"], "MultiGoal-v0") != {}
+
+
+def test_what_is_said_to_be_found_on_an_environment_has_an_entry_for_it():
+    found = yaml.safe_load((files("sb3_entropic.zoo") / "searched.yml").read_text())
+    for name, environments in found.items():
+        own = yaml.safe_load((files("sb3_entropic.zoo") / "hyperparams" / f"{name}.yml").read_text())
+        assert own.keys() >= environments.keys()
+    assert how_found("softq", "sb3_entropic.envs:MultiGoal-v0") == found["softq"]["MultiGoal-v0"]
+    assert how_found("softq", "Hopper-v4") == how_found("sac", "Pendulum-v1") == ""
 
 
 def test_text_becomes_schedules_tuples_and_activations():

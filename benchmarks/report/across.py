@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -13,8 +13,9 @@ import pandas as pd
 from benchmarks.report.cautions import caution_on_episodes, cautions_on, cautions_on_budgets
 from benchmarks.report.leaderboard import Leaderboard, Pair, Row, shares_of_budgets
 from benchmarks.statistics import Aggregate, Estimate, Scores, aggregate, performance_profile, probability_of_improvement
+from sb3_entropic.catalog import STAND_INS
 
-THRESHOLDS = 101
+THRESHOLDS, FAR_BELOW = 101, -0.25
 ENOUGH = 10
 """So many environments are ranked by the IQM of all their runs, as is usual; of fewer it can be blind to a whole one."""
 
@@ -92,7 +93,9 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
         for row in board.ranked:
             found[row.name][board.env].append(row)
     found = {name: by_env for name, by_env in found.items() if len(by_env) == len(members)}
-    complete = {name: _meant(by_env) for name, by_env in found.items()}
+    # A baseline is SB3's own on one environment and our losses on another.
+    stand_ins = _baselines_in_parts(members, found)
+    complete = {name: _meant(by_env) for name, by_env in {**found, **stand_ins}.items()}
     scores = {
         name: {board.env: board.scale.normalise(rows[board.env].scores) for board in members}
         for name, rows in complete.items()
@@ -103,13 +106,19 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
         for (name, by_env), of in zip(complete.items(), scores.values(), strict=True)
     ]
     rows.sort(key=lambda row: (-row.score.value, row.label))
-    names = dict.fromkeys(pair for board in members for pair in _pairs_of_names(board))
+    names = dict.fromkeys(pair for board in members for pair in _pairs_of_names(board, stand_ins))
     pairs = [
         Pair(x, y, probability_of_improvement(scores[x], scores[y]))
         for x, y in names
         if x in scores and y in scores and x != y
     ]
-    meant = {board.env: [replace(rows[board.env], label=name) for name, rows in complete.items()] for board in members}
+    meant = {
+        board.env: [
+            replace(rows[board.env], label=f"{name} on {board.env}" if name in stand_ins else name)
+            for name, rows in complete.items()
+        ]
+        for board in members
+    }
     cautions = [caution_on_episodes({board.episodes for board in members})]
     cautions += cautions_on(list(chain(*meant.values())), tasks=len(members))
     for board in members:
@@ -128,6 +137,25 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
     return Across(tuple(members), tuple(rows), tuple(pairs), tuple(cautions))
 
 
+def _baselines_in_parts(
+    members: Sequence[Leaderboard], complete: Mapping[str, Mapping[str, list[Row]]]
+) -> dict[str, dict[str, list[Row]]]:
+    """By name, baselines that are on every environment only if their losses in our training loop count, and their rows.
+
+    :param members: the environments' tables
+    :param complete: what is on every environment under one name
+    """
+    found = {}
+    for parent in dict.fromkeys(STAND_INS.values()):
+        same = {parent, *(label for label, of in STAND_INS.items() if of == parent)}
+        own = {board.env: [row for row in board.ranked if row.name == parent] for board in members}
+        other = {board.env: [row for row in board.ranked if row.variant in same] for board in members}
+        by_env = {env: own[env] or other[env] for env in own}
+        if not same & complete.keys() and all(by_env.values()):
+            found[parent] = by_env
+    return found
+
+
 def _meant(by_env: dict[str, list[Row]]) -> dict[str, Row]:
     """Of each environment's rows of an algorithm one, of the same version if one is everywhere."""
     common = set.intersection(*({row.package for row in rows} for rows in by_env.values()))
@@ -143,12 +171,14 @@ def _seeds_and_date(row: Row) -> tuple[int, str]:
     return len(row.scores), row.last_started
 
 
-def _pairs_of_names(board: Leaderboard) -> list[tuple[str, str]]:
+def _pairs_of_names(board: Leaderboard, stand_ins: Collection[str]) -> list[tuple[str, str]]:
+    """The pairs of a table, by names; of :func:`_baselines_in_parts` by theirs."""
     names = {row.label: row.name for row in board.rows}
+    names |= {row.label: STAND_INS[row.variant] for row in board.rows if STAND_INS.get(row.variant) in stand_ins}
     return [(names[pair.x], names[pair.y]) for pair in board.pairs]
 
 
 def _thresholds(scores: Iterable[Scores]) -> np.ndarray:
-    """From the random policy to the reference, and on to what the scores reach."""
+    """From the random policy to the reference, and on to what the scores reach, but for those far below it."""
     every = np.concatenate([values for of in scores for values in of.values()])
-    return np.linspace(min(0.0, every.min()), max(1.0, every.max()), THRESHOLDS)
+    return np.linspace(np.clip(every.min(), FAR_BELOW, 0.0), max(1.0, every.max()), THRESHOLDS)

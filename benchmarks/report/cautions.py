@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sb3_entropic.catalog import STAND_INS
 from sb3_entropic.engine.gemm import ROUNDED
+from sb3_entropic.zoo import how_found
 
 if TYPE_CHECKING:
     from benchmarks.report.leaderboard import Row
@@ -30,10 +31,15 @@ def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
     """
     cautions = []
     sizes = {len(row.scores) for row in rows if row.scores}
-    if sizes and min(sizes) < FEW_SEEDS:
+    few = {row.label: len(row.scores) for row in rows if 0 < len(row.scores) < FEW_SEEDS}
+    if few:
         plain = " (with fewer than 4 nothing is trimmed: the IQM is the mean)" if tasks * min(sizes) < 4 else ""
-        cautions.append(f"Fewer than {FEW_SEEDS} seeds{plain}: too few to rank algorithms, and the intervals are too narrow.")
-    elif sizes and min(sizes) < ENOUGH_SEEDS:
+        some = ", ".join(f"{label} has {seeds}" for label, seeds in few.items())
+        only = "" if max(sizes) < FEW_SEEDS else f" of some ({some})"
+        cautions.append(
+            f"Fewer than {FEW_SEEDS} seeds{only}{plain}: too few to rank algorithms, and the intervals are too narrow."
+        )
+    if any(FEW_SEEDS <= size < ENOUGH_SEEDS for size in sizes):
         rates = " and ".join(f"{100 * rate:.0f} % of those of {seeds} seeds" for seeds, rate in COVERAGE.items())
         cautions.append(f"Intervals of so few seeds are narrow: of normal samples {rates} hold the true score, and not 95 %.")
     if len(sizes) > 1:
@@ -89,12 +95,29 @@ def false_calls() -> str:
     return " and ".join(f"{100 * rate:.0f} % with {seeds} seeds" for seeds, rate in FALSE_CALLS.items())
 
 
+def false_call_rate(seeds: int) -> float:
+    """:data:`FALSE_CALLS` of about so many seeds."""
+    return FALSE_CALLS[min(FALSE_CALLS, key=lambda known: abs(known - seeds))]
+
+
 def cautions_on_speed(rows: list[Row]) -> list[str]:
-    """About the steps/s of a table's rows."""
+    """About the steps/s and the times of a table's rows."""
+    cautions = [
+        "Steps/s and times depend on what else a machine was doing: `python -m benchmarks speed` tells what is faster."
+    ]
     stacks = _labels_by("stack", rows)
-    if not stacks.keys() - {"1", NOT_RECORDED}:
-        return []
-    return [f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}."]
+    if stacks.keys() - {"1", NOT_RECORDED}:
+        cautions.append(f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}.")
+    return cautions
+
+
+def cautions_on_search(rows: list[Row], env: str) -> list[str]:
+    """About algorithms whose hyperparameters were found on the very environment.
+
+    :param env: its id
+    """
+    found = {algo: how_found(algo, env) for algo in sorted({row.algo for row in rows})}
+    return [f"{algo}'s hyperparameters were found on this environment: {how}." for algo, how in found.items() if how]
 
 
 def cautions_on_budgets(shares: dict[str, float]) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +23,7 @@ from PIL import Image
 
 from benchmarks.report.across import Across
 from benchmarks.report.cautions import false_calls
-from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.leaderboard import Leaderboard
 from benchmarks.report.sensitivity import Sensitivity
 from benchmarks.report.words import number
 
@@ -32,8 +31,10 @@ from benchmarks.report.words import number
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 COLUMNS = 4
-LETTERS = 30
-"""Of a title, in one line above a plot that has others beside it."""
+LETTERS, SHORT = 30, 16
+"""Of a title in one line above a plot that has others beside it, and of a name that stands above a column."""
+FAR_APART = 10
+"""Where the last takes so many times as long as the first, times are drawn on a logarithmic scale."""
 PNG_OPTIONS = {"dpi": 150, "bbox_inches": "tight"}
 SVG_OPTIONS = {"bbox_inches": "tight", "metadata": {"Date": None, "Creator": None}}
 
@@ -45,18 +46,25 @@ TOGETHER = 5
 
 
 STEPS, SECONDS = "step", "seconds"
-LABELS = {STEPS: "environment steps", SECONDS: "seconds of training (of runs trained together, a share each)"}
+UNITS = (("hours", 3600, 2 * 3600), ("minutes", 60, 120), ("seconds", 1, 0))
+"""Of time: the name, the seconds, and from how many seconds on it is used."""
 
 
-def styles(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
+def styles(plots: Sequence[Iterable[str]]) -> dict[str, tuple[str, str]]:
     """How each algorithm is drawn, ``(dashes, colour)``: the same in every plot of a report, whatever its rank there.
 
-    Neighbours differ in both, and no two of 28 are the same; what has nothing overridden comes first.
+    Neighbours differ in both, and no two of the first 28 in a plot are the same; what has nothing overridden comes first.
 
-    :param labels: all that the report is of
+    :param plots: the labels of each
     """
-    looks = zip(itertools.cycle(DASHES), itertools.cycle(COLOURS), strict=False)
-    return dict(zip(sorted(labels, key=lambda label: ("[" in label, label)), looks, strict=False))
+    looks = [(DASHES[i % len(DASHES)], COLOURS[i % len(COLOURS)]) for i in range(len(DASHES) * len(COLOURS))]
+    plots = [set(labels) for labels in plots]
+    found: dict[str, tuple[str, str]] = {}
+    for place, label in enumerate(sorted(set().union(*plots), key=lambda label: ("[" in label, label))):
+        beside = {found.get(other) for labels in plots if label in labels for other in labels}
+        order = [looks[(place + i) % len(looks)] for i in range(len(looks))]
+        found[label] = next((look for look in order if look not in beside), order[0])
+    return found
 
 
 def draw_learning_curves(board: Leaderboard, path: Path, along: str = STEPS) -> None:
@@ -92,8 +100,9 @@ def draw_returns_profiles(board: Leaderboard, path: Path) -> None:
         figure = _draw_together(curves, [row.label for row in board.rows])
         figure.axes[0].set_ylabel("share of runs above it")
     else:
-        figure = _draw_apart(curves)
-    _finish(figure, f"{board.env}: share of runs above a return, with 95 % bands", "return")
+        figure = _draw_apart(curves, "share of runs above it")
+    title = f"{_named(board)}: share of runs above a return, with 95 % bands"
+    _finish(figure, title if len(curves) <= TOGETHER else f"{title}; beside the name, the IQM", "return")
     save(figure, path)
 
 
@@ -106,22 +115,29 @@ def draw_improvements(board: Leaderboard, path: Path) -> None:
     labels = [row.label for row in board.ranked]
     shares = np.full((len(labels), len(labels)), np.nan)
     side = max(3.2, 0.72 * len(labels))
-    figure, axes = plt.subplots(figsize=(side + 1.6, 0.62 * side + 1.2), layout="constrained")
+    beside = max(1.6, 0.075 * max(map(len, labels)))
+    figure, axes = plt.subplots(figsize=(side + beside, 0.62 * side + 1.2), layout="constrained")
     for (i, x), (j, y) in itertools.permutations(enumerate(labels), 2):
         estimate = board.improvements[x, y]
         shares[i, j] = estimate.value
         ends = "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
         _write_cell(axes, j, i, f"{estimate.value:.2f}", ends, "bold" if board.is_called(x, y) else "normal")
     axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", fontsize=9)
-    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    if all(len(label) <= SHORT for label in labels):
+        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", fontsize=9)
+        axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    else:
+        axes.set_xticks(range(len(labels)), range(1, len(labels) + 1), fontsize=9)
+        axes.set_yticks(range(len(labels)), [f"{label}  {i}" for i, label in enumerate(labels, start=1)], fontsize=9)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
+    pairs, expected = board.calls_of_equals
     title = (
         "how often a run of the row beats one of the column, with 95 % intervals\n"
-        f"bold: it excludes one half, as between equals in {false_calls()}"
+        f"bold: it excludes one half, as between equals in {false_calls()}\n"
+        f"(about {expected:.0f} of these {pairs} pairs)"
     )
-    figure.suptitle(f"{board.env}: {title}", x=0.01, ha="left", fontsize=9)
+    figure.suptitle(f"{_named(board)}: {title}", x=0.01, ha="left", fontsize=9)
     save(figure, path)
 
 
@@ -183,21 +199,37 @@ def learning_curves(board: Leaderboard, along: str = STEPS) -> Figure:
     Up to :data:`TOGETHER` algorithms share a plot. More get one each, in the table's order, with the curves of the others
     in grey behind.
 
+    Times that are far apart are on a logarithmic scale.
+
     :param board: the table whose curves to draw
     :param along: ``"step"`` or ``"seconds"``
     """
     rows = [row for row in board.rows if row.summary]
-    curves = [_Curve(row.label, row.summary.n, row.summary.iqm.value, _curve_of(row, along), along, "iqm") for row in rows]
+    drawn = [row.curve if along == STEPS else row.curve_in_time for row in rows]
+    ends = [data[along].max() for data in drawn] or [1.0]
+    label, unit = "environment steps", 1
+    if along == SECONDS:
+        name, unit = next((name, seconds) for name, seconds, least in UNITS if max(ends) >= least)
+        label = f"{name} of training (of runs trained together, a share each), on a machine that may have had other work"
+    curves = [
+        _Curve(row.label, row.summary.n, row.summary.iqm.value, data.assign(**{along: data[along] / unit}), along, "iqm")
+        for row, data in zip(rows, drawn, strict=True)
+    ]
     if len(rows) <= TOGETHER:
         figure = _draw_together(curves, [row.label for row in board.rows])
         figure.axes[0].set_ylabel(f"return, IQM over seeds ({board.episodes} episodes each)")
-        title = f"{board.env}: evaluation return with 95 % stratified-bootstrap intervals"
+        title = f"{_named(board)}: evaluation return with 95 % intervals"
     else:
-        figure = _draw_apart(curves)
-        title = f"{board.env}: evaluation return, IQM over seeds with 95 % intervals; beside the name, its last value"
-    _finish(figure, title, LABELS[along])
+        figure = _draw_apart(curves, f"return ({board.episodes} episodes)")
+        title = f"{_named(board)}: return, IQM over seeds with 95 % intervals; beside the name, its last value"
+    _finish(figure, title, label)
     for axes in figure.axes:
-        axes.set_xlim(0, board.steps if along == STEPS else max((c.data[along].max() for c in curves), default=1.0))
+        if along == SECONDS and max(ends) > FAR_APART * min(ends):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.set_xlim(min(data[along].min() for data in drawn) / unit, max(ends) / unit)
+        else:
+            axes.set_xlim(0, max(board.steps, *ends) if along == STEPS else max(ends) / unit)
     return figure
 
 
@@ -211,7 +243,7 @@ def performance_profiles(across: Across) -> Figure:
         figure = _draw_together(curves, [row.label for row in across.rows])
         figure.axes[0].set_ylabel("share of runs above it")
     else:
-        figure = _draw_apart(curves)
+        figure = _draw_apart(curves, "share of runs above it")
     title = f"Performance profiles over {len(across.boards)} environments, with 95 % bands"
     _finish(
         figure, title if len(curves) <= TOGETHER else f"{title}; beside the name, the {across.ranked_by}", "normalised return"
@@ -242,13 +274,13 @@ class _Curve:
         axes.plot(self.data[self.x], self.data[self.y], color=colour, linewidth=width, drawstyle=drawstyle, **options)
 
 
-def _curve_of(row: Row, along: str) -> pd.DataFrame:
-    return row.curve if along == STEPS else row.curve_in_time
+def _named(board: Leaderboard) -> str:
+    return f"{board.env} ({thousands(board.steps, None)} steps)"
 
 
 def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 4.4))
-    looks = styles(labels)
+    looks = styles([labels])
     for curve in curves:
         dashes, colour = looks[curve.label]
         curve.draw(axes, colour, linestyle=dashes, label=f"{curve.label} (n={curve.n})")
@@ -256,15 +288,9 @@ def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
     return figure
 
 
-def _draw_apart(curves: list[_Curve]) -> Figure:
+def _draw_apart(curves: list[_Curve], y_label: str) -> Figure:
     n_rows = -(-len(curves) // COLUMNS)
-    # A label has few spaces, and overrides make it wider than a plot.
-    titles = {
-        curve.label: "\n".join(
-            textwrap.wrap(f"{re.sub(', ?', ', ', curve.label)}: {number(curve.value)} (n={curve.n})", LETTERS)
-        )
-        for curve in curves
-    }
+    titles = {curve.label: wrapped(curve.label, f": {number(curve.value)} (n={curve.n})") for curve in curves}
     height = 2.0 + 0.15 * max((title.count("\n") for title in titles.values()), default=0)
     figure, grid = plt.subplots(
         n_rows, COLUMNS, figsize=(9.6, height * n_rows + 0.6), sharex=True, sharey=True, squeeze=False, layout="constrained"
@@ -278,9 +304,21 @@ def _draw_apart(curves: list[_Curve]) -> Figure:
         curve.draw(axes, COLOURS[0])
         axes.set_title(titles[curve.label], fontsize=9, loc="left")
         axes.tick_params(labelsize=8)
+    figure.supylabel(y_label, fontsize=9)
     for column in range(COLUMNS):
         grid[(len(curves) - 1 - column) // COLUMNS, column].tick_params(labelbottom=True)
     return figure
+
+
+def wrapped(label: str, rest: str) -> str:
+    """A label and what follows it in lines of :data:`LETTERS`, broken where a part of the label ends: it has few spaces."""
+    lines = [""]
+    for part in [*re.findall(r".+?(?:[ ,=_\[]+|$)", label), rest]:
+        if lines[-1] and len((lines[-1] + part).rstrip()) > LETTERS:
+            lines.append("")
+            part = part.lstrip(": ")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _finish(figure: Figure, title: str, x_label: str) -> None:

@@ -21,7 +21,9 @@ from benchmarks.report.cautions import (
     caution_on_episodes,
     cautions_on,
     cautions_on_budgets,
+    cautions_on_search,
     cautions_on_speed,
+    false_call_rate,
 )
 from benchmarks.statistics import (
     Aggregate,
@@ -35,6 +37,9 @@ from sb3_entropic.catalog import ALGORITHMS, STAND_INS
 from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
 from sb3_entropic.zoo import load_hyperparameters
+
+LATE = 1.01
+"""An evaluation after more than so many times the steps that it was to be after is late: a rollout had to be finished."""
 
 
 class Runs(Protocol):
@@ -77,7 +82,7 @@ class Row:
     :param steps_per_second: environment steps per second of training, the median over runs; of a run that was trained in a
         stack, the steps of all its seeds
     :param failures: number of runs that ended in an error
-    :param curve: columns ``step``, ``iqm``, ``low``, ``high``
+    :param curve: columns ``step``, ``iqm``, ``low``, ``high``; an evaluation that was late is at the steps taken until then
     :param curve_in_time: columns ``seconds`` of training, ``iqm``, ``low``, ``high``; of a run that was trained in a stack,
         its share of the stack's seconds
     :param provenance: what the finished runs record of their origin, each a sorted list of the distinct values:
@@ -206,9 +211,18 @@ class Leaderboard:
 
     def is_called(self, x: str, y: str) -> bool:
         """Whether the interval of two labels' :attr:`improvements` excludes one half, of seeds enough that did not fail."""
-        both = [row for row in self.ranked if row.label in (x, y)]
-        enough = all(len(row.scores) >= FEW_SEEDS and not row.failures for row in both)
-        return enough and self.improvements[x, y].excludes(0.5)
+        enough = {row.label for row in self._may_be_called}
+        return {x, y} <= enough and self.improvements[x, y].excludes(0.5)
+
+    @property
+    def calls_of_equals(self) -> tuple[int, float]:
+        """How many pairs could be called, and how many of them would be if no algorithm differed from another."""
+        pairs = [*combinations((len(row.scores) for row in self._may_be_called), 2)]
+        return len(pairs), sum(false_call_rate(min(pair)) for pair in pairs)
+
+    @property
+    def _may_be_called(self) -> list[Row]:
+        return [row for row in self.ranked if len(row.scores) >= FEW_SEEDS and not row.failures]
 
 
 def build_leaderboards(
@@ -255,10 +269,15 @@ def _leaderboard(
     for (label, group), members in groups.items():
         shown = label if labels.count(label) == 1 else f"{label} ({group.rpartition('-')[2]})"
         rows.append(_row(shown, members, scale))
-    rows.sort(key=lambda row: (-row.summary.iqm.value if row.summary else np.inf, row.label))
+    rows.sort(key=_rank)
     failures = sorted(_failure(run.record) for run in runs if run.evaluations is None)
-    cautions, pairs = _cautions(rows, labels, env, steps, episodes, scale), _pairs(rows, chosen, env)
+    cautions, pairs = _cautions(rows, env, steps, episodes, scale) + _cautions_on_twins(groups), _pairs(rows, chosen, env)
     return Leaderboard(env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, tuple(pairs))
+
+
+def _rank(row: Row) -> tuple[float, float, str]:
+    """What the rows of a table are sorted by: the IQM, which may be blind to a run that fails, and then the mean."""
+    return (-row.summary.iqm.value, -row.summary.mean.value, row.label) if row.summary else (np.inf, np.inf, row.label)
 
 
 def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
@@ -311,22 +330,40 @@ def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
     episodes = runs.evaluations(record)
     # The runs of a stack share their time.
     seconds = episodes["train_seconds"] / record.get("stack", 1)
-    scores = episodes.assign(seconds=seconds, score=episodes["return"]).groupby("step")[["score", "seconds"]].mean()
-    return scores.reset_index().assign(task=record["spec"]["env"], seed=record["spec"]["seed"])
+    taken = episodes.get("timesteps", episodes["step"])
+    each = episodes.assign(seconds=seconds, score=episodes["return"], taken=taken).groupby("step")[
+        ["score", "seconds", "taken"]
+    ]
+    scores = each.mean().reset_index()
+    steps = scores["step"].where(scores["taken"] <= LATE * scores["step"], scores["taken"]).astype(int)
+    return scores.assign(step=steps, task=record["spec"]["env"], seed=record["spec"]["seed"])
 
 
-def _cautions(rows: list[Row], labels: list[str], env: str, steps: int, episodes: int, scale: Scale | None) -> list[str]:
+def _cautions(rows: list[Row], env: str, steps: int, episodes: int, scale: Scale | None) -> list[str]:
     cautions = ["One environment: the interquartile mean is over seeds alone, of raw returns."]
     cautions.append(caution_on_episodes([episodes]))
     if scale is None:
         cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
-    cautions += cautions_on_budgets(shares_of_budgets(rows, env, steps)) + cautions_on(rows) + cautions_on_speed(rows)
+    cautions += cautions_on_search(rows, env) + cautions_on_budgets(shares_of_budgets(rows, env, steps))
+    cautions += cautions_on(rows) + cautions_on_speed(rows)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
         cautions.append(f"An algorithm finishes the rollout it is in, so it took more steps than the table says ({late}).")
-    if len(set(labels)) < len(labels):
-        differ = "version, hyperparameters, evaluation or the rounding of matrix products"
-        cautions.append(f"An algorithm appears more than once: its rows differ in {differ}.")
+    return cautions + [f"{row.label} is {row.variant} as it is." for row in rows if row.variant != row.name]
+
+
+def _cautions_on_twins(groups: dict[tuple[str, str], list[_Run]]) -> list[str]:
+    """About rows of one label, which are of different settings."""
+    twins: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for (label, _), members in groups.items():
+        spec = members[0].record["spec"]
+        twins[label].append({**spec, **spec["hyperparameters"], "seed": None, "hyperparameters": None})
+    cautions = []
+    for label, specs in twins.items():
+        names = sorted({name for spec in specs for name in spec})
+        differ = [name for name in names if any(spec.get(name) != specs[0].get(name) for spec in specs)]
+        if len(specs) > 1:
+            cautions.append(f"{label} appears more than once: its rows differ in {', '.join(differ)}.")
     return cautions
 
 
@@ -396,7 +433,7 @@ def _steps_per_second(record: dict[str, Any]) -> float:
 
 def _overshoot(records: list[dict[str, Any]]) -> int:
     taken = max(record["timesteps"] for record in records)
-    return taken if taken > 1.01 * records[0]["spec"]["steps"] else 0
+    return taken if taken > LATE * records[0]["spec"]["steps"] else 0
 
 
 def _as_text(value: Any) -> str:

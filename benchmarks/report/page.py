@@ -20,9 +20,7 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from benchmarks import statistics
 from benchmarks.plan import in_words
-from benchmarks.report.across import ENOUGH
 from benchmarks.report.cautions import NOT_RECORDED, false_calls
 from benchmarks.report.figures import styles
 from benchmarks.report.grids import Grid
@@ -31,6 +29,7 @@ from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
 from benchmarks.report.verdicts import cells_of_verdicts, find_verdicts, notes_on_verdicts
 from benchmarks.report.words import (
+    DEFINITIONS,
     LITERATURE_COLUMNS,
     cells_beside,
     interval,
@@ -44,7 +43,7 @@ from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 
 WEB = Path(__file__).parent / "web"
-TITLE = "sb3_entropic: leaderboard"
+TITLE = "sb3_entropic leaderboard"
 PROVENANCE = {
     "started": "started",
     "command": "command",
@@ -69,7 +68,8 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
     :return: the file
     """
     boards = [board for grid in grids for board in grid.boards]
-    looks = styles({row.label for board in boards for row in board.rows})
+    tables = [table for grid in grids for table in grid.tables]
+    looks = styles([[row.label for row in table.rows] for table in [*boards, *tables]])
     sections = [
         {
             "id": _identifier(grid.name, board.env, board.steps, board.episodes),
@@ -89,7 +89,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
             "grid": grid.name,
             "table": table,
             "rows": [row for one in table.rows for row in one.rows],
-            "notes": notes_across(table),
+            "notes": notes_across(table, gap=False),
             "range": _range([row.score for row in table.rows]),
         }
         for grid in grids
@@ -107,6 +107,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
     scripts = {"plotly": _script(get_plotlyjs()), "page": _script((WEB / "page.js").read_text())}
     page = environment.get_template("page.html").render(
         title=TITLE,
+        published=[grid.name for grid in grids if grid.name and grid.boards],
         css=Markup((WEB / "page.css").read_text()),
         scripts=scripts,
         hashes=[_hash(script) for script in scripts.values()],
@@ -116,8 +117,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         problems=[problem for grid in grids for problem in grid.problems],
         labels=looks,
         totals=_totals(boards),
-        repetitions=statistics.REPETITIONS,
-        enough=ENOUGH,
+        definitions=DEFINITIONS,
         provenance=PROVENANCE,
         literature_columns=LITERATURE_COLUMNS,
         verdicts=cells_of_verdicts(verdicts),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.report.cautions import FALSE_CALLS, FEW_SEEDS, false_calls
+from benchmarks.report.cautions import FEW_SEEDS, false_call_rate, false_calls
 from benchmarks.report.figures import thousands
 from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Pair, Row
@@ -18,9 +18,10 @@ from benchmarks.store import replace_text
 from sb3_entropic.catalog import ALGORITHMS, STAND_INS
 from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
+from sb3_entropic.zoo import how_found
 
 COLUMNS = ("algorithm", "its parent", "better", "worse", "one cannot say")
-STAND_IN, ROUNDED_INPUTS = "*", "†"
+STAND_IN, ROUNDED_INPUTS, SEARCHED = "*", "†", "‡"
 BEGIN, END = "<!-- begin: does it help -->", "<!-- end: does it help -->"
 
 
@@ -32,6 +33,7 @@ class Verdict:
     :param parent: its parent's
     :param stand_in: whether it is beside its parent's losses in our training loop, and not SB3's own
     :param rounded: whether the inputs of matrix products were rounded in runs of either
+    :param searched: whether the algorithm's hyperparameters were found on the environment, or on one of several
     :param where: the environment and the steps
     :param improvement: the probability that a run of the algorithm scores above one of its parent
     :param seeds: of each in one environment, the fewest
@@ -54,6 +56,7 @@ class Verdict:
     together: bool = False
     stand_in: bool = False
     rounded: bool = False
+    searched: bool = False
 
     @property
     def column(self) -> str:
@@ -65,7 +68,7 @@ class Verdict:
     @property
     def text(self) -> str:
         """In a table's cell."""
-        mark = STAND_IN * self.stand_in + ROUNDED_INPUTS * self.rounded
+        mark = STAND_IN * self.stand_in + ROUNDED_INPUTS * self.rounded + SEARCHED * self.searched
         few = f", {self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds < FEW_SEEDS else ""
         failed = f", {self.failures[0]} of {self.failures[1]} runs failed" if self.failures[0] else ""
         between = "" if self.column == COLUMNS[4] else f" {interval(self.improvement)}"
@@ -84,12 +87,13 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     for grid in grids:
         for board in grid.boards:
             where, rows = f"{board.env} ({thousands(board.steps, None)})", {row.label: (row,) for row in board.ranked}
-            for verdict in _verdicts(board.pairs, rows, where, grid.name):
+            for verdict in _verdicts(board.pairs, rows, [board.env], where, grid.name):
                 places[verdict.algo, where].append(verdict)
         together: dict[str, list[Verdict]] = {}
         for table in grid.tables:
             where, rows = f"{len(table.boards)} environments together ({grid.name})", {r.label: r.rows for r in table.rows}
-            verdicts = [replace(v, together=True) for v in _verdicts(table.pairs, rows, where, grid.name)]
+            envs = [board.env for board in table.boards]
+            verdicts = [replace(v, together=True) for v in _verdicts(table.pairs, rows, envs, where, grid.name)]
             # The first has the most environments.
             together = {v.algo: [w for w in verdicts if w.algo == v.algo] for v in verdicts} | together
         for algo, verdicts in together.items():
@@ -103,16 +107,19 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     return sorted(found, key=lambda v: order[v.algo])
 
 
-def _verdicts(pairs: Iterable[Pair], rows: Mapping[str, Sequence[Row]], where: str, grid: str) -> Iterator[Verdict]:
+def _verdicts(
+    pairs: Iterable[Pair], rows: Mapping[str, Sequence[Row]], envs: Sequence[str], where: str, grid: str
+) -> Iterator[Verdict]:
     """Those of the pairs that are of an algorithm and its parent.
 
     :param pairs: of a table
     :param rows: by label, of its environments
+    :param envs: these environments' ids
     """
     for pair in pairs:
         both = [*rows[pair.x], *rows[pair.y]]
-        algo, label = (_only({row.variant for row in rows[name]}) for name in (pair.x, pair.y))
-        parent = STAND_INS.get(label, label)
+        algo = _only({row.variant for row in rows[pair.x]})
+        parent = _only({STAND_INS.get(row.variant, row.variant) for row in rows[pair.y]})
         if algo in ALGORITHMS and parent == ALGORITHMS[algo].parent:
             failures = sum(row.failures for row in both)
             yield Verdict(
@@ -125,8 +132,9 @@ def _verdicts(pairs: Iterable[Pair], rows: Mapping[str, Sequence[Row]], where: s
                 grid=grid,
                 baseline=pair.y,
                 started=tuple(max(row.last_started for row in rows[name]) for name in (pair.x, pair.y)),
-                stand_in=label != parent,
+                stand_in=any(row.variant != parent for row in rows[pair.y]),
                 rounded=any(name in ROUNDED.values() for row in both for name in row.provenance["matrix_library"]),
+                searched=any(how_found(algo, env) for env in envs),
             )
 
 
@@ -153,6 +161,8 @@ def notes_on_verdicts(verdicts: Sequence[Verdict]) -> str:
         notes.append(f"{STAND_IN}: beside the parent's losses in our training loop.")
     if any(verdict.rounded for verdict in verdicts):
         notes.append(f"{ROUNDED_INPUTS}: matrix products of inputs rounded to 16 bits or TF32, not SB3's 32 bits.")
+    if any(verdict.searched for verdict in verdicts):
+        notes.append(f"{SEARCHED}: the algorithm's hyperparameters were found on that task, as its parent's were by the zoo.")
     return " ".join(notes + without_width(verdict.improvement for verdict in verdicts if verdict.column != COLUMNS[4]))
 
 
@@ -163,7 +173,7 @@ def chance(verdicts: Iterable[Verdict]) -> str:
     called = [verdict for verdict in verdicts if verdict.column != COLUMNS[4]]
     columns = Counter(verdict.column for verdict in called)
     shared = Counter((verdict.column, verdict.where, verdict.grid, verdict.baseline) for verdict in called)
-    expected = sum(FALSE_CALLS[min(FALSE_CALLS, key=lambda seeds: abs(seeds - verdict.seeds))] for verdict in verdicts)
+    expected = sum(false_call_rate(verdict.seeds) for verdict in verdicts)
     sentences = [
         f"{len(called)} of {len(verdicts)} comparisons on one environment {'is' if len(called) == 1 else 'are'} called, "
         f"{columns[COLUMNS[2]]} better and {columns[COLUMNS[3]]} worse.",

@@ -6,10 +6,18 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.across import ENOUGH, Across, AcrossRow
 from benchmarks.report.leaderboard import Beside, Leaderboard, Pair, Row
-from benchmarks.statistics import Estimate
+from benchmarks.statistics import REPETITIONS, Estimate
 
+DEFINITIONS = (
+    "A run's score is its mean return over the seeded episodes of its last evaluation, with the deterministic policy. An "
+    "algorithm's is the interquartile mean (IQM) of its runs', the mean of their middle half; of fewer than "
+    f"{ENOUGH} environments together it is the mean over them, in which each weighs the same. The interval holds 95 % of the "
+    f"scores of {REPETITIONS:,} bootstrap resamples of the seeds; where intervals overlap much, the order says little. A "
+    "normalised return is 0 for a random policy and 1 for a published score, and norm. is the IQM of these. The median is of "
+    "the runs on one environment, and of the means of several."
+)
 COLUMNS = ("algorithm", "IQM", "95 % interval", "norm.", "median", "mean", "n", "steps/s", "failed")
 LITERATURE_COLUMNS = ("published elsewhere", "score", "ours", "differs from ours in", "source")
 
@@ -95,35 +103,46 @@ def cells_beside(beside: Beside) -> list[str]:
 def notes_on(board: Leaderboard) -> list[str]:
     """The sentences below a table, but for its failures."""
     scale = [f"norm. is the IQM of returns normalised so that {board.scale.title}."] if board.scale else []
-    return [*_improvements(board.pairs), *scale, *board.cautions]
+    return [*_improvements(board.pairs, board.improvements.values()), *scale, *board.cautions]
 
 
-def notes_across(across: Across) -> list[str]:
-    """The sentences below a table over several environments."""
+def notes_across(across: Across, gap: bool = True) -> list[str]:
+    """The sentences below a table over several environments.
+
+    :param across: the table
+    :param gap: whether it has that column
+    """
     listed = ", ".join(f"{board.env} ({board.steps:,} steps)" for board in across.boards)
     share = {2: "half of an", 3: "three quarters of an"}.get(len(across.boards), "a whole")
-    median = "The median is that of the environments' means; the " if "median" in columns_across(across) else "The "
+    shortfall = "The gap is by how much runs fall short of 1 on average, those above it counting as 1."
     few = f", each of which can be {share} environment" if across.ranked_by == "mean" else ""
     return [
         f"Over {listed}, which weigh the same in the mean.",
         f"The IQM is of the runs of all environments pooled, without their lowest and their highest quarter{few}.",
-        f"{median}gap is by how much runs fall short of 1 on average, those above it counting as 1.",
-        *_improvements(across.pairs),
+        *[shortfall] * gap,
+        *_improvements(across.pairs, [pair.improvement for pair in across.pairs]),
         *across.cautions,
     ]
 
 
 def without_width(estimates: Iterable[Estimate]) -> list[str]:
     """What an interval of a probability that is a point means, if one of them is."""
-    if not any(estimate.low == estimate.high == estimate.value for estimate in estimates if estimate.value in (0.0, 1.0)):
-        return []
-    return [
-        "An interval that is a point says that every run of the one is above every run of the other: no certainty, since five "
-        "and five of equals lie so in one of 126 comparisons."
-    ]
+    points = {estimate.value for estimate in estimates if estimate.low == estimate.high == estimate.value}
+    sentences = []
+    if points & {0.0, 1.0}:
+        sentences.append(
+            "An interval that is a point says that every run of the one is above every run of the other: no certainty, since "
+            "of equals, say, five and five lie so in one of 126 comparisons."
+        )
+    if 0.5 in points:
+        sentences.append("0.50 [0.50, 0.50] says that all runs of both have the same score.")
+    return sentences
 
 
-def _improvements(pairs: Sequence[Pair]) -> list[str]:
+def _improvements(pairs: Sequence[Pair], every: Iterable[Estimate]) -> list[str]:
+    """
+    :param pairs: to list
+    :param every: probabilities that are shown
+    """
     listed = "; ".join(f"{pair.x} over {pair.y} {with_interval(pair.improvement)}" for pair in pairs)
-    points = without_width(pair.improvement for pair in pairs)
-    return [f"Probability of improvement, with its 95 % interval: {listed}.", *points] if pairs else []
+    return [f"Probability of improvement, with its 95 % interval: {listed}."] * bool(pairs) + without_width(every)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.plan import as_file_name, in_words
+from benchmarks.published import RUNS
 from benchmarks.records import SCHEMA
 from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.cautions import NOT_RECORDED
 from benchmarks.report.figures import (
     SECONDS,
     STEPS,
@@ -27,6 +30,7 @@ from benchmarks.report.figures import (
 from benchmarks.report.leaderboard import Leaderboard, Pair, Row
 from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.words import (
+    DEFINITIONS,
     LITERATURE_COLUMNS,
     cells_across,
     cells_beside,
@@ -40,8 +44,9 @@ from benchmarks.report.words import (
     title_of,
 )
 from benchmarks.statistics import Aggregate, Estimate
-from benchmarks.store import replace_text
+from benchmarks.store import EVALUATIONS, replace_text
 
+ROOT = Path(__file__).parents[2]
 DIGITS = 10
 """Of the numbers in the files."""
 FIGURE = re.compile(
@@ -99,7 +104,7 @@ def write_report(
             shown[title] = draw(f"sensitivity-{name}-{as_file_name(sensitivity.algo)}", draw_sensitivity, board, sensitivity)
         sections.append((len(board.rows), _as_markdown(board, shown)))
     # What compares nothing comes last.
-    texts = [text for _, text in sorted(sections, key=lambda section: section[0] == 1)]
+    texts = [_head(folder), *(text for _, text in sorted(sections, key=lambda section: section[0] == 1))]
     if problems:
         texts.append("\n".join(["## Left out", "", *(f"- {problem}" for problem in problems)]))
     content = {
@@ -175,7 +180,9 @@ def _as_markdown(board: Leaderboard, figures: dict[str, str]) -> str:
     lines += ["", *(f"![{title}]({figure})" for title, figure in figures.items()), ""]
     lines += [f"- {note}" for note in notes_on(board)]
     lines += [f"- failed: {run}: `{error}`" for run, error, _ in board.failures]
-    lines += [f"- {row.label}: {row.package}{_origin(row)}." for row in sorted(board.rows, key=lambda row: row.label)]
+    common = _common_origin(board.ranked)
+    lines += [f"- Unless a row says otherwise: {'; '.join(common)}."] * bool(common)
+    lines += [f"- {row.label}: {row.package}{_origin(row, common)}." for row in sorted(board.rows, key=lambda row: row.label)]
     if board.literature:
         lines += [
             "",
@@ -191,14 +198,41 @@ def _across_as_markdown(across: Across, figure: str) -> str:
     return "\n".join(lines + [f"- {note}" for note in notes_across(across)])
 
 
-def _origin(row: Row) -> str:
+def _head(folder: Path) -> str:
+    """What the numbers are, and where they come from if that is beside the report."""
+    lines = ["# Leaderboard", "", DEFINITIONS]
+    if (folder / RUNS).is_file():
+        study = Path("benchmarks", "studies", f"{folder.name}.sh")
+        script = f"; [`{study.as_posix()}`](../../{study.as_posix()}) runs them again" if (ROOT / study).is_file() else ""
+        lines += [
+            "",
+            f"The records are in [`{RUNS}`]({RUNS}), a line a run with its command, hyperparameters, engine and dates, and in "
+            f"[`{EVALUATIONS}`]({EVALUATIONS}), a row an evaluation episode{script}.",
+        ]
+    return "\n".join(lines)
+
+
+def _origins(row: Row) -> list[str]:
+    """What a row has run on and of which code, a few words each."""
+    named = (("machine", "{}"), ("threads", "{} threads a run"), ("commit", "commit {}"), ("versions", "{}"))
+    values = {name: [*map(short_commit, row.provenance[name])] for name, _ in named}
+    texts = [words.format(" and ".join(values[name])) for name, words in named if values[name] not in ([], [NOT_RECORDED])]
+    return ["1 thread a run" if text == "1 threads a run" else text for text in texts]
+
+
+def _common_origin(rows: Sequence[Row]) -> list[str]:
+    """What most rows of a table have in common, if there are several."""
+    if len(rows) < 2:
+        return []
+    counts = Counter(text for row in rows for text in _origins(row))
+    return [text for text, count in counts.items() if count > len(rows) / 2]
+
+
+def _origin(row: Row, common: Sequence[str]) -> str:
     if not row.provenance:
         return ""
-    p = row.provenance
-    seeds, commits = in_words(row.seeds), " and ".join(map(short_commit, p["commit"]))
-    return (
-        f", {seeds}, {p['hours']:.2f} hours on {' and '.join(p['machine'])}, commit {commits}, {' and '.join(p['versions'])}"
-    )
+    own = [text for text in _origins(row) if text not in common]
+    return ", ".join(["", in_words(row.seeds), f"{row.provenance['hours']:.2f} hours", *own])
 
 
 def _as_json(board: Leaderboard) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def _row(found: Record, system: str) -> list[str]:
 
     ratio, own = "peer", ratios(found, system)
     if found["peers"][system] != system:
-        ratio = f"{median(own):.2f} [{min(own):.2f}-{max(own):.2f}]" if own else "-"
+        between = f" [{min(own):.2f}-{max(own):.2f}]" if len(own) > 1 else ""
+        ratio = f"{median(own):.2f}{between}" if own else "-"
     first, *later = (timing["startup_seconds"] for timing in timings)
     floor = [timing["floor_ms"] / timing["update_ms"] for timing in timings if "floor_ms" in timing]
     return [
@@ -103,9 +104,10 @@ def _origin(found: Record) -> str:
     machine, rounds = found["machine"], len({timing["round"] for timing in found["timings"]})
     versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
     gpu = f", {machine['gpu']}" if "gpu" in machine else ""
+    commit = (found["commit"] or "unknown").replace("+", " and ")
     return (
         f"{rounds} round{'s' * (rounds > 1)}, {found['date']}. {machine['processor']}, {machine['cores']} cores{gpu}, "
-        f"{machine['system']}. {versions}, commit {found['commit'] or 'unknown'}. `{found['command']}`"
+        f"{machine['system']}. {versions}, commit {commit}. `{found['command']}`"
     )
 
 

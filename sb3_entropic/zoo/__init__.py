@@ -1,12 +1,19 @@
 """Hyperparameters in the format of rl-baselines3-zoo, the one place they are kept, and models made from them."""
 
-from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, env_wrapper, load_hyperparameters
+from sb3_entropic.zoo.hyperparameters import (
+    HyperparameterError,
+    constructor_arguments,
+    env_wrapper,
+    how_found,
+    load_hyperparameters,
+)
 from sb3_entropic.zoo.model import make_model, parse_override
 
 __all__ = [
     "HyperparameterError",
     "constructor_arguments",
     "env_wrapper",
+    "how_found",
     "load_hyperparameters",
     "make_model",
     "parse_override",

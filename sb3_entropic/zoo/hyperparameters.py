@@ -41,9 +41,22 @@ def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
     return {**inherited, **deepcopy(entries.get(without_module(env_id), entries.get("default", {})))}
 
 
-@lru_cache
+def how_found(algorithm: str, env_id: str) -> str:
+    """How an entry of ours was found, where that was on the environment itself, as a clause; else empty.
+
+    :param algorithm: its short name
+    :param env_id: with its version
+    """
+    return _read("searched.yml").get(algorithm, {}).get(without_module(env_id), "")
+
+
 def _entries(name: str) -> dict[str, Any]:
-    path = files("sb3_entropic.zoo") / "hyperparams" / f"{name}.yml"
+    return _read(f"hyperparams/{name}.yml")
+
+
+@lru_cache
+def _read(name: str) -> dict[str, Any]:
+    path = files("sb3_entropic.zoo") / name
     return yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
 
 

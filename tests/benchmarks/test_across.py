@@ -13,6 +13,7 @@ from benchmarks.__main__ import main
 from benchmarks.normalisation import find_scale
 from benchmarks.report import Grid, build_across, build_leaderboards, show, show_across, write_page, write_report
 from benchmarks.report.figures import performance_profiles
+from benchmarks.report.verdicts import find_verdicts
 from benchmarks.statistics import aggregate, probability_of_improvement
 
 
@@ -82,7 +83,9 @@ def test_algorithms_over_the_environments_they_were_all_run_on(store, finish_all
     assert (pair.x, pair.y) == ("msac", "sac")
     assert pair.improvement == probability_of_improvement(msac.scores, sac.scores)
     assert "Left out, having no entry in benchmarks/normalisation.csv or no scores: Odd-v1." in two.cautions
-    assert any(caution.startswith("Fewer than 5 seeds: ") for caution in two.cautions), "six scores are trimmed"
+    assert any(caution.startswith("Fewer than 5 seeds of some (msac has 3): ") for caution in two.cautions), (
+        "six scores are trimmed"
+    )
     assert "Algorithms or environments have different numbers of seeds." in two.cautions
     shown = printed(show_across, two)
     assert "Over Hopper-v4 (100 steps), Pendulum-v1 (100 steps), which weigh the same in the mean." in shown
@@ -102,8 +105,8 @@ def test_few_environments_are_ranked_by_the_mean_that_forgets_none(store, finish
     ]
     assert across.rows[1].summary.iqm.value == pytest.approx(0.9), "as if there were no Ant-v4"
     text = write_report(boards, [across], tmp_path)[0].read_text()
-    assert text.startswith("## 4 environments, normalised return\n\n| algorithm | mean | 95 % interval | IQM | median |")
-    assert "- The median is that of the environments' means; the gap is" in text
+    assert "\n\n## 4 environments, normalised return\n\n| algorithm | mean | 95 % interval | IQM | median |" in text
+    assert "- The gap is by how much" in text
     assert "can be a whole environment." in text
     page = write_page([Grid("", boards, [across])], tmp_path / "index.html").read_text()
     assert re.findall(r'class="score">([^<]*)', page)[:2] == ["0.80", "0.68"]
@@ -200,7 +203,8 @@ def test_what_is_written_over_several_environments(store, finish_all, tmp_path):
     boards = build_leaderboards(store)
     markdown, _, _, profile, *curves = write_report(boards, build_across(boards), tmp_path)
     text = markdown.read_text()
-    assert text.startswith("## 2 environments, normalised return")
+    assert text.startswith("# Leaderboard\n\nA run's score is its mean return")
+    assert text.index("## 2 environments, normalised return") < text.index("## Hopper-v4")
     assert "| algorithm | mean | 95 % interval | IQM | gap | n |" in text, "of two means the median is the mean"
     assert "| sac | 0.50 | [0.25, 0.75] | 0.50 | 0.50 | 4 |" in text
     assert "- The gap is by how much runs fall short of 1 on average, those above it counting as 1." in text
@@ -230,3 +234,28 @@ def test_profiles_are_drawn_apart_where_they_are_many(store, finish_all):
     assert figure.axes[0].get_title(loc="left") == "sac5: 0.50 (n=4)"
     assert [len(axes.lines) for axes in figure.axes] == [7] * 6
     plt.close(figure)
+
+
+def test_a_baseline_may_be_sb3s_here_and_its_losses_there(store, finish_all, make_spec, finish):
+    off = {"label": "msac[munchausen_alpha=0]", "algo": "msac"}
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        finish_all(env, "msac", [0.6, 0.7, 0.8, 0.9, 1.0])
+    finish_all("Pendulum-v1", "sac", [0.1, 0.2, 0.3, 0.4, 0.5])
+    scale = find_scale("Hopper-v4")
+    for seed in range(5):
+        finish(make_spec(env="Hopper-v4", seed=seed, **off), [0.0, scale.random])
+    boards = build_leaderboards(store)
+    (across,) = build_across(boards)
+    assert [row.label for row in across.rows] == ["msac", "sac"]
+    ((x, y, improvement),) = [(pair.x, pair.y, pair.improvement.value) for pair in across.pairs]
+    assert (x, y, improvement) == ("msac", "sac", 1.0)
+    assert "sac on Hopper-v4 is sac's losses in our training loop." in across.cautions
+    together = [verdict for verdict in find_verdicts([Grid("", boards, [across])]) if verdict.together]
+    assert [(verdict.algo, verdict.parent, verdict.stand_in) for verdict in together] == [("msac", "sac", True)]
+
+
+def test_profiles_begin_little_below_the_random_policy(store, finish_all):
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        finish_all(env, "sac", [-3.0, 0.5])
+    (across,) = build_across(build_leaderboards(store))
+    assert across.rows[0].profile[["threshold", "share"]].iloc[0].tolist() == [-0.25, 0.5]

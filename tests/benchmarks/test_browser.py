@@ -122,7 +122,7 @@ def header(browser, name):
 
 def test_it_loads_and_asks_for_nothing(open_page):
     with open_page() as browser:
-        assert browser.title == "sb3_entropic: leaderboard"
+        assert browser.title == "sb3_entropic leaderboard"
         assert browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
         drawn = (
             "return [...document.querySelectorAll('.plot')].map(plot => plot.querySelectorAll('.scatterlayer .trace').length)"

@@ -1,6 +1,7 @@
 """Scores of others stand beside ours with what differs, and are never pooled with them."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -34,20 +35,19 @@ def test_all_versions_of_an_environment_are_found_and_no_other():
         (("gymnasium.envs:Walker2d-v3", 1000, 2), []),
         (("Walker2d-v4", 1000, 2), ["Walker2d-v3"]),
         (("Walker2d-v3", 2000, 5), ["1,000 steps", "2 seeds"]),
-        (("Walker2d-v3", 1000, None), []),
+        (("Walker2d-v3", 1000, None), ["2 seeds"]),
     ],
 )
 def test_what_differs_is_named(ours, differences):
-    score = PublishedScore("Walker2d-v3", "SAC", "sac", 1000, 2, OUR_METRIC, 1.0, "", "", "x")
+    score = PublishedScore("Walker2d-v3", "SAC", "sac", 1000, 2, OUR_METRIC, 1.0, "", "", "", "x")
     assert score.differences(*ours) == differences
+    assert replace(score, hyperparameters="its own").differences(*ours) == [*differences, "its own"]
 
 
 def test_how_much_was_evaluated_is_named():
-    score = PublishedScore("Walker2d-v3", "SAC", "sac", 1000, 2, f"{OUR_METRIC} over 9 steps", 1.0, "", "", "x")
+    score = PublishedScore("Walker2d-v3", "SAC", "sac", 1000, 2, f"{OUR_METRIC} over 9 steps", 1.0, "", "", "", "x")
     assert score.differences("Walker2d-v3", 1000, 2) == ["evaluation over 9 steps"]
-    assert PublishedScore("Walker2d-v3", "SAC", "sac", 1000, 2, "best", 1.0, "", "", "x").differences(
-        "Walker2d-v3", 1000, 2
-    ) == ["best"]
+    assert replace(score, metric="best").differences("Walker2d-v3", 1000, 2) == ["best"]
 
 
 def test_a_report_shows_it_beside_ours(store, make_spec, finish, tmp_path):
@@ -78,7 +78,7 @@ def test_an_algorithm_without_its_parent_stands_beside_the_parents_scores(store,
     assert (published.algo, row, differences) == (
         "sac",
         None,
-        ("20,000 steps", "evaluation over 150,000 steps"),
+        ("20,000 steps", "1 seed", "evaluation over 150,000 steps"),
     )
 
 

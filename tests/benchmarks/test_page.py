@@ -154,7 +154,8 @@ def test_the_page_needs_nothing_else(make_spec, finish, page):
     finish(make_spec(), [1.0, 2.0])
     parsed = Parsed(page())
     assert not parsed.all("src")
-    assert all(link.startswith(("#", "data:")) for link in parsed.all("href"))
+    beside = [link for link in parsed.all("href") if not link.startswith(("#", "data:"))]
+    assert beside == ["page/leaderboard.md"], "the published tables of the folder that it is of"
     (policy,) = (attributes["content"] for tag, attributes in parsed.tags if attributes.get("http-equiv"))
     assert "default-src 'none'" in policy
     assert len(re.findall(r"'sha256-[^']+'", policy)) == 2
@@ -175,12 +176,18 @@ def test_the_same_data_gives_the_same_bytes_and_every_id_once(make_spec, finish,
 
 def test_an_algorithm_is_told_by_its_dashes_as_by_its_colour():
     labels = [f"algorithm {index:02}" for index in range(28)]
-    looks = styles(reversed(labels))
+    looks = styles([reversed(labels)])
     assert len(set(looks.values())) == 28
     for one, next_ in itertools.pairwise(labels):
         assert looks[one][0] != looks[next_][0]
         assert looks[one][1] != looks[next_][1]
-    assert styles([*labels, "z", "a[gamma=0.9]"])[labels[3]] == looks[labels[3]]
+    assert styles([[*labels, "z", "a[gamma=0.9]"]])[labels[3]] == looks[labels[3]]
+
+
+def test_in_one_plot_no_two_of_28_algorithms_look_the_same():
+    plots = [[f"a{index:02}" for index in range(begin, begin + 20)] for begin in range(0, 60, 10)]
+    looks = styles(plots)
+    assert [len({looks[label] for label in labels}) for labels in plots] == [20] * 6
 
 
 def test_what_is_exported_gives_a_leaderboard(store, make_spec, finish, tmp_path, capsys, refusal):

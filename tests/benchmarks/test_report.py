@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import statistics
 from benchmarks.__main__ import main
 from benchmarks.report import build_across, build_leaderboards, show, write_report
-from benchmarks.report.figures import learning_curves
+from benchmarks.report.figures import learning_curves, wrapped
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,76 @@ def test_cautions_and_failures_are_said(boards):
     assert board.failures == (
         ("sac seed 5", "ValueError: it broke", "Traceback (most recent call last):\nValueError: it broke"),
     )
+
+
+def test_a_late_evaluation_is_drawn_where_it_was(store, make_spec):
+    spec = make_spec(algo="ppo", label="ppo")
+    folder = store.begin(spec)
+    each = [{"step": step, "timesteps": taken, "train_seconds": 1.0, "return": 1.0} for step, taken in ((50, 50), (100, 150))]
+    pd.DataFrame(each).to_parquet(folder / "evaluations.parquet", index=False)
+    store.finish(spec, folder, {"timesteps": 150, "train_seconds": 1.0})
+    (board,) = build_leaderboards(store)
+    assert board.rows[0].curve["step"].tolist() == [50, 150]
+    figure = learning_curves(board)
+    assert figure.axes[0].get_xlim() == (0, 150)
+    plt.close(figure)
+
+
+def test_equal_iqms_are_ranked_by_the_mean(store, make_spec, finish):
+    for seed in range(5):
+        finish(make_spec(seed=seed, algo="dqn", label="dqn"), [0.0, 500.0 if seed else 100.0])
+        finish(make_spec(seed=seed, algo="qrdqn", label="qrdqn"), [0.0, 500.0])
+    (board,) = build_leaderboards(store)
+    assert [(row.label, row.summary.iqm.value) for row in board.rows] == [("qrdqn", 500.0), ("dqn", 500.0)]
+
+
+def test_how_rows_came_about_is_said(store, make_spec, finish):
+    finish(make_spec(algo="softq", label="softq"), [0.0, 1.0])
+    finish(make_spec(algo="softq", label="softq", hyperparameters={"learning_rate": 1e-3, "gamma": 0.9}), [0.0, 2.0])
+    label = "msac[munchausen_alpha=0.5]"
+    finish(make_spec(label=label, hyperparameters={"munchausen_alpha": 0.5}), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    assert "softq appears more than once: its rows differ in gamma." in board.cautions
+    assert "softq's hyperparameters were found on this environment: on seed 0, in runs of 8,000 steps." in board.cautions
+    assert f"{label} is msac as it is." in board.cautions
+    assert any(caution.startswith("Steps/s and times depend on what else a machine was doing") for caution in board.cautions)
+
+
+def test_how_many_pairs_of_equals_would_be_called(store, make_spec, finish):
+    for algo in ("sac", "msac", "mdac", "softq"):
+        for seed in range(5 if algo != "softq" else 4):
+            finish(make_spec(seed=seed, algo=algo, label=algo), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    assert board.calls_of_equals == (3, pytest.approx(3 * 0.09))
+
+
+def test_few_seeds_of_some_are_said_of_them(store, make_spec, finish):
+    for seed in range(5):
+        finish(make_spec(seed=seed), [1.0, 2.0])
+    finish(make_spec(algo="sac", label="sac"), [1.0, 2.0])
+    (board,) = build_leaderboards(store)
+    assert any(caution.startswith("Fewer than 5 seeds of some (sac has 1)") for caution in board.cautions)
+    assert any(caution.startswith("Intervals of so few seeds are narrow") for caution in board.cautions), "msac's"
+
+
+def test_a_long_label_is_broken_where_a_part_of_it_ends():
+    label = "msac[munchausen_density=pretanh,munchausen_bound=[-1, 1]]"
+    assert wrapped(label, ": 1.0 (n=5)").split("\n") == [
+        "msac[munchausen_density=",
+        "pretanh,munchausen_bound=[-1,",
+        "1]]: 1.0 (n=5)",
+    ]
+
+
+def test_what_most_rows_have_in_common_is_said_once(store, make_spec, finish, tmp_path):
+    machine = {"cores": 2, "processor": "P"}
+    for algo, commit in (("sac", "old"), ("msac", "new"), ("mdac", "new")):
+        finish(make_spec(algo=algo, label=algo), [0.0, 1.0], commit=commit, machine=machine, threads=1)
+    write_report(build_leaderboards(store), [], tmp_path)
+    lines = (tmp_path / "leaderboard.md").read_text().splitlines()
+    assert "- Unless a row says otherwise: cores 2, processor P; 1 thread a run; commit new." in lines
+    assert "- msac: sb3_entropic 0.1.0, seed 0, 0.00 hours." in lines
+    assert "- sac: sb3_entropic 0.1.0, seed 0, 0.00 hours, commit old." in lines
 
 
 def test_a_sweep_is_said_to_be_one(store, make_spec, finish):
@@ -146,7 +216,7 @@ def test_seeds_and_commits_are_written_as_they_are(make_spec, finish, store, tmp
         finish(make_spec(seed=seed), [1.0, 2.0], commit=f"{'0123456789' * 4}+changes")
     text = write_report(build_leaderboards(store), [], tmp_path)[0].read_text()
     assert "seeds 0, 4, 5, " in text
-    assert "commit 0123456789+changes, " in text
+    assert "commit 0123456789+changes." in text
 
 
 @pytest.mark.parametrize(("seeds", "called"), [(4, False), (5, True)])
@@ -343,6 +413,6 @@ def test_a_long_label_is_broken_above_its_plot(store, make_spec, finish):
     assert title.split("\n") == [
         "msac[munchausen_alpha=0.9,",
         "munchausen_bound=[-1, 1],",
-        "munchausen_shift=True]: 1.00",
-        "(n=1)",
+        "munchausen_shift=True]",
+        "1.00 (n=1)",
     ]

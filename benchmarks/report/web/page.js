@@ -79,10 +79,17 @@
   const faded = (colour, alpha) => colour + Math.round(255 * alpha).toString(16).padStart(2, "0");
   const themed = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  // About 7 pixels a letter, and 50 for the score.
-  function fitting(label, width) {
-    const letters = Math.max(4, Math.floor((width - 50) / 7));
-    return label.length > letters ? `${label.slice(0, letters - 1)}…` : label;
+  const pen = document.createElement("canvas").getContext("2d");
+
+  // A label and its score in lines that are not wider than so many pixels, broken where a part of the label ends.
+  function lines(label, score, width, family) {
+    pen.font = `bold 12px ${family}`;
+    const found = [""];
+    for (const part of [...label.matchAll(/.+?(?:[ ,=_[]+|$)/g)].map((match) => match[0]).concat(`  ${score}`)) {
+      if (found.at(-1) && pen.measureText(found.at(-1) + part).width > width) found.push("");
+      found[found.length - 1] += found.at(-1) ? part : part.trimStart();
+    }
+    return found;
   }
 
   function unit(rows) {
@@ -132,13 +139,20 @@
     const width = plot.clientWidth;
     const nRows = few ? 1 : Math.ceil(rows.length / Math.max(2, Math.min(6, Math.floor(width / 185))));
     const columns = few ? 1 : Math.ceil(rows.length / nRows);
-    const margin = { l: 52, r: 8, t: few ? 30 : 22, b: 44 };
-    const panelHeight = few ? 300 : 118, gap = few ? 0 : 26;
+    const family = getComputedStyle(document.body).fontFamily, between = 26;
+    const names = few ? [] : rows.map((row) => lines(row.label, row.score, (width - 60 - (columns - 1) * between) / columns, family));
+    const above = 15 * Math.max(1, ...names.map((name) => name.length));
+    const margin = { l: 52, r: 14, t: few ? 30 : above + 7, b: 44 };
+    // Of a short last row there are ticks above it.
+    const panelHeight = few ? 300 : 118, gap = few ? 0 : above + (rows.length % columns ? 22 : 11);
     const height = margin.t + margin.b + nRows * panelHeight + (nRows - 1) * gap;
     const across = width - margin.l - margin.r, down = height - margin.t - margin.b;
-    const panelWidth = (across - (columns - 1) * 14) / columns;
+    const panelWidth = (across - (columns - 1) * between) / columns;
     const ends = [Math.min(...board.map((row) => along(row)[0])), Math.max(...board.map((row) => along(row).at(-1)))];
-    const range = percent ? ends : [0, ends[1]];
+    const lasts = board.map((row) => along(row).at(-1));
+    // Times that are far apart.
+    const logarithmic = kind === "time" && Math.max(...lasts) > 10 * Math.min(...lasts);
+    const range = percent ? ends : logarithmic ? ends.map(Math.log10) : [0, ends[1]];
     const values = rows.flatMap((row) => [y, "low", "high"].flatMap((name) => row[kind][name])).filter((value) => value !== null);
     const [least, most] = [Math.min(...values), Math.max(...values)];
     const room = 0.06 * (most - least) || 1;
@@ -148,10 +162,10 @@
     for (let index = 0; index < (few ? 1 : rows.length); index++) {
       const panel = index ? index + 1 : "";
       const column = index % columns, row = Math.floor(index / columns);
-      const left = column * (panelWidth + 14) / across, top = 1 - row * (panelHeight + gap) / down;
+      const left = column * (panelWidth + between) / across, top = 1 - row * (panelHeight + gap) / down;
       const lowest = index + columns >= (few ? 1 : rows.length);
       axes[`xaxis${panel}`] = {
-        ...axis, anchor: `y${panel}`, domain: [left, Math.min(1, left + panelWidth / across)], range, tickformat: format, nticks: few ? 8 : 4,
+        ...axis, anchor: `y${panel}`, domain: [left, Math.min(1, left + panelWidth / across)], range, tickformat: format, nticks: few ? 8 : 4, type: logarithmic ? "log" : "linear",
         showticklabels: lowest, ...(panel ? { matches: "x" } : {}),
         title: few || (lowest && column === 0) ? { text: kind === "time" ? `${name} ${title}` : title, font: { size: 12 }, standoff: 6 } : undefined,
       };
@@ -166,14 +180,14 @@
         for (const other of rows) if (other !== rows[index]) traces.push(line(other, panel, { line: { width: 0.8, shape, color: others } }));
         traces.push(...band(rows[index], panel), main(rows[index], panel, {}));
         annotations.push({
-          text: `<b>${escaped(fitting(rows[index].label, panelWidth))}</b>  ${rows[index].score}`, showarrow: false, xref: "paper", yref: "paper",
+          text: names[index].map((line) => `<b>${escaped(line)}</b>`).join("<br>"), align: "left", showarrow: false, xref: "paper", yref: "paper",
           x: left, y: top, xanchor: "left", yanchor: "bottom", font: { size: 12, color: text },
         });
       }
     }
     const layout = {
       ...axes, annotations, height, width, margin, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
-      font: { family: getComputedStyle(document.body).fontFamily, color: text },
+      font: { family, color: text },
       legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", font: { size: 12 } }, showlegend: few,
       modebar: { bgcolor: "transparent", color: others, activecolor: muted },
       hovermode: "closest", hoverlabel: { bgcolor: themed("--raised"), bordercolor: others, font: { color: text, size: 12 } },
