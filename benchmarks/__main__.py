@@ -10,11 +10,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.cli import ArgumentParser, amount, positive
+from sb3_entropic.cli import ArgumentParser, Console, amount, positive
 from sb3_entropic.engine.gemm import MATRIX_LIBRARIES
 from sb3_entropic.engine.support import DEVICES
 from sb3_entropic.errors import UserError, nearest
@@ -67,6 +65,10 @@ def main(argv: list[str] | None = None) -> int:
             raise
         extra = "ray" if error.name == "ray" else "benchmark"
         print(f"error: {error.name} is missing, run `pip install -e '.[{extra}]'`", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # Such as a full disk.
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
@@ -270,8 +272,13 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.grid import run_grid
     from benchmarks.plan import cores, make_plan
     from benchmarks.preview import show_estimate, show_plan
-    from benchmarks.store import Store
+    from benchmarks.store import Store, check_folder
 
+    if arguments.executor == "local":
+        reserved = {"--cpus-per-run": arguments.cpus_per_run != 1, "--gpus-per-run": bool(arguments.gpus_per_run)}
+        for option in (option for option, is_given in reserved.items() if is_given):
+            raise UserError(f"{option} is what a run reserves on a Ray cluster: it goes with --executor ray.")
+    check_folder(arguments.out, "runs")
     store = Store(arguments.out)
     executor = None if arguments.dry_run else _executor(arguments)
     plan = make_plan(
@@ -389,6 +396,8 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.records import choose_environments
     from benchmarks.store import Store
 
+    if arguments.results.resolve() == arguments.out.resolve():
+        raise UserError(f"{arguments.results} holds the runs themselves: name another folder, such as results/mine.")
     store = Store(arguments.out)
     there = {record["spec"]["env"] for record in store.records()}
     if not there:
@@ -397,7 +406,7 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.env is not None:
         wanted = choose_environments(_names(arguments.env, "--env"), there, arguments.out)
     written = publish(store, arguments.results, wanted)
-    console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+    console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True, markup=False)
     return 0
 
 
@@ -412,7 +421,10 @@ def _restore(arguments: argparse.Namespace, console: Console) -> int:
     problems: list[str] = []
     count = restore(Published(arguments.results), store, problems)
     show_problems(problems, console)
-    console.print(f"Restored: {count} run{'s' * (count != 1)} to {arguments.out}", highlight=False, soft_wrap=True)
+    said = f"Restored: {count} run{'s' * (count != 1)} to {arguments.out}"
+    if failed := sum("error" in record for record in Published(arguments.results).records([])):
+        said += f"; {failed} that failed {'are' if failed > 1 else 'is'} left to a grid to try again"
+    console.print(said, highlight=False, soft_wrap=True, markup=False)
     return 1 if problems else 0
 
 
@@ -431,14 +443,14 @@ def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
         boards = build_leaderboards(Published(folder), problems)
         tables = build_across(boards)
         written = write_report(boards, tables, folder, problems, _suffixes(arguments.svg))
-        console.print(f"Written: {folder}, {len(written)} files", highlight=False, soft_wrap=True)
+        console.print(f"Written: {folder}, {len(written)} files", highlight=False, soft_wrap=True, markup=False)
         show_problems(problems, console)
         grids.append(Grid(folder.name, boards, tables, problems))
     page = write_page(grids, arguments.results / PAGE)
-    console.print(f"Written: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Written: {page}", highlight=False, soft_wrap=True, markup=False)
     readme = arguments.readme or arguments.results.parent / "README.md"
     if write_into(readme, find_verdicts(grids)):
-        console.print(f"Written: the table in {readme}", highlight=False, soft_wrap=True)
+        console.print(f"Written: the table in {readme}", highlight=False, soft_wrap=True, markup=False)
     return 1 if any(grid.problems for grid in grids) else 0
 
 
@@ -464,7 +476,7 @@ def _plot(arguments: argparse.Namespace, console: Console) -> int:
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         raise UserError(f"{out} cannot be written: name a file in a folder of yours, such as --out {out.name}.")
     draw_diagnostics(runs, out)
-    console.print(f"Written: {out}", highlight=False, soft_wrap=True)
+    console.print(f"Written: {out}", highlight=False, soft_wrap=True, markup=False)
     return 0
 
 
@@ -521,7 +533,7 @@ def _write_and_show(
     written.insert(0, write_page([Grid("", boards, tables, problems)], folder / PAGE))
     figures = [path for path in written if path.suffix in (".png", ".svg")]
     texts = ", ".join(str(path) for path in written if path not in figures)
-    console.print(f"Written: {texts} and {len(figures)} figures beside them", highlight=False, soft_wrap=True)
+    console.print(f"Written: {texts} and {len(figures)} figures beside them", highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_other_budgets(arguments: argparse.Namespace, console: Console) -> None:
@@ -530,7 +542,7 @@ def _show_other_budgets(arguments: argparse.Namespace, console: Console) -> None
     for budget, summary in BUDGETS.items():
         if budget != arguments.budget:
             line = f"  {budget}: {_command(arguments, budget)}  ({summary})"
-            console.print(line, style="dim", highlight=False, soft_wrap=True)
+            console.print(line, style="dim", highlight=False, soft_wrap=True, markup=False)
 
 
 def _command(arguments: argparse.Namespace, budget: str) -> str:
@@ -541,8 +553,10 @@ def _command(arguments: argparse.Namespace, budget: str) -> str:
     parameters += [word for text in arguments.grid for word in ("--grid", text)]
     own = {"--hyperparameters": arguments.hyperparameters, "--import": arguments.modules}
     parameters += [word for option, value in own.items() if value is not None for word in (option, str(value))]
-    changed = {"--stack": arguments.stack, "--matrix-library": arguments.matrix_library, "--device": arguments.device}
-    parameters += [word for option, value in changed.items() if value not in ("auto", "cpu") for word in (option, str(value))]
+    usual = vars(_parser().parse_args(["run", "--env", arguments.env]))
+    for name in ("stack", "matrix_library", "device", "executor", "cpus_per_run", "gpus_per_run", "checkpoint_every"):
+        if (value := getattr(arguments, name)) != usual[name]:
+            parameters += [f"--{name.replace('_', '-')}", str(value)]
     if "MAKELEVEL" in os.environ:
         words = [f"{name.upper()}={shlex.quote(value)}" for name, value in kept.items()]
         words += [f"ARGS={shlex.quote(shlex.join(parameters))}"] if parameters else []

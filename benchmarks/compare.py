@@ -167,6 +167,11 @@ def match(
         if alone:
             listed = "; ".join(f"{where} ({', '.join(sorted(labels))})" for where, labels in sorted(alone.items()))
             unmatched.append(f"Only the {name} has {listed}.")
+    for name, side, chosen in (("base", base, rows[0]), ("candidate", candidate, rows[1])):
+        meant = [row.label for _, row in chosen.values() if row.label != row.name and not side.label]
+        if meant:
+            listed = ", ".join(dict.fromkeys(meant))
+            unmatched.append(f"Of several versions in the {name} the one run last is meant: {listed}.")
     return comparisons, unmatched
 
 
@@ -201,13 +206,17 @@ def _place(text: str) -> tuple[Path, str | None]:
 
 
 def _rows(side: Side, envs: Collection[str] | None) -> dict[tuple[str, int, int, str], tuple[Leaderboard, Row]]:
-    """By environment, steps, episodes and label; of a side with a single label that one has no name."""
-    return {
-        (board.env, board.steps, board.episodes, "" if side.label else row.label): (board, row)
+    """By environment, steps, episodes and name; of a side with a single label that one has no name.
+
+    Of several versions of an algorithm the one that was run last is meant.
+    """
+    found = [
+        ((board.env, board.steps, board.episodes, "" if side.label else row.name), (board, row))
         for board in side.boards
         for row in board.rows
         if (envs is None or board.env in envs) and side.label in (None, row.label)
-    }
+    ]
+    return dict(sorted(found, key=lambda item: item[1][1].last_started))
 
 
 def _comparison(board: Leaderboard, base: Row, candidate: Row, threshold: float) -> Comparison:

@@ -24,7 +24,8 @@ from benchmarks.run import Job
 from benchmarks.store import Claim, Store
 
 POLL_SECONDS = 0.1
-STOP_SECONDS = 30.0
+STOP_SECONDS = 300.0
+"""How long a stopped job may take to save where it is: a rollout of a slow environment, or an evaluation."""
 ATTEMPTS = 3
 """Times that a job is started whose worker is killed, or whose machine is lost, without getting any further."""
 
@@ -171,7 +172,11 @@ class _Grid:
             if len(self._under_way) >= self._plan.workers:
                 return
             unit = self._queue.popleft()
-            claim = self._store.claim(unit.specs)
+            try:
+                claim = self._store.claim(unit.specs)
+            except OSError as error:
+                self._cannot_begin(unit, error)
+                continue
             if claim is None:
                 self._queue.append(unit)
                 self._say_that_it_waits(unit)
@@ -183,10 +188,21 @@ class _Grid:
                 self._queue.extendleft(again)
                 continue
             (mine,) = again
-            folders = tuple(self._store.begin(spec, resume=mine.resume is not None) for spec in mine.specs)
+            try:
+                folders = tuple(self._store.begin(spec, resume=mine.resume is not None) for spec in mine.specs)
+            except OSError as error:
+                claim.release()
+                self._cannot_begin(mine, error)
+                continue
             plan, seconds = self._plan, self._checkpoint_seconds
             job = Job(tuple(mine.specs), folders, plan.matrix_library, mine.resume, seconds, plan.device, plan.modules)
             self._under_way[self._executor.start(job, claim)] = mine, claim
+
+    def _cannot_begin(self, unit: Unit, error: OSError) -> None:
+        """Count runs as failed for which there is no place; the others go on."""
+        for spec in unit.specs:
+            self.outcome.failed.append(spec)
+            self._display.end(spec, f"[red]failed[/]    {escape(spec.title)}: it cannot be written: {escape(str(error))}")
 
     def _as_it_is_now(self, unit: Unit) -> list[Unit]:
         """A unit that is claimed, without what another grid has done since it was planned, and from where that has stopped."""
@@ -263,10 +279,10 @@ class _Grid:
         self._display.end(spec, line)
 
     def _stop(self) -> None:
-        """Let every job save where it is, for half a minute at most."""
-        self._display.say("Stopping: what is under way saves where it is. Ctrl-C again ends it at once.")
+        """Let every job save where it is, which it does between two rollouts; not for ever."""
         for worker in self._under_way:
             worker.ask_to_stop()
+        self._display.say("Stopping: what is under way saves where it is. Ctrl-C again ends it at once.")
         end = time.monotonic() + STOP_SECONDS
         with contextlib.suppress(KeyboardInterrupt):
             while self._under_way and time.monotonic() < end:
@@ -276,9 +292,10 @@ class _Grid:
                         del self._under_way[worker]
                         claim.release()
                 time.sleep(POLL_SECONDS)
-        for worker in self._under_way:
+        for worker, (unit, _) in self._under_way.items():
             worker.stop()
             self._keep_finished(worker)
+            self._display.say(f"not saved {escape(title_of(unit.specs))}: it goes on from its last checkpoint, if it has one")
 
     def _keep_finished(self, worker: Worker) -> None:
         """Record those runs of a stopped worker that have finished, and no other."""

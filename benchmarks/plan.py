@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch as th
 import yaml
 
@@ -32,7 +33,7 @@ from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import DEVICES, why_not
 from sb3_entropic.errors import UserError, nearest
-from sb3_entropic.zoo import load_hyperparameters, make_model, parse_override
+from sb3_entropic.zoo import check_name, checked_value, load_hyperparameters, make_model, parse_override
 
 PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text())
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
@@ -202,7 +203,7 @@ def make_plan(
         for name, chosen in _split_overrides([*(overrides or []), *values], names).items():
             # A value for another algorithm makes no experiment of this one.
             settings[name] += [chosen] * (chosen not in settings[name])
-    own = {} if entries is None else _read_entries(entries, names)
+    own = {} if entries is None else _read_entries(entries, names, [env.id for env in environments])
     for env, algorithm in pairs:
         check_actions(env, algorithm)
     if matrix_library == "tf32" and (left := [name for name in names if find_algorithm(name).is_on_policy]):
@@ -348,10 +349,13 @@ def _values(text: str) -> list[str]:
     return [f"{name}={part.strip()}" for part in parts]
 
 
-def _read_entries(path: Path, names: list[str]) -> dict[str, Any]:
+def _read_entries(path: Path, names: list[str], envs: list[str]) -> dict[str, Any]:
     """A user's file of hyperparameters, by algorithm.
 
-    :raises UserError: if it cannot be read, or names an algorithm that is not in the grid
+    :param names: of the grid's algorithms
+    :param envs: ids of its environments
+    :raises UserError: if it cannot be read, names an algorithm that is not in the grid or what is no environment, or has a
+        value that is none
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -364,9 +368,23 @@ def _read_entries(path: Path, names: list[str]) -> dict[str, Any]:
             f"{path} is not a file of hyperparameters: write algorithm, below it an environment id or default, below that "
             "name: value."
         )
-    for name in content:
+    for name, entries in content.items():
         if name not in names:
-            raise UserError(f"{path} is for {name!r}, which is not in the grid ({', '.join(names)}){nearest(name, names)}")
+            raise UserError(
+                f"{path} is for {name!r}, which is not in the grid ({', '.join(names)}){nearest(str(name), names)}"
+            )
+        there = {"default", *envs, *map(without_module, envs)}
+        for env in entries:
+            if env not in there and str(env) not in gym.registry:
+                allowed = ["default", *envs]
+                raise UserError(f"{path} names {env!r}, which is no environment{nearest(str(env), [*allowed, *gym.registry])}")
+    for entry in (entry for entries in content.values() for entry in entries.values()):
+        for name, value in entry.items():
+            text = f"{name}: {value}"
+            # An entry of the zoo's says for how long it was made.
+            if name != "n_timesteps":
+                check_name(str(name), text)
+            entry[name] = checked_value(value, text)
     return content
 
 

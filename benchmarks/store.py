@@ -64,22 +64,32 @@ def check_folder(out: Path, example: str) -> None:
     :param example: one to name instead
     :raises UserError: if it is a file, or cannot be written
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"OUT={out} is a file: name a folder, such as {example}.")
+    check_no_file(out, example)
     existing = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"OUT={out} cannot be written: choose another folder, such as {example}.")
+
+
+def check_no_file(out: Path, example: str) -> None:
+    """Check that a folder is none, or is not there yet.
+
+    :param out: the folder
+    :param example: one to name instead
+    :raises UserError: if it is a file
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"OUT={out} is a file: name a folder, such as {example}.")
 
 
 class Store:
     """All runs below one folder.
 
     :param out: the folder; made on the first write
-    :raises UserError: if it is a file, or cannot be written
+    :raises UserError: if it is a file
     """
 
     def __init__(self, out: Path):
-        check_folder(out, "runs")
+        check_no_file(out, "runs")
         self.out = out
 
     def is_finished(self, spec: RunSpec) -> bool:

@@ -1,10 +1,14 @@
-"""What the commands share: arguments that are checked as they are read."""
+"""What the commands share: arguments that are checked as they are read, and what they print to."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from typing import Any, NoReturn
+
+import rich.console
 
 from sb3_entropic.errors import nearest
 
@@ -59,3 +63,21 @@ class ArgumentParser(argparse.ArgumentParser):
             # A command is named by its place, not by the list of all of them.
             named = None if isinstance(action, argparse._SubParsersAction) else action
             raise argparse.ArgumentError(named, f"{value!r} is none of {', '.join(choices)}{nearest(str(value), choices)}")
+
+
+class Console(rich.console.Console):
+    """One that falls silent when nobody reads it any more, instead of ending what it tells of."""
+
+    def on_broken_pipe(self) -> None:
+        """As in rich, without the exit."""
+        self.quiet = True
+        # What Python writes on its way out would fail, too.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As in rich; a terminal that is gone is a reader that is gone."""
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self.quiet = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import FlattenExtractor
+
+MOST_STEPS = 10_000
 
 
 class Episode(NamedTuple):
@@ -29,6 +32,9 @@ class Evaluator:
     episodes run side by side in one process and share a forward pass a step. Training is not touched: neither its
     environments nor, for a deterministic policy, its random streams.
 
+    An episode of an environment without a time limit of its own is cut after :data:`MOST_STEPS` steps, since a policy may
+    never end it; its return is what it has collected until then.
+
     :param env_id: environment id
     :param episodes: number of episodes
     :param seed: of the first episode
@@ -42,6 +48,7 @@ class Evaluator:
             warnings.simplefilter("ignore")
             self._envs = [wrapper(gym.make(env_id)) for _ in range(episodes)]
         self._seed = seed
+        self._most_steps = math.inf if self.max_episode_steps else MOST_STEPS
 
     @property
     def max_episode_steps(self) -> int | None:
@@ -66,7 +73,7 @@ class Evaluator:
                     observations[i], reward, terminated, truncated, _ = self._envs[i].step(action)
                     returns[i] += float(reward)
                     lengths[i] += 1
-                    if not (terminated or truncated):
+                    if not (terminated or truncated or lengths[i] >= self._most_steps):
                         still_playing.append(i)
                 playing = still_playing
         return [Episode(*row) for row in zip(seeds, returns.tolist(), lengths.tolist(), strict=True)]

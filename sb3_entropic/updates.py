@@ -67,6 +67,9 @@ class Update:
                     parameter.grad = None
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
+                # As backward() would.
+                for hook in (parameter._post_accumulate_grad_hooks or {}).values():
+                    hook(parameter)
             if self.max_grad_norm is not None:
                 th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             self.optimizer.step()

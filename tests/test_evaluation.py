@@ -4,14 +4,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3 import DQN, PPO
+from gymnasium.envs.classic_control import PendulumEnv
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_entropic import MDQN, MSAC
+from sb3_entropic import MDQN, MSAC, evaluation
 from sb3_entropic.evaluation import Evaluator, _vectors_on_the_cpu
 
 
@@ -111,3 +112,13 @@ def test_dict_observations():
     model = MSAC("MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False), buffer_size=50, device="cpu", seed=0)
     episodes = Evaluator("Multi-v0", episodes=2).evaluate(model, deterministic=False)
     assert all(episode.length > 0 for episode in episodes)
+
+
+def test_episodes_without_a_time_limit_end(monkeypatch):
+    monkeypatch.setattr(evaluation, "MOST_STEPS", 20)
+    gym.register("Endless-v0", entry_point=PendulumEnv)
+    try:
+        model = SAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [4]}, device="cpu", buffer_size=10)
+        assert [episode.length for episode in Evaluator("Endless-v0", 3).evaluate(model)] == [20, 20, 20]
+    finally:
+        del gym.registry["Endless-v0"]

@@ -192,3 +192,14 @@ def test_overrides(text, expected):
 def test_what_is_no_override(text):
     with pytest.raises(UserError):
         parse_override(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "normalised"),
+    [(True, (True, True)), ("{'norm_obs': True, 'norm_reward': False}", (True, False)), ("False", None), (None, None)],
+)
+def test_normalisation_may_be_written_as_the_zoo_writes_it(value, normalised):
+    normalize = make_model(ALGORITHMS["ppo"], "Pendulum-v1", {"normalize": value}).get_vec_normalize_env()
+    assert (normalize and (normalize.norm_obs, normalize.norm_reward)) == normalised
+    with pytest.raises(UserError, match="neither true or false nor arguments of VecNormalize"):
+        make_model(ALGORITHMS["ppo"], "Pendulum-v1", {"normalize": "obs"})

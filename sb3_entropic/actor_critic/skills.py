@@ -74,8 +74,8 @@ class VecSkills(VecEnvWrapper):
         """Step; where an episode ends, draw the skill of the next."""
         observations, rewards, dones, infos = self.venv.step_wait()
         for index in np.flatnonzero(dones):
-            terminal = infos[index]["terminal_observation"]
-            infos[index]["terminal_observation"] = self.observation_space.join(terminal, self.skills[index])
+            if (terminal := infos[index].get("terminal_observation")) is not None:
+                infos[index]["terminal_observation"] = self.observation_space.join(terminal, self.skills[index])
             self.skills[index] = self._generator.integers(self.observation_space.n_skills)
         return self.observation_space.join(observations, self.skills), rewards, dones, infos
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from stable_baselines3.common.logger import Logger
 
 from sb3_entropic.engine.compiler import LONG_RUN, decide
 from sb3_entropic.engine.gemm import fast_matrix_products
@@ -49,15 +51,14 @@ class Lockstep:
         In a stack of several a model whose environment or callback raises leaves alone, and the others go on.
         """
         self._runners = runners
-        taken = self._template.num_timesteps
         for index in self._gone():
             self._never_began(index)
         self._say_what_runs()
         try:
-            while taken < total_timesteps and self._live():
-                taken += self._collect()
+            while self._live() and self._template.num_timesteps < total_timesteps:
+                self._collect()
                 if self._live():
-                    self._update(taken)
+                    self._update()
         finally:
             for index in self._live():
                 self._leave(index)
@@ -84,13 +85,20 @@ class Lockstep:
         """How many steps of its environments a model takes in a rollout."""
         raise NotImplementedError
 
-    def _collect(self) -> int:
-        """Collect a rollout of every model, and return how many environment steps each has taken."""
+    def _collect(self) -> None:
+        """Collect a rollout of every model."""
         raise NotImplementedError
 
-    def _update(self, taken: int) -> None:
-        """Learn from what was collected, after so many environment steps of each."""
+    def _update(self) -> None:
+        """Learn from what was collected."""
         raise NotImplementedError
+
+    def _check_finite(self, model: Any, metrics: dict[str, float]) -> None:
+        """
+        :raises FloatingPointError: if a model of several has diverged, which then leaves; SB3 goes on
+        """
+        if self._isolate and not all(map(math.isfinite, metrics.values())):
+            raise FloatingPointError(f"training diverged before step {model.num_timesteps}: {metrics}")
 
     def _begin(self) -> None:
         """Begin a rollout of every model."""
@@ -226,7 +234,7 @@ class ReplayLockstep(Lockstep):
     def _is_prepared(self) -> bool:
         live = [(self._models[index], self._buffers[index]) for index in self._live()]
         same = all(model.replay_buffer is buffer and why_not_replay(model) is None for model, buffer in live)
-        return same and self._template.batch_size == self._rows.shape[1]
+        return same and self._replay.is_bound(self._live()) and self._template.batch_size == self._rows.shape[1]
 
     def _stack(self) -> StackedStep:
         return StackedStep(self._models, self.compiled, self._generators, self._batch)
@@ -234,8 +242,8 @@ class ReplayLockstep(Lockstep):
     def _rollout_steps(self) -> int:
         return self._template.train_freq.frequency
 
-    def _collect(self) -> int:
-        model, steps = self._template, self._rollout_steps()
+    def _collect(self) -> None:
+        steps = self._rollout_steps()
         self._begin()
         for step in range(steps):
             if not self._live():
@@ -244,7 +252,6 @@ class ReplayLockstep(Lockstep):
             self._act_and_step()
         self._replay.wrote(steps)
         self._each(lambda index, runner: runner.callback.on_rollout_end())
-        return steps * model.n_envs
 
     def _act_and_step(self) -> None:
         self._keep_up()
@@ -263,12 +270,12 @@ class ReplayLockstep(Lockstep):
             (of_policy,) = self._step.act(np.stack([model._last_obs for model in self._models]))
         self._each(step)
 
-    def _update(self, taken: int) -> None:
+    def _update(self) -> None:
         self._keep_up(trains=True)
         if not self._live():
             return
         model = self._template
-        if taken > model.learning_starts:
+        if model.num_timesteps > model.learning_starts:
             collected = model.train_freq.frequency * model.n_envs
             self._train(model.gradient_steps if model.gradient_steps >= 0 else collected)
 
@@ -289,11 +296,14 @@ class ReplayLockstep(Lockstep):
         """See :class:`Lockstep`."""
         _learning.update(dict.fromkeys(self._models, self))
         models = self._models
-        try:
-            super().learn(runners, total_timesteps)
-        finally:
+        with ExitStack() as loggers:
             for model in models:
-                _learning.pop(model, None)
+                loggers.enter_context(_before_its_dump(model.logger, partial(record_metrics, model)))
+            try:
+                super().learn(runners, total_timesteps)
+            finally:
+                for model in models:
+                    _learning.pop(model, None)
 
     def record_metrics(self, model: Any) -> None:
         """Hand the logger what the last gradient steps of a model are to log, once."""
@@ -307,14 +317,30 @@ class ReplayLockstep(Lockstep):
         if index in self._logged or not metrics:
             return
         self._logged.add(index)
-        if self._isolate and not all(map(math.isfinite, metrics.values())):
-            raise FloatingPointError(f"training diverged before step {model.num_timesteps}: {metrics}")
+        self._check_finite(model, metrics)
         batch = self._step.layout.batch_of({name: values[index] for name, values in self._batch.items()})
         last = model.after_training(model.make_networks(), batch)
         model.logger.record("train/learning_rate", model.updates()[0].optimizer.param_groups[0]["lr"])
         model.logger.record("train/n_updates", model._n_updates, exclude="tensorboard")
         for name, value in {**metrics, **{name: value.item() for name, value in last.items()}}.items():
             model.logger.record(f"train/{name}", value)
+
+
+@contextmanager
+def _before_its_dump(logger: Logger, prepare: Callable[[], None]) -> Iterator[None]:
+    """Let a logger that is asked to write, by whomever, be prepared first."""
+    write = logger.dump
+
+    def dump(step: int = 0) -> None:
+        prepare()
+        write(step)
+
+    logger.dump = dump
+    try:
+        yield
+    finally:
+        if vars(logger).get("dump") is dump:
+            del logger.dump
 
 
 _learning: WeakKeyDictionary[Any, ReplayLockstep] = WeakKeyDictionary()
@@ -356,10 +382,11 @@ def learn(
             stream.enter()
             # The models keep step, so one bar speaks for all.
             bar, error = progress_bar and model is models[0], None
+            known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
+            known |= {"tb_log_name": name, "reset_num_timesteps": reset_num_timesteps, "progress_bar": progress_bar}
             try:
                 _, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
-                known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
-                callback.on_training_start(known, globals())
+                callback.on_training_start({**known, "callback": callback, **lockstep.runner_class.begins_with}, globals())
             except Exception as raised:
                 if len(models) == 1:
                     raise

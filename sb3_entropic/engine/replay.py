@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 
 import numpy as np
@@ -42,13 +43,16 @@ class PackedReplay:
         width += width % 2
         self.row_bytes = width * WORD.itemsize
         rows = np.zeros((len(buffers), first.buffer_size, first.n_envs, width), dtype=WORD)
+        self._views: list[dict[str, np.ndarray]] = []
         for buffer, block in zip(buffers, rows, strict=True):
+            self._views.append({})
             for name, words in self._words.items():
                 array = getattr(buffer, name)
                 shape = array.shape[2:]
                 view = block[..., words].view(array.dtype)[..., : math.prod(shape)].reshape(array.shape)
                 view[: buffer.size()] = array[: buffer.size()]
                 setattr(buffer, name, view)
+                self._views[-1][name] = view
         self._buffers = buffers
         self._rows = th.from_numpy(rows).view(-1, width)
         self._rows_of_one = first.buffer_size * first.n_envs
@@ -58,6 +62,13 @@ class PackedReplay:
                 self._on_gpu = _RowsOnGpu(self._rows, buffers, self._place)
         # Rewards and flags are columns in a batch.
         self._fields = {name: (getattr(first, name).shape[2:] or (1,), getattr(first, name).dtype) for name in FIELDS}
+
+    def is_bound(self, which: Iterable[int]) -> bool:
+        """Whether the arrays of some of the buffers still are the views that they became.
+
+        :param which: of the buffers
+        """
+        return all(vars(self._buffers[i])[name] is view for i in which for name, view in self._views[i].items())
 
     def wrote(self, steps: int) -> None:
         """Note that every buffer has been given so many steps more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -26,6 +26,8 @@ class RolloutRunner(Runner):
     """One model's part of a rollout: SB3's ``collect_rollouts``, a step at a time."""
 
     shown = ("rollout_buffer",)
+    begins_with: ClassVar = {"iteration": 0}
+    begins_rollout_with: ClassVar = {}
 
     def begin(self) -> None:
         """Empty the buffer and tell the callback."""
@@ -74,6 +76,7 @@ class RolloutRunner(Runner):
         model = self.model
         last_values = self._values_of(obs_as_tensor(model._last_obs, model.device))
         model.rollout_buffer.compute_returns_and_advantage(last_values, model._last_episode_starts)
+        self._locals.update(values=last_values, n_steps=model.n_steps)
         self.callback.update_locals(self._locals)
         self.callback.on_rollout_end()
         model._update_current_progress_remaining(model.num_timesteps, model._total_timesteps)
@@ -84,10 +87,7 @@ class RolloutRunner(Runner):
         """Hand what an update came to to the model.
 
         :param stopped_early: whether it ended where the policy had moved too far
-        :raises FloatingPointError: if it has diverged
         """
-        if not all(map(math.isfinite, metrics.values())):
-            raise FloatingPointError(f"training diverged before step {self.model.num_timesteps}: {metrics}")
         self.model.logger.record("train/learning_rate", self.learning_rate())
         self.model.finish_update(metrics, stopped_early)
 
@@ -119,7 +119,9 @@ class StackedRollouts:
         buffer = self._buffers[index]
         for name, (words, _) in self._words.items():
             array = getattr(buffer, SOURCES.get(name, name))
-            self._rows[index, :, words] = array.swapaxes(0, 1).reshape(self.n_rows, -1)
+            # Whoever has asked the buffer for its steps has had it put them in this order.
+            in_order = array if buffer.generator_ready else array.swapaxes(0, 1)
+            self._rows[index, :, words] = in_order.reshape(self.n_rows, -1)
 
     def gather(self, rows: np.ndarray) -> Tensors:
         """Minibatches of all buffers.
@@ -180,8 +182,8 @@ class RolloutLockstep(Lockstep):
     def _rollout_steps(self) -> int:
         return self._template.n_steps
 
-    def _collect(self) -> int:
-        model, steps = self._template, self._rollout_steps()
+    def _collect(self) -> None:
+        steps = self._rollout_steps()
         self._begin()
         for step in range(steps):
             if not self._live():
@@ -195,9 +197,8 @@ class RolloutLockstep(Lockstep):
             self._each(lambda index, runner, chosen=chosen: runner.act(*(values[index] for values in chosen)))
         self._iteration += 1
         self._each(lambda index, runner: runner.finish(self._iteration))
-        return steps * model.n_envs
 
-    def _update(self, taken: int) -> None:
+    def _update(self) -> None:
         """SB3's ``train`` of every model."""
         self._keep_up(trains=True)
         if not self._live():
@@ -235,6 +236,8 @@ class RolloutLockstep(Lockstep):
             own = table[: steps[index], :, index]
             means, of_epoch = own.mean(dim=0).tolist(), own[epoch_began[index] :].mean(dim=0).tolist()
             last = {"approx_kl": of_epoch[names.index("approx_kl")], "loss": own[-1, names.index("loss")].item()}
-            runner.learned({**dict(zip(names, means, strict=True)), **last}, index not in moving)
+            metrics = {**dict(zip(names, means, strict=True)), **last}
+            self._check_finite(runner.model, metrics)
+            runner.learned(metrics, index not in moving)
 
         self._each(learned)

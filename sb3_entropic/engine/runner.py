@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+IMMUTABLE = frozenset({bool, int, float, str, bytes, type(None), np.bool_, np.int32, np.int64, np.float32, np.float64})
+"""Types of what need not be copied to stay as it is."""
 
 
 class Streams:
@@ -58,6 +62,13 @@ class Runner:
 
     shown: tuple[str, ...] = ("train_freq", "replay_buffer", "action_noise", "learning_starts")
     """Attributes of the model that SB3 has as local variables."""
+    begins_with: ClassVar[dict[str, Any]] = {}
+    """Other local variables of SB3's when training starts."""
+    begins_rollout_with: ClassVar[dict[str, Any]] = {
+        **{"num_collected_steps": 0, "num_collected_episodes": 0},
+        "continue_training": True,
+    }
+    """The same when a rollout does."""
 
     def __init__(self, model: Any, callback: BaseCallback, streams: Streams, log_interval: int | None):
         self.model, self.callback, self.streams = model, callback, streams
@@ -84,7 +95,7 @@ class Runner:
         model = self.model
         if model.env is not self._env:
             self._enter(model.env)
-        self._locals.update({name: getattr(model, name) for name in self.shown})
+        self._locals.update({name: getattr(model, name) for name in self.shown}, **self.begins_rollout_with)
         self.callback.on_rollout_start()
 
     def learning_rate(self) -> float:
@@ -128,6 +139,7 @@ class Runner:
     def step(self, actions: np.ndarray, buffer_actions: np.ndarray) -> None:
         """Step the environments, call the callback, and store and count what happened, in SB3's order."""
         model = self.model
+        self._locals["num_collected_steps"] += 1
         if (seen := self._advance(actions, actions=actions, buffer_actions=buffer_actions)) is None:
             return
         new_obs, rewards, dones, infos = seen
@@ -137,6 +149,7 @@ class Runner:
         model._on_step()
         for index in np.flatnonzero(dones):
             model._episode_num += 1
+            self._locals["num_collected_episodes"] += 1
             if model.action_noise is not None:
                 model.action_noise.reset(**({"indices": [index]} if model.n_envs > 1 else {}))
             if self._log_interval is not None and model._episode_num % self._log_interval == 0:
@@ -196,4 +209,6 @@ def step_dummy(env: DummyVecEnv, actions: np.ndarray) -> tuple[np.ndarray, np.nd
             obs, env.reset_infos[index] = each.reset()
         env.buf_infos[index], env.buf_rews[index], env.buf_dones[index] = info, reward, done
         new_obs[index] = obs
-    return new_obs.copy(), env.buf_rews.copy(), env.buf_dones.copy(), list(env.buf_infos)
+    # What an environment goes on changing would change under those who have been given it.
+    infos = [info if IMMUTABLE.issuperset(map(type, info.values())) else deepcopy(info) for info in env.buf_infos]
+    return new_obs.copy(), env.buf_rews.copy(), env.buf_dones.copy(), infos

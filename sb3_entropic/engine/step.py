@@ -109,17 +109,23 @@ class StackedStep:
             raise RecordingError(f"the losses of {type(models[0]).__name__} cannot be recorded ({error!r})") from error
 
     def _record_all(self, batch: Tensors) -> None:
+        policy = self._first.policy
+        trains = policy.training
         try:
             self._coefficients = Coefficients(self._models, next(iter(self.stack.parameters.values())))
             self._attributes: Tensors = {**self.stack.attributes, **self._coefficients.tensors}
             self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
             self._targets = self._names_of_targets(self._first)
+            policy.set_training_mode(False)
             self._acting = self._record_acting()
+            policy.set_training_mode(True)
             self._stages = self._record(batch)
         except Exception:
             for index in range(len(self._models)):
                 self.stack.unbind(index)
             raise
+        finally:
+            policy.set_training_mode(trains)
         gradients = [pair for recorded in self._stages for pair in recorded.stage.gradients]
         for index, which in gradients:
             self.stack.optimizers[index].which = which
@@ -165,7 +171,9 @@ class StackedStep:
     def act(self, observations: np.ndarray) -> list[np.ndarray]:
         """What every model's ``act`` returns, ``(n_models, n_envs, ...)`` each, for observations of that shape."""
         # Environments may give other numbers than their spaces say.
-        seen, streams = th.from_numpy(observations).to(self._seen.dtype), zip(self._models, self._generators, strict=True)
+        # Nor are they in the order that a stack of transposed images keeps.
+        seen = th.from_numpy(np.ascontiguousarray(observations)).to(self._seen.dtype)
+        streams = zip(self._models, self._generators, strict=True)
         noise = _stacked([model.acting_noise(seen[0], generator) for model, generator in streams])
         values = [*self._fixed, *self._place.inputs("act", [seen] if noise is None else [seen, noise])]
         if self._act is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,10 @@ CALLED_AS_THEY_ARE = (
     "dump_logs",
 )
 """Methods that losses do not consist of."""
+WRAPPED = tuple(name for name in METHODS if name != "learn")
+"""The same of a model, whose own ``learn`` has been called by now."""
+ACCEPTED_HOOKS = ({"torch.nn.utils.prune"}, {"torch.nn.utils.weight_norm"})
+"""Modules whose hooks compute weights, which is recorded with everything else."""
 RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution, StateDependentNoiseDistribution)
 """How on-policy algorithms act, as far as it is recorded."""
 DEVICES = ("cpu", "cuda")
@@ -51,6 +56,8 @@ LOOP = (
 """What the loop reads off one model for all."""
 RECORDED = ("batch_size", "vf_coef", "max_grad_norm", "normalize_advantage", "top_quantiles_to_drop_per_net")
 """SB3's own arguments that a recorded step has as constants."""
+parameter_hooks = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
+"""What is to be called with a parameter's gradient: two mappings, or ``None``."""
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
 
 
@@ -59,7 +66,7 @@ def why_not(model: Any) -> str | None:
 
     :param model: an algorithm whose ``learn`` is about to begin
     """
-    reasons = (_why_not_class, _why_not_policy, _why_not_data, _why_not_optimizers)
+    reasons = (_why_not_class, _why_not_policy, _why_not_hooks, _why_not_data, _why_not_optimizers)
     return next((found for reason in reasons if (found := reason(model)) is not None), None)
 
 
@@ -179,6 +186,31 @@ def _why_not_class(model: Any) -> str | None:
     for name in METHODS:
         if hasattr(type(model), name) and not _is_known(getattr(type(model), name)):
             return f"{type(model).__name__} has its own {name}"
+    for name in WRAPPED:
+        if name in vars(model):
+            return f"its {name} was replaced"
+    return None
+
+
+def hooks_of(model: Any) -> list[dict[int, Any]]:
+    """Where the functions are kept that its modules and optimisers are to call, as far as a recorded step would not.
+
+    They are the same objects as long as modules and optimisers are.
+    """
+    found = []
+    for module in model.policy.modules():
+        found += [module._forward_hooks, module._backward_hooks, module._backward_pre_hooks]
+        if {type(hook).__module__ for hook in module._forward_pre_hooks.values()} not in ACCEPTED_HOOKS:
+            found.append(module._forward_pre_hooks)
+    for update in model.updates():
+        found += [update.optimizer._optimizer_step_pre_hooks, update.optimizer._optimizer_step_post_hooks]
+    return found
+
+
+def _why_not_hooks(model: Any) -> str | None:
+    of_parameters = map(parameter_hooks, model.policy.parameters())
+    if any(hooks_of(model)) or any(any(hooks) for hooks in of_parameters):
+        return "hooks are to be called at every step"
     return None
 
 
@@ -222,6 +254,8 @@ def why_not_replay(model: Any) -> str | None:
     """The part of :func:`why_not` that is about the replay buffer, what fills it and how often it is learned from."""
     if type(model.replay_buffer) not in (ReplayBuffer, NStepReplayBuffer) or model.replay_buffer.optimize_memory_usage:
         return "the replay buffer is not SB3's plain one, nor that of n-step returns"
+    if "add" in vars(model.replay_buffer) or "sample" in vars(model.replay_buffer):
+        return "a method of the replay buffer was replaced"
     if model._vec_normalize_env is not None:
         return "observations or rewards are normalised as they change"
     return "train_freq counts episodes" if model.train_freq.unit is not TrainFrequencyUnit.STEP else None

@@ -10,6 +10,7 @@ them as inputs of their own and is cut there: a *stage* is what can be computed 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 Tensors = dict[str, th.Tensor]
+
+_RECORDING = threading.RLock()
 
 
 class StepInputs(NamedTuple):
@@ -205,7 +208,8 @@ def trace_function(function: Callable[..., Any], *examples: Any) -> fx.GraphModu
 
 def _record(function: Callable[[list[th.Tensor]], list[th.Tensor]], values: list[th.Tensor]) -> fx.GraphModule:
     """The operations of a function of a list, as a module that takes the list's members one by one."""
-    with th.no_grad(), _unchecked_distributions():
+    # It changes parts of torch for all threads.
+    with _RECORDING, th.no_grad(), _unchecked_distributions():
         recorded = make_fx(function)(values)
         # Apart, since functionalize admits no autograd inside; what is left is without mutation.
         module = make_fx(th.func.functionalize(recorded))(values)

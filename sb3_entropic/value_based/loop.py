@@ -59,6 +59,10 @@ class ValueBasedLoop(OffPolicyLoop):
         """One loss; the gradient's norm is clipped as in the SB3 parent."""
         return [Update("", self.policy.optimizer, self.value_loss, self.max_grad_norm)]
 
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """See the family's loop; the batch size is DQN's where none is given."""
+        super().train(gradient_steps, batch_size)
+
     def make_networks(self) -> ValueNetworks:
         """SB3's modules and the temperature for one gradient step."""
         return ValueNetworks(self.q_net, self.q_net_target, self.current_temperature())

@@ -7,10 +7,12 @@ from sb3_entropic.zoo.hyperparameters import (
     how_found,
     load_hyperparameters,
 )
-from sb3_entropic.zoo.model import make_model, parse_override
+from sb3_entropic.zoo.model import check_name, checked_value, make_model, parse_override
 
 __all__ = [
     "HyperparameterError",
+    "check_name",
+    "checked_value",
     "constructor_arguments",
     "env_wrapper",
     "how_found",

@@ -72,7 +72,7 @@ def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any])
         if name in ZOO_KEYS:
             continue
         if name not in known:
-            raise HyperparameterError(f"{algorithm.name} has no hyperparameter {name!r}{nearest(name, known)}")
+            raise HyperparameterError(f"{algorithm.name} has no hyperparameter {name!r}{nearest(name, {*known, *ZOO_KEYS})}")
         arguments[name] = _from_text(name, value)
     return arguments
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import warnings
 from typing import Any
@@ -51,14 +53,14 @@ def _make_model(
 ) -> BaseAlgorithm:
     keywords = {**constructor_arguments(algorithm, hyperparameters), **arguments}
     wrapper, n_envs = env_wrapper(hyperparameters), hyperparameters.get("n_envs", 1)
-    if not isinstance(n_envs, int) or n_envs < 1:
+    if not isinstance(n_envs, int) or isinstance(n_envs, bool) or n_envs < 1:
         raise HyperparameterError(f"n_envs={n_envs!r} is not a whole number above 0.")
     with warnings.catch_warnings():
         # An older version that is still registered is the user's choice: results of versions are never pooled.
         warnings.filterwarnings("ignore", message=".*is out of date.*")
         env = make_vec_env(env_id, n_envs=n_envs, seed=seed, wrapper_class=wrapper)
     try:
-        if normalize := hyperparameters.get("normalize"):
+        if normalize := _normalization(hyperparameters.get("normalize")):
             options = normalize if isinstance(normalize, dict) else {}
             env = VecNormalize(env, **{"gamma": keywords.get("gamma", 0.99), **options})
         policy = hyperparameters.get("policy", _policy_for(env.observation_space))
@@ -66,6 +68,18 @@ def _make_model(
     except _WRONG_VALUE:
         env.close()
         raise
+
+
+def _normalization(value: Any) -> Any:
+    """Whether to normalise, or arguments of ``VecNormalize``, which the zoo writes as Python's text of a dictionary.
+
+    :raises HyperparameterError: for anything else
+    """
+    with contextlib.suppress(ValueError, SyntaxError, TypeError):
+        value = ast.literal_eval(value)
+    if not isinstance(value, bool | dict | None):
+        raise HyperparameterError(f"normalize={value!r} is neither true or false nor arguments of VecNormalize.")
+    return value
 
 
 def _policy_for(space: spaces.Space) -> str:
@@ -83,16 +97,39 @@ def parse_override(text: str) -> tuple[str, Any]:
     name = name.strip()
     if not (equals and name and value):
         raise UserError(f"{text!r} is not a hyperparameter: write name=value, such as munchausen_alpha=0.9.")
-    if (option := _OPTIONS.get(name.rpartition(".")[2])) is not None:
-        raise UserError(f"{text!r} is not a hyperparameter: {option}.")
     try:
-        parsed = _number(yaml.safe_load(value))
-        json.dumps(parsed)
-        return name, parsed
-    except (yaml.YAMLError, TypeError):
-        raise UserError(f"The value in {text!r} cannot be read: write a number, a word or a list such as [-1, 1].") from None
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"The value in {text!r} cannot be read: {_VALUES}.") from None
+    check_name(name.rpartition(".")[2], text)
+    return name, checked_value(parsed, text)
 
 
+def check_name(name: str, text: str) -> None:
+    """
+    :param name: of a hyperparameter
+    :param text: what the user wrote, for the message
+    :raises UserError: if it has an option of its own
+    """
+    if (option := _OPTIONS.get(name)) is not None:
+        raise UserError(f"{text!r} is not a hyperparameter: {option}.")
+
+
+def checked_value(value: Any, text: str) -> Any:
+    """A hyperparameter's value as YAML gives it, with its numbers made numbers.
+
+    :param text: what the user wrote, for the message
+    :raises UserError: if no record can hold it
+    """
+    value = _number(value)
+    try:
+        json.dumps(value, sort_keys=True)
+    except TypeError:
+        raise UserError(f"The value in {text!r} cannot be read: {_VALUES}.") from None
+    return value
+
+
+_VALUES = "write a number, a word or a list such as [-1, 1]"
 _OPTIONS = {
     "n_timesteps": "the number of steps is --steps",
     "seed": "seeds are --seed or --seeds",
@@ -102,7 +139,11 @@ _OPTIONS = {
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads ``3e-4`` as text; everyone who types it means the number."""
+    """YAML 1.1 reads ``3e-4`` as text; everyone who types it means the number, inside of lists and mappings, too."""
+    if isinstance(value, list):
+        return [_number(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: _number(inner) for name, inner in value.items()}
     if isinstance(value, str):
         try:
             number = float(value)

@@ -191,3 +191,17 @@ def test_wrong_inputs_get_a_sentence(arguments, message, grid, monkeypatch, refu
     (grid / "empty").mkdir()
     (grid / "file").write_text("")
     assert message in refusal(main, ["compare", *arguments.split()]).err
+
+
+def test_of_several_versions_the_last_is_compared(tmp_path, make_spec, capsys):
+    for name, package, score, started in (
+        ("base", "sb3_entropic 1", -300.0, "2026-01-01"),
+        ("candidate", "sb3_entropic 1", -300.0, "2026-01-01"),
+        ("candidate", "sb3_entropic 2", -900.0, "2026-02-01"),
+    ):
+        for seed in range(5):
+            finish_run(Store(tmp_path / name), make_spec(seed=seed, package=package), [-1000.0, score], started=started)
+    assert main(["compare", str(tmp_path / "base"), str(tmp_path / "candidate")]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Of several versions in the candidate the one run last is meant: msac (" in printed
+    assert "Only the" not in printed

@@ -1,12 +1,15 @@
 """The lines of a grid that no terminal shows."""
 
+import errno
 import io
+import os
 from types import SimpleNamespace
 
-from rich.console import Console
+import pytest
 
 from benchmarks import display
 from benchmarks.display import Display
+from sb3_entropic.cli import Console
 
 
 def test_the_time_left_is_by_what_this_call_has_done(make_spec, monkeypatch):
@@ -26,3 +29,19 @@ def test_the_time_left_is_by_what_this_call_has_done(make_spec, monkeypatch):
         shown.update(worker)
     # 200 of the remaining steps took ten minutes, and 1,400 are to go.
     assert "0/2 runs, 600 of 2,000 steps, 70 minutes left" in file.getvalue()
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "gone"), OSError(errno.EIO, "gone")])
+def test_a_reader_that_is_gone_ends_nothing(error, make_spec, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise error
+
+    redirected = []
+    monkeypatch.setattr(os, "dup2", lambda *descriptors: redirected.append(descriptors))
+    console = Console(file=Gone())
+    with Display(console, [make_spec()]) as shown:
+        shown.say("[bold]a line[/]")
+        assert console.quiet
+        shown.end(make_spec(), "the end")
+    assert len(redirected) == isinstance(error, BrokenPipeError), "what Python writes on its way out"

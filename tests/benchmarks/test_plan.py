@@ -1,6 +1,7 @@
 """A grid is decided and checked before it starts."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -327,3 +328,29 @@ def test_the_grids_of_the_readme_can_be_planned(tmp_path, capsys):
     assert calls
     for call in calls:
         assert main([*call.split()[3:], "--dry-run", "--out", str(tmp_path)]) == 0
+
+
+def test_numbers_in_a_file_are_numbers_however_they_are_written(tmp_path):
+    entries = tmp_path / "mine.yml"
+    entries.write_text("dqn: {CartPole-v1: {learning_rate: 3e-4, policy_kwargs: {optimizer_kwargs: {eps: 1e-5}}}}")
+    (spec, *_) = make_plan(["CartPole-v1"], ["dqn"], entries=entries).runs
+    assert spec.hyperparameters["learning_rate"] == 3e-4
+    assert spec.hyperparameters["policy_kwargs"] == {"optimizer_kwargs": {"eps": 1e-5}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dqn: {CartPole-v2: {gamma: 0.9}}", "names 'CartPole-v2', which is no environment: did you mean 'CartPole-v1'"),
+        ("dqn: {defualt: {gamma: 0.9}}", "names 'defualt', which is no environment: did you mean 'default'"),
+        ("dqn: {default: {seed: 3}}", "'seed: 3' is not a hyperparameter: seeds are --seed or --seeds."),
+        ("dqn: {default: {device: cuda}}", "'device: cuda' is not a hyperparameter: the device is --device."),
+        ("dqn: {default: {gamma: 2020-01-01}}", "The value in 'gamma: 2020-01-01' cannot be read"),
+        ("1: {default: {gamma: 0.9}}", "is for 1, which is not in the grid"),
+    ],
+)
+def test_a_wrong_file_of_hyperparameters_is_answered(tmp_path, text, message):
+    entries = tmp_path / "mine.yml"
+    entries.write_text(text)
+    with pytest.raises(UserError, match=re.escape(message)):
+        make_plan(["CartPole-v1"], ["dqn"], entries=entries)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks.plan import Plan
-from benchmarks.store import CHECKPOINT, RECORD, REPLACED, Store
+from benchmarks.store import CHECKPOINT, RECORD, REPLACED, Store, check_folder
 from sb3_entropic.errors import UserError
 
 TRAINED = {"timesteps": 1, "train_seconds": 1.0}
@@ -132,4 +132,12 @@ def test_a_file_in_the_folders_place_is_named(tmp_path):
 def test_a_folder_below_a_file_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        Store(tmp_path / "file" / "runs")
+        check_folder(tmp_path / "file" / "runs", "runs")
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(store, make_spec, finish, monkeypatch):
+    finish(make_spec(), [1.0, 2.0])
+    monkeypatch.setattr(os, "access", lambda *arguments: False)
+    assert len(Store(store.out).records()) == 1
+    with pytest.raises(UserError, match="cannot be written"):
+        check_folder(store.out, "runs")

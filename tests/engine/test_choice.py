@@ -10,8 +10,10 @@ import pytest
 import torch as th
 from gymnasium.wrappers import TransformObservation
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
+from torch.nn.utils import prune
 
 from sb3_entropic import MDQN, MSAC, Engine, MoDQN, train_seeds
 from sb3_entropic.engine import compiler, gemm, lockstep
@@ -65,7 +67,17 @@ class OwnLoss(MSAC):
         return self._scale * rewards, metrics
 
 
+def changed(change, **arguments):
+    model = make("MSAC", **arguments)
+    change(model)
+    return model
+
+
 REFUSED = {
+    "its train was replaced": lambda: changed(lambda model: setattr(model, "train", model.train)),
+    "a method of the replay buffer was replaced": lambda: changed(
+        lambda model: setattr(model.replay_buffer, "add", model.replay_buffer.add)
+    ),
     "OwnRates has its own _update_learning_rate": lambda: OwnRates("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the losses of BranchesActing cannot be recorded": lambda: BranchesActing(
         "MlpPolicy", "CartPole-v1", engine="fast", device="cpu"
@@ -89,6 +101,37 @@ REFUSED = {
 def test_what_the_fast_engine_does_not_run_is_said(reason):
     with pytest.raises(ValueError, match=f'engine="fast" cannot run this: .*{reason}'):
         REFUSED[reason]().learn(10)
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda model: model.actor.mu.weight.register_hook(lambda gradient: None),
+        lambda model: model.actor.mu.weight.register_post_accumulate_grad_hook(lambda parameter: None),
+        lambda model: model.critic.register_forward_hook(lambda *arguments: None),
+        lambda model: model.critic.register_forward_pre_hook(lambda *arguments: None),
+        lambda model: model.critic.register_full_backward_hook(lambda *arguments: None),
+        lambda model: model.actor.optimizer.register_step_pre_hook(lambda *arguments: None),
+        lambda model: model.actor.optimizer.register_step_post_hook(lambda *arguments: None),
+    ],
+)
+def test_models_with_hooks_are_left_to_sb3s_loop(register):
+    with pytest.raises(ValueError, match="hooks are to be called at every step"):
+        changed(register).learn(10)
+
+    class Registers(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == STARTS + 5:
+                register(self.model)
+            return True
+
+    with pytest.raises(RuntimeError, match=r"A callback has changed MSAC .*: hooks are to be called at every step"):
+        make("MSAC").learn(STARTS + 10, Registers())
+
+
+def test_pruning_is_no_such_hook():
+    model = changed(lambda model: prune.l1_unstructured(model.actor.mu, "weight", amount=0.5))
+    assert model.learn(STARTS + 5).engine_used.startswith("fast")
 
 
 def test_auto_leaves_what_the_fast_engine_does_not_run_to_sb3s_loop(capsys):
