@@ -33,7 +33,7 @@ from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import DEVICES, why_not
 from sb3_entropic.errors import UserError, nearest
-from sb3_entropic.zoo import check_name, checked_value, load_hyperparameters, make_model, parse_override
+from sb3_entropic.zoo import check_name, checked_value, digests_of_own, load_hyperparameters, make_model, parse_override
 
 PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text())
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
@@ -56,7 +56,8 @@ class RunSpec:
     :param episodes: episodes of each evaluation
     :param evaluation_seed: of the first episode
     :param hyperparameters: zoo format
-    :param package: the package that implements the algorithm, with its version; an environment of the user's, with its digest
+    :param package: the package that implements the algorithm, with its version; an environment, wrappers and a features
+        extractor of the user's, with their digests
     :param rounding: what the inputs of matrix products are rounded to, ``bf16`` or ``tf32``; empty for 32 bits
     """
 
@@ -283,16 +284,17 @@ def _group(
             episodes=PROTOCOLS["evaluation"]["episodes"],
             evaluation_seed=PROTOCOLS["evaluation"]["first_seed"],
             hyperparameters=hyperparameters,
-            package=package_of(algorithm, env),
+            package=package_of(algorithm, env, hyperparameters),
             rounding=rounding,
         )
         for seed in range(seeds or chosen["seeds"])
     ]
 
 
-def package_of(algorithm: Algorithm, env: Environment) -> str:
+def package_of(algorithm: Algorithm, env: Environment, hyperparameters: dict[str, Any]) -> str:
     """See :class:`RunSpec`."""
-    return algorithm.package + f", {env.id} {env.digest}" * bool(env.digest)
+    own = f"{env.id} {env.digest}" if env.digest else ""
+    return ", ".join(filter(None, [algorithm.package, own, digests_of_own(hyperparameters)]))
 
 
 def _room(runs: list[RunSpec], workers: int) -> Room:

@@ -352,7 +352,7 @@ def main() -> int:
 
 def _check_packages(spec: RunSpec) -> None:
     """The files may have been edited since the grid was planned, or another machine have other versions."""
-    package = package_of(find_algorithm(spec.algo), find_environment(spec.env))
+    package = package_of(find_algorithm(spec.algo), find_environment(spec.env), spec.hyperparameters)
     if package != spec.package:
         raise UserError(
             f"{spec.label} on {spec.env} is not what this grid was planned with: {spec.package} then, {package} now. The same "

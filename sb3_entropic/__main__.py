@@ -98,13 +98,15 @@ def _train(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         stopped = True
         console.print(f"Stopped by Ctrl-C after {model.num_timesteps:,} of {steps:,} steps.")
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, TypeError, ArithmeticError) as error:
         if model.num_timesteps or not _is_a_librarys(error):
             raise
         raise UserError(f"{algorithm.name} on {env_id}: {error}") from error
     if arguments.save is not None:
         model.save(arguments.save)
-        console.print(f"Saved to {arguments.save}; open it with {algorithm.constructor.__name__}.load.", soft_wrap=True)
+        # SB3 gives a name without one its ending.
+        path = arguments.save if arguments.save.suffix else arguments.save.with_suffix(".zip")
+        console.print(f"Saved to {path}; open it with {algorithm.constructor.__name__}.load.", soft_wrap=True, markup=False)
         if (normalize := model.get_vec_normalize_env()) is not None:
             statistics_file = arguments.save.with_suffix(".vecnormalize.pkl")
             normalize.save(str(statistics_file))

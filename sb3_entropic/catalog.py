@@ -261,7 +261,7 @@ def _digest_of_own(env: gym.Env) -> str:
     for made_by in (creator, type(env.unwrapped)):
         with contextlib.suppress(TypeError, OSError):
             files.append(Path(inspect.getfile(made_by)))
-    own = [path for path in dict.fromkeys(files) if not _is_installed(path)]
+    own = [path for path in dict.fromkeys(files) if not is_installed(path)]
     if not own:
         return ""
     # Another process has sets in another order, which pprint sorts where they do not fit a line.
@@ -274,8 +274,11 @@ def _without_addresses(text: str) -> str:
     return re.sub(" at 0x[0-9a-fA-F]+", "", text)
 
 
-def _is_installed(path: Path) -> bool:
-    """Whether a file is an installed package's, or this one's, whose versions say what it is."""
+def is_installed(path: Path) -> bool:
+    """Whether a file is an installed package's, or this one's, whose versions say what it is.
+
+    :param path: of the file
+    """
     return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or Path(__file__).parent in path.parents
 
 

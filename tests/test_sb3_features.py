@@ -1,5 +1,6 @@
 """What an SB3 user relies on, on every algorithm of ours, with its entropic term on."""
 
+import inspect
 from dataclasses import replace
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMultiObsEnv
@@ -375,3 +377,9 @@ def test_the_same_seed_gives_the_same_model(algorithm):
 def test_unsuitable_actions_are_refused(algorithm):
     with pytest.raises(AssertionError, match="action spaces"):
         algorithm.constructor("MlpPolicy", "CartPole-v1" if continuous(algorithm) else "Pendulum-v1")
+
+
+@every_algorithm
+def test_loading_takes_sb3s_arguments_in_their_order(algorithm):
+    ours, theirs = (inspect.signature(cls.load).parameters for cls in (algorithm.constructor, BaseAlgorithm))
+    assert [(name, p.default) for name, p in ours.items()] == [(name, p.default) for name, p in theirs.items()]

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch as th
 from gymnasium.envs.classic_control import PendulumEnv
 
 from sb3_entropic import MSAC
@@ -45,12 +46,14 @@ def test_trains_evaluates_and_saves(tmp_path, capsys):
         ),
         ("--algo msac --env Pendulum-v1 --sed 1", "did you mean '--seed'"),
         ("--algo msac --env Pendulum-v1 --device cuba", "msac on Pendulum-v1: Expected one of cpu, cuda"),
+        ("--algo msac --env Pendulum-v1 --device cuda", "--device cuda: torch finds no GPU here"),
         ("--algo msac --env Pendulum-v1 --save .", "is a folder: name a file in it"),
         ("--algo msac --env Pendulum-v1 --save no/such/folder/model.zip", "no/such/folder does not exist"),
         ("--algo msac --env Pendulum-v1 --tensorboard README.md", "is a file: name a folder"),
     ],
 )
-def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal):
+def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal, monkeypatch):
+    monkeypatch.setattr(th.cuda, "is_available", lambda: False)
     printed = refusal(main, ["train", *arguments.split()])
     assert message in printed.err
     assert "steps, seed" not in printed.out, "refused before any training"
@@ -63,6 +66,7 @@ def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal
             "engine=fast train_freq=[1,episode]",
             'msac on Pendulum-v1: engine="fast" cannot run this: train_freq counts episodes.',
         ),
+        ("train_freq=0", "msac on Pendulum-v1: "),
         ("n_envs=2 train_freq=[1,episode]", "msac on Pendulum-v1: You must use only one env when doing episodic training."),
     ],
 )

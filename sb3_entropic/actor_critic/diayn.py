@@ -213,16 +213,23 @@ class DIAYN(ActorCriticLoop, SAC):
 
     @classmethod
     def load(
-        cls, path: Any, env: GymEnv | None = None, device: Any = "auto", custom_objects: Any = None, **kwargs: Any
+        cls,
+        path: Any,
+        env: GymEnv | None = None,
+        device: Any = "auto",
+        custom_objects: Any = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
     ) -> Any:
         """As in SB3, with a plain environment."""
         if env is not None:
             # SB3 compares the environment with the saved one's spaces before there is a model that knows its skills.
             data, _, _ = load_from_zip_file(path, device=device, custom_objects=custom_objects)
             if isinstance(space := data.get("observation_space"), SkillSpace):
-                observed = None if kwargs.get("force_reset", True) else data.get("_last_obs")
+                observed = None if force_reset else data.get("_last_obs")
                 env = with_skills(env, space.n_skills, observed=observed)
-        return super().load(path, env, device, custom_objects, **kwargs)
+        return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "discriminator", "_skill_generator"]

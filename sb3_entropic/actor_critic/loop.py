@@ -51,7 +51,16 @@ class ActorCriticLoop(OffPolicyLoop):
             self.target_entropy = target_entropy
 
     @classmethod
-    def load(cls, path: Any, env: Any = None, device: Any = "auto", custom_objects: Any = None, **kwargs: Any) -> Any:
+    def load(
+        cls,
+        path: Any,
+        env: Any = None,
+        device: Any = "auto",
+        custom_objects: Any = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Any:
         """As in SB3; another ``ent_coef`` may be given, of which a learned temperature starts again.
 
         :raises ValueError: if it is learned in the file and would not be, or the other way round
@@ -68,7 +77,7 @@ class ActorCriticLoop(OffPolicyLoop):
                     f"ent_coef={given!r} is {is_}learned: load it as it is, make a model with "
                     "the other and give it the networks: model.policy.load_state_dict(loaded.policy.state_dict())."
                 )
-        model = super().load(path, env, device, custom_objects, **kwargs)
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         if given != saved and model.ent_coef_optimizer is not None:
             model.log_ent_coef.data.fill_(math.log(learned_from("ent_coef", given, 1.0)))
             model.ent_coef_optimizer.state.clear()

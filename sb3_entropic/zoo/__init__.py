@@ -3,6 +3,7 @@
 from sb3_entropic.zoo.hyperparameters import (
     HyperparameterError,
     constructor_arguments,
+    digests_of_own,
     env_wrapper,
     how_found,
     load_hyperparameters,
@@ -14,6 +15,7 @@ __all__ = [
     "check_name",
     "checked_value",
     "constructor_arguments",
+    "digests_of_own",
     "env_wrapper",
     "how_found",
     "load_hyperparameters",

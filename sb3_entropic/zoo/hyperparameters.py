@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 from collections.abc import Callable
 from copy import deepcopy
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +17,7 @@ import torch as th
 import yaml
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-from sb3_entropic.catalog import ALGORITHMS, Algorithm, without_module
+from sb3_entropic.catalog import ALGORITHMS, Algorithm, is_installed, without_module
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.temperature import as_scheduled
 
@@ -83,11 +86,8 @@ def env_wrapper(hyperparameters: dict[str, Any]) -> Callable[[gym.Env], gym.Env]
     :param hyperparameters: zoo format; ``env_wrapper`` is a dotted name, a mapping of one to its arguments, or a list
     :raises HyperparameterError: for what is not the dotted name of a wrapper; names the nearest
     """
-    entry = hyperparameters.get("env_wrapper", [])
-    wrappers = []
-    for item in entry if isinstance(entry, list) else [entry]:
-        named = item.items() if isinstance(item, dict) else [(item, None)]
-        wrappers += [(_class("env_wrapper", name, gym.Wrapper), arguments or {}) for name, arguments in named]
+    named = _named_wrappers(hyperparameters)
+    wrappers = [(_class("env_wrapper", name, gym.Wrapper), arguments or {}) for name, arguments in named]
 
     def wrap(env: gym.Env) -> gym.Env:
         for wrapper, arguments in wrappers:
@@ -95,6 +95,29 @@ def env_wrapper(hyperparameters: dict[str, Any]) -> Callable[[gym.Env], gym.Env]
         return env
 
     return wrap
+
+
+def digests_of_own(hyperparameters: dict[str, Any]) -> str:
+    """The user's own classes that an entry names, with digests of the files they are in, such as ``mine.Scale 1a2b3c4d5e``.
+
+    Empty for those of installed packages and of this one, whose versions say what they are.
+
+    :param hyperparameters: zoo format
+    """
+    classes = [_class("env_wrapper", name, gym.Wrapper) for name, _ in _named_wrappers(hyperparameters)]
+    policy_kwargs = hyperparameters.get("policy_kwargs")
+    if isinstance(policy_kwargs, dict) and (extractor := policy_kwargs.get("features_extractor_class")):
+        classes.append(_features_extractor(extractor))
+    places = {f"{cls.__module__}.{cls.__name__}": Path(inspect.getfile(cls)) for cls in classes}
+    own = {name: path for name, path in places.items() if not is_installed(path)}
+    return ", ".join(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()[:10]}" for name, path in own.items())
+
+
+def _named_wrappers(hyperparameters: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """The names of an entry's wrappers and their arguments, the innermost first."""
+    entry = hyperparameters.get("env_wrapper", [])
+    items = entry if isinstance(entry, list) else [entry]
+    return [pair for item in items for pair in (item.items() if isinstance(item, dict) else [(item, None)])]
 
 
 def _from_text(name: str, value: Any) -> Any:

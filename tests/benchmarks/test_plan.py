@@ -354,3 +354,23 @@ def test_a_wrong_file_of_hyperparameters_is_answered(tmp_path, text, message):
     entries.write_text(text)
     with pytest.raises(UserError, match=re.escape(message)):
         make_plan(["CartPole-v1"], ["dqn"], entries=entries)
+
+
+def test_an_edited_wrapper_makes_another_run(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "scaling_of_a_users.py"
+    file.write_text("import gymnasium as gym\n\nclass Scale(gym.Wrapper):\n    pass\n")
+
+    def planned():
+        (spec, *_) = make_plan(["Pendulum-v1"], ["ppo"], seeds=1, overrides=["env_wrapper=scaling_of_a_users.Scale"]).runs
+        return spec
+
+    first = planned()
+    assert re.fullmatch(r"stable_baselines3 [\d.]+\w*, scaling_of_a_users\.Scale [0-9a-f]{10}", first.package)
+    assert planned().group == first.group
+    file.write_text(file.read_text() + "\n# edited\n")
+    assert planned().group != first.group
+    (installed,) = make_plan(
+        ["Pendulum-v1"], ["ppo"], seeds=1, overrides=["env_wrapper=gymnasium.wrappers.RecordEpisodeStatistics"]
+    ).runs
+    assert "," not in installed.package
