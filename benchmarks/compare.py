@@ -139,7 +139,7 @@ def compare(
         show_notes((f"{verdict}: {c.reason}" for c in comparisons if c.verdict == verdict), console, style)
     if out is not None:
         written = _write(out, base, candidate, threshold, comparisons, [*notes, *(f"left out: {p}" for p in problems)])
-        console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True)
+        console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True, markup=False)
     return int(bool(sides[1].problems) or any(c.verdict == REGRESSION for c in comparisons))
 
 

@@ -295,7 +295,9 @@ class _Grid:
         for worker, (unit, _) in self._under_way.items():
             worker.stop()
             self._keep_finished(worker)
-            self._display.say(f"not saved {escape(title_of(unit.specs))}: it goes on from its last checkpoint, if it has one")
+            if not all("record" in said for said in worker.said_of):
+                title = escape(title_of(unit.specs))
+                self._display.say(f"not saved {title}: it goes on from its last checkpoint, if it has one")
 
     def _keep_finished(self, worker: Worker) -> None:
         """Record those runs of a stopped worker that have finished, and no other."""

@@ -383,9 +383,11 @@ def _read_entries(path: Path, names: list[str], envs: list[str]) -> dict[str, An
     for entry in (entry for entries in content.values() for entry in entries.values()):
         for name, value in entry.items():
             text = f"{name}: {value}"
+            if not isinstance(name, str):
+                raise UserError(f"{text!r} in {path} is not a hyperparameter: its name is no text.")
             # An entry of the zoo's says for how long it was made.
             if name != "n_timesteps":
-                check_name(str(name), text)
+                check_name(name, text)
             entry[name] = checked_value(value, text)
     return content
 

@@ -53,7 +53,9 @@ class Claim:
     def release(self) -> None:
         """Let others have the runs."""
         for descriptor, path in self.locks:
-            path.unlink(missing_ok=True)
+            # A folder may have become another user's.
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             os.close(descriptor)
 
 
@@ -107,7 +109,11 @@ class Store:
             final = self.out / spec.path
             final.parent.mkdir(parents=True, exist_ok=True)
             path = final.with_name(f"{LOCK}{final.name}")
-            descriptor = _lock(path)
+            try:
+                descriptor = _lock(path)
+            except OSError:
+                Claim(tuple(locked)).release()
+                raise
             if descriptor is None:
                 Claim(tuple(locked)).release()
                 return None
@@ -173,19 +179,22 @@ class Store:
         for folder in [*self.out.glob(f"*/*/*/{REPLACED}seed-*"), *self.out.glob(f"*/*/*/{PARTIAL}seed-*")]:
             name = folder.name.removeprefix(REPLACED).removeprefix(PARTIAL)
             lock = folder.with_name(f"{LOCK}{name}")
-            if (descriptor := _lock(lock)) is None:
-                continue
-            final = folder.with_name(name)
-            if folder.name.startswith(REPLACED) and not final.exists():
-                folder.rename(final)
-            elif folder.name.startswith(REPLACED) or final.exists() or not any(folder.glob(f"{CHECKPOINT}*")):
-                shutil.rmtree(folder, ignore_errors=True)
-            Claim(((descriptor, lock),)).release()
+            # What cannot be written is not this grid's, or fails when it is begun.
+            with contextlib.suppress(OSError):
+                if (descriptor := _lock(lock)) is None:
+                    continue
+                final = folder.with_name(name)
+                if folder.name.startswith(REPLACED) and not final.exists():
+                    folder.rename(final)
+                elif folder.name.startswith(REPLACED) or final.exists() or not any(folder.glob(f"{CHECKPOINT}*")):
+                    shutil.rmtree(folder, ignore_errors=True)
+                Claim(((descriptor, lock),)).release()
         for final in self.out.glob("*/*/*/seed-*"):
             remove_checkpoints(final)
         for lock in self.out.glob(f"*/*/*/{LOCK}seed-*"):
-            if (descriptor := _lock(lock)) is not None:
-                Claim(((descriptor, lock),)).release()
+            with contextlib.suppress(OSError):
+                if (descriptor := _lock(lock)) is not None:
+                    Claim(((descriptor, lock),)).release()
 
     def write_plan(self, plan: Plan, command: str) -> None:
         """Keep the plan of a grid, by what it contains."""

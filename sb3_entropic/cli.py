@@ -75,9 +75,10 @@ class Console(rich.console.Console):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        """As in rich; a terminal that is gone is a reader that is gone."""
+    def _check_buffer(self) -> None:
+        # What all of rich's ways to print come to; a terminal that is gone is a reader that is gone.
         try:
-            super().print(*objects, **options)
+            super()._check_buffer()
         except OSError:
+            self._buffer.clear()
             self.quiet = True

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch as th
+from torch.utils._pytree import tree_map_only
+
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine, as_engine
 from sb3_entropic.engine.runner import Streams
@@ -66,3 +69,12 @@ class Learner:
         lockstep.leave_to_sb3(self, reason)
         self.engine_used = "sb3"
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def get_parameters(self) -> dict[str, dict]:
+        """As in SB3; what is saved in the middle of a stack's training holds this model's parameters alone."""
+        return tree_map_only(th.Tensor, _without_the_rest, super().get_parameters())
+
+
+def _without_the_rest(tensor: th.Tensor) -> th.Tensor:
+    """A copy, if the tensor is a part of a larger storage."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor

@@ -68,7 +68,7 @@ class Update:
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
                 # As backward() would.
-                for hook in (parameter._post_accumulate_grad_hooks or {}).values():
+                for hook in list((parameter._post_accumulate_grad_hooks or {}).values()) if gradient is not None else ():
                     hook(parameter)
             if self.max_grad_norm is not None:
                 th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)

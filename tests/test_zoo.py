@@ -196,10 +196,16 @@ def test_what_is_no_override(text):
 
 @pytest.mark.parametrize(
     ("value", "normalised"),
-    [(True, (True, True)), ("{'norm_obs': True, 'norm_reward': False}", (True, False)), ("False", None), (None, None)],
+    [
+        (True, (True, True)),
+        ("{'norm_obs': True, 'norm_reward': False}", (True, False)),
+        ("dict(norm_obs=False, norm_reward=True)", (False, True)),
+        ("False", None),
+        (None, None),
+    ],
 )
 def test_normalisation_may_be_written_as_the_zoo_writes_it(value, normalised):
     normalize = make_model(ALGORITHMS["ppo"], "Pendulum-v1", {"normalize": value}).get_vec_normalize_env()
     assert (normalize and (normalize.norm_obs, normalize.norm_reward)) == normalised
-    with pytest.raises(UserError, match="neither true or false nor arguments of VecNormalize"):
+    with pytest.raises(UserError, match="neither true nor false, nor arguments of VecNormalize"):
         make_model(ALGORITHMS["ppo"], "Pendulum-v1", {"normalize": "obs"})

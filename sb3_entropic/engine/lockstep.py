@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -234,7 +234,8 @@ class ReplayLockstep(Lockstep):
     def _is_prepared(self) -> bool:
         live = [(self._models[index], self._buffers[index]) for index in self._live()]
         same = all(model.replay_buffer is buffer and why_not_replay(model) is None for model, buffer in live)
-        return same and self._replay.is_bound(self._live()) and self._template.batch_size == self._rows.shape[1]
+        same = same and (self._replay.is_bound(self._live()) or self._replay.bind_again(self._live()))
+        return same and self._template.batch_size == self._rows.shape[1]
 
     def _stack(self) -> StackedStep:
         return StackedStep(self._models, self.compiled, self._generators, self._batch)
@@ -294,12 +295,14 @@ class ReplayLockstep(Lockstep):
 
     def learn(self, runners: list[Runner], total_timesteps: int) -> None:
         """See :class:`Lockstep`."""
-        _learning.update(dict.fromkeys(self._models, self))
         models = self._models
         with ExitStack() as loggers:
-            for model in models:
-                loggers.enter_context(_before_its_dump(model.logger, partial(record_metrics, model)))
             try:
+                for model, runner in zip(models, runners, strict=True):
+                    _learning[model] = self
+                    # One whose first reset has raised has no logger.
+                    if not runner.stopped:
+                        loggers.enter_context(_prepared(model.logger, partial(record_metrics, model)))
                 super().learn(runners, total_timesteps)
             finally:
                 for model in models:
@@ -327,20 +330,32 @@ class ReplayLockstep(Lockstep):
 
 
 @contextmanager
-def _before_its_dump(logger: Logger, prepare: Callable[[], None]) -> Iterator[None]:
-    """Let a logger that is asked to write, by whomever, be prepared first."""
-    write = logger.dump
-
-    def dump(step: int = 0) -> None:
-        prepare()
-        write(step)
-
-    logger.dump = dump
+def _prepared(logger: Logger, prepare: Callable[[], None]) -> Iterator[None]:
+    """Let a logger that is asked to write, by whomever, be prepared first; copies of it are not."""
+    before = _preparing.get(logger, [])
+    _preparing[logger] = [*before, prepare]
+    if not before:
+        logger.__class__ = _prepared_class(type(logger))
     try:
         yield
     finally:
-        if vars(logger).get("dump") is dump:
-            del logger.dump
+        _preparing[logger] = before
+        if not before:
+            logger.__class__ = type(logger).__base__
+
+
+@lru_cache
+def _prepared_class(base: type[Logger]) -> type[Logger]:
+    def dump(self: Logger, *args: Any, **kwargs: Any) -> None:
+        for prepare in _preparing.get(self, ()):
+            prepare()
+        base.dump(self, *args, **kwargs)
+
+    return type(base.__name__, (base,), {"dump": dump, "__module__": base.__module__})
+
+
+_preparing: WeakKeyDictionary[Logger, list[Callable[[], None]]] = WeakKeyDictionary()
+"""What is to be done before a logger writes."""
 
 
 _learning: WeakKeyDictionary[Any, ReplayLockstep] = WeakKeyDictionary()
@@ -386,7 +401,7 @@ def learn(
             known |= {"tb_log_name": name, "reset_num_timesteps": reset_num_timesteps, "progress_bar": progress_bar}
             try:
                 _, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
-                callback.on_training_start({**known, "callback": callback, **lockstep.runner_class.begins_with}, globals())
+                callback.on_training_start({**known, "callback": callback, **lockstep.runner_class.locals_at_start}, globals())
             except Exception as raised:
                 if len(models) == 1:
                     raise

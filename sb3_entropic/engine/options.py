@@ -23,9 +23,10 @@ class Engine:
         ``"fast"`` where that applies, the run has 20,000 gradient steps or more, and the losses are ours, else ``"sb3"``.
         The fast engine records the operations of losses once, and anew when an argument, a network, an optimiser or what is
         frozen changes. Of a class of your own, which it runs where it is asked for by name, other numbers that losses read
-        and that change belong into ``coefficients``. It logs ``train/...`` of off-policy algorithms when SB3 is about to
-        write its logs, of the last gradient steps, rather than after each; on a GPU it does not see what a callback changes
-        in the replay buffer's older rows.
+        and that change belong into ``coefficients``. It logs ``train/...`` of off-policy algorithms when the logger is about
+        to write, of the last gradient steps, rather than after each, and leaves no gradients in ``.grad``; on a GPU it does
+        not see what a callback changes in the replay buffer's older rows. What is to be called at every step (hooks, methods
+        that were replaced) is left to SB3's loop.
     :param compile: whether the fast engine's graphs are compiled: half a minute once, then one and a half to three times the
         speed; on a GPU, where they are launched as one anyway, about the same. ``"auto"`` compiles runs of
         20,000 gradient steps and more, if there is a C++ compiler, and for GPUs Triton

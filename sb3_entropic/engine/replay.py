@@ -70,6 +70,23 @@ class PackedReplay:
         """
         return all(vars(self._buffers[i])[name] is view for i in which for name, view in self._views[i].items())
 
+    def bind_again(self, which: Iterable[int]) -> bool:
+        """Take over arrays that were put in the place of the views; ``False`` if they are not like these, or are on a GPU.
+
+        :param which: of the buffers
+        """
+        if self._on_gpu is not None:
+            return False
+        for i in which:
+            for name, view in self._views[i].items():
+                array = getattr(self._buffers[i], name)
+                if array.shape != view.shape or array.dtype != view.dtype:
+                    return False
+                if array is not view:
+                    view[:] = array
+                    setattr(self._buffers[i], name, view)
+        return True
+
     def wrote(self, steps: int) -> None:
         """Note that every buffer has been given so many steps more."""
         if self._on_gpu is not None:

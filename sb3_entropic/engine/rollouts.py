@@ -26,8 +26,8 @@ class RolloutRunner(Runner):
     """One model's part of a rollout: SB3's ``collect_rollouts``, a step at a time."""
 
     shown = ("rollout_buffer",)
-    begins_with: ClassVar = {"iteration": 0}
-    begins_rollout_with: ClassVar = {}
+    locals_at_start: ClassVar = {"iteration": 0}
+    locals_of_rollout: ClassVar = {}
 
     def begin(self) -> None:
         """Empty the buffer and tell the callback."""

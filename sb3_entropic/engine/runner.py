@@ -62,9 +62,9 @@ class Runner:
 
     shown: tuple[str, ...] = ("train_freq", "replay_buffer", "action_noise", "learning_starts")
     """Attributes of the model that SB3 has as local variables."""
-    begins_with: ClassVar[dict[str, Any]] = {}
+    locals_at_start: ClassVar[dict[str, Any]] = {}
     """Other local variables of SB3's when training starts."""
-    begins_rollout_with: ClassVar[dict[str, Any]] = {
+    locals_of_rollout: ClassVar[dict[str, Any]] = {
         **{"num_collected_steps": 0, "num_collected_episodes": 0},
         "continue_training": True,
     }
@@ -95,7 +95,7 @@ class Runner:
         model = self.model
         if model.env is not self._env:
             self._enter(model.env)
-        self._locals.update({name: getattr(model, name) for name in self.shown}, **self.begins_rollout_with)
+        self._locals.update({name: getattr(model, name) for name in self.shown}, **self.locals_of_rollout)
         self.callback.on_rollout_start()
 
     def learning_rate(self) -> float:

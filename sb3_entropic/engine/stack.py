@@ -8,10 +8,9 @@ from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 import torch as th
-from torch.utils._pytree import tree_map_only
 
 from sb3_entropic.engine.denormals import denormals_as_zero
-from sb3_entropic.engine.support import hooks_of, parameter_hooks
+from sb3_entropic.engine.support import NOT_REPLACED, hooks_of, hooks_of_parameter
 from sb3_entropic.engine.trace import Tensors
 from sb3_entropic.updates import Update
 
@@ -159,25 +158,10 @@ def _are_same(found: Iterable[Any], kept: list[Any]) -> bool:
     return len(found) == len(kept) and all(map(is_, found, kept))
 
 
-def _with_copies(module: th.nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    for name, value in state.items():
-        if isinstance(value, th.Tensor):
-            state[name] = _alone(value)
-
-
-def _state_with_copies(optimizer: th.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    return tree_map_only(th.Tensor, _alone, state)
-
-
-def _alone(tensor: th.Tensor) -> th.Tensor:
-    """A copy, if the tensor is a part of a larger storage."""
-    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
-
-
 class Stack:
     """Common storage of the parameters and Adam moments of models that are alike.
 
-    While it is bound, every model's parameters are views of it: ``predict``, ``get_parameters`` and ``load_state_dict``
+    While it is bound, every model's parameters are views of it: ``predict``, ``state_dict`` and ``load_state_dict``
     work on the truth.
 
     :param models: of one class, with networks of one shape
@@ -189,7 +173,6 @@ class Stack:
         self._holders = [_holders(model.policy) for model in models]
         self._parts = [[*_held(holders)] for holders in self._holders]
         self._hooks = [hooks_of(model) for model in models]
-        self._copying: list[list[Any]] = [[] for _ in models]
         self._aliases = [{n: part for n, part in vars(model).items() if isinstance(part, th.nn.Module)} for model in models]
         self.parameters: Tensors = {
             name: th.stack([dict(model.policy.named_parameters())[name].detach() for model in models])
@@ -227,16 +210,11 @@ class Stack:
 
     def _bind(self) -> None:
         self._views = []
-        for index, model in enumerate(self._models):
+        for index in range(len(self._models)):
             own = self._own(index)
             for name, tensor in own:
                 tensor.data = self.tensors[name][index]
             self._views.append([tensor for _, tensor in own])
-            if len(self._models) > 1:
-                # What is saved of a view is all that it is a view of.
-                modules = [module.register_state_dict_post_hook(_with_copies) for module in model.policy.modules()]
-                optimizers = [u.optimizer.register_state_dict_post_hook(_state_with_copies) for u in model.updates()]
-                self._copying[index] = modules + optimizers
         self._note_pointers()
 
     def _note_pointers(self) -> None:
@@ -262,12 +240,14 @@ class Stack:
     def _has_parts(self, index: int) -> bool:
         """Whether a model's networks still consist of the same modules and parameters, down to the last."""
         own = vars(self._models[index])
+        if not own.keys().isdisjoint(NOT_REPLACED):
+            return False
         same = all(own.get(name) is module for name, module in self._aliases[index].items())
         return same and _are_same(_held(self._holders[index]), self._parts[index]) and not self._has_hooks(index)
 
     def _has_hooks(self, index: int) -> bool:
         """Whether something is to be called that a recorded step does not call."""
-        return any(self._hooks[index]) or any(map(any, map(parameter_hooks, self._views[index])))
+        return any(self._hooks[index]) or any(map(any, map(hooks_of_parameter, self._views[index])))
 
     def _holds_attributes(self) -> bool:
         """Whether the algorithms' own tensors are those that were bound, and not others in their place."""
@@ -283,8 +263,6 @@ class Stack:
         """Give one model storage of its own; what is left of it in the stack is no longer looked at."""
         self._views[index] = []
         self._note_pointers()
-        while self._copying[index]:
-            self._copying[index].pop().remove()
         for _, tensor in self._own(index):
             tensor.data = tensor.data.clone()
         for optimizer in self.optimizers:

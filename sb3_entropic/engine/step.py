@@ -171,7 +171,7 @@ class StackedStep:
     def act(self, observations: np.ndarray) -> list[np.ndarray]:
         """What every model's ``act`` returns, ``(n_models, n_envs, ...)`` each, for observations of that shape."""
         # Environments may give other numbers than their spaces say.
-        # Nor are they in the order that a stack of transposed images keeps.
+        # A stack of images that were transposed keeps their order in memory, which recorded views do not take.
         seen = th.from_numpy(np.ascontiguousarray(observations)).to(self._seen.dtype)
         streams = zip(self._models, self._generators, strict=True)
         noise = _stacked([model.acting_noise(seen[0], generator) for model, generator in streams])

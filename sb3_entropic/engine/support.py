@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from operator import attrgetter
+from importlib import import_module
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,8 @@ CALLED_AS_THEY_ARE = (
     "dump_logs",
 )
 """Methods that losses do not consist of."""
-WRAPPED = tuple(name for name in METHODS if name != "learn")
-"""The same of a model, whose own ``learn`` has been called by now."""
+NOT_REPLACED = tuple(name for name in METHODS if name != "learn")
+"""The same methods, as attributes of a single model; its ``learn`` has been called by then."""
 ACCEPTED_HOOKS = ({"torch.nn.utils.prune"}, {"torch.nn.utils.weight_norm"})
 """Modules whose hooks compute weights, which is recorded with everything else."""
 RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution, StateDependentNoiseDistribution)
@@ -51,13 +52,16 @@ COUNTS = (
 )
 LOOP = (
     *("train_freq", "gradient_steps", "learning_starts", "target_update_interval", "n_steps", "n_epochs", "target_kl"),
-    *("use_sde", "sde_sample_freq"),
+    *("use_sde", "sde_sample_freq", "num_timesteps"),
 )
 """What the loop reads off one model for all."""
 RECORDED = ("batch_size", "vf_coef", "max_grad_norm", "normalize_advantage", "top_quantiles_to_drop_per_net")
 """SB3's own arguments that a recorded step has as constants."""
-parameter_hooks = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
-"""What is to be called with a parameter's gradient: two mappings, or ``None``."""
+GLOBAL_HOOKS = (
+    *((th.nn.modules.module, f"_global_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre")),
+    *((import_module("torch.optim.optimizer"), f"_global_optimizer_{kind}_hooks") for kind in ("pre", "post")),
+)
+"""Where torch keeps what is to be called of every module and optimiser."""
 RANDOM_OR_STATEFUL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase, nn.RReLU, nn.RNNBase)
 
 
@@ -186,7 +190,7 @@ def _why_not_class(model: Any) -> str | None:
     for name in METHODS:
         if hasattr(type(model), name) and not _is_known(getattr(type(model), name)):
             return f"{type(model).__name__} has its own {name}"
-    for name in WRAPPED:
+    for name in NOT_REPLACED:
         if name in vars(model):
             return f"its {name} was replaced"
     return None
@@ -195,7 +199,7 @@ def _why_not_class(model: Any) -> str | None:
 def hooks_of(model: Any) -> list[dict[int, Any]]:
     """Where the functions are kept that its modules and optimisers are to call, as far as a recorded step would not.
 
-    They are the same objects as long as modules and optimisers are.
+    The mappings stay the same objects as long as the modules and optimisers do, and are empty in most models.
     """
     found = []
     for module in model.policy.modules():
@@ -207,9 +211,16 @@ def hooks_of(model: Any) -> list[dict[int, Any]]:
     return found
 
 
+def hooks_of_parameter(parameter: th.Tensor) -> tuple[Any, Any]:
+    """What is to be called with its gradient: two mappings, or ``None``."""
+    return parameter._backward_hooks, parameter._post_accumulate_grad_hooks
+
+
 def _why_not_hooks(model: Any) -> str | None:
-    of_parameters = map(parameter_hooks, model.policy.parameters())
-    if any(hooks_of(model)) or any(any(hooks) for hooks in of_parameters):
+    own = (value for value in vars(model).values() if isinstance(value, th.Tensor))
+    of_parameters = map(any, map(hooks_of_parameter, chain(model.policy.parameters(), own)))
+    of_all = (vars(place)[name] for place, name in GLOBAL_HOOKS)
+    if any(hooks_of(model)) or any(of_parameters) or any(of_all):
         return "hooks are to be called at every step"
     return None
 

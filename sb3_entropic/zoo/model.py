@@ -71,15 +71,21 @@ def _make_model(
 
 
 def _normalization(value: Any) -> Any:
-    """Whether to normalise, or arguments of ``VecNormalize``, which the zoo writes as Python's text of a dictionary.
+    """Whether to normalise, or arguments of ``VecNormalize``, which the zoo writes as Python: ``dict(norm_reward=False)``.
 
     :raises HyperparameterError: for anything else
     """
-    with contextlib.suppress(ValueError, SyntaxError, TypeError):
-        value = ast.literal_eval(value)
-    if not isinstance(value, bool | dict | None):
-        raise HyperparameterError(f"normalize={value!r} is neither true or false nor arguments of VecNormalize.")
-    return value
+    found = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            written = ast.parse(value, mode="eval").body
+            if isinstance(written, ast.Call) and isinstance(written.func, ast.Name) and written.func.id == "dict":
+                found = {keyword.arg: ast.literal_eval(keyword.value) for keyword in written.keywords}
+            else:
+                found = ast.literal_eval(value)
+    if not isinstance(found, bool | dict | None):
+        raise HyperparameterError(f"normalize={value!r} is neither true nor false, nor arguments of VecNormalize.")
+    return found
 
 
 def _policy_for(space: spaces.Space) -> str:

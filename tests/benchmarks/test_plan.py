@@ -346,6 +346,7 @@ def test_numbers_in_a_file_are_numbers_however_they_are_written(tmp_path):
         ("dqn: {default: {seed: 3}}", "'seed: 3' is not a hyperparameter: seeds are --seed or --seeds."),
         ("dqn: {default: {device: cuda}}", "'device: cuda' is not a hyperparameter: the device is --device."),
         ("dqn: {default: {gamma: 2020-01-01}}", "The value in 'gamma: 2020-01-01' cannot be read"),
+        ("dqn: {default: {1: 2}}", "is not a hyperparameter: its name is no text."),
         ("1: {default: {gamma: 0.9}}", "is for 1, which is not in the grid"),
     ],
 )

@@ -1,7 +1,8 @@
 """What callbacks see and change is what it is in SB3's own loop, and what they give away is whole."""
 
-import io
+import functools
 import threading
+from copy import deepcopy
 
 import gymnasium as gym
 import numpy as np
@@ -10,10 +11,12 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, configure
 from torch.nn.utils.parametrizations import spectral_norm
 
-from sb3_entropic import MDQN, MSAC, EntropyPPO, train_seeds
+from sb3_entropic import MDQN, EntropyPPO
+from sb3_entropic.engine import step
+from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import FAST, STARTS, difference, in_double_precision, make
 
 ENGINES = ("sb3", FAST)
@@ -150,7 +153,7 @@ def test_whoever_writes_the_log_writes_what_training_has_to_say(tmp_path):
         model.set_logger(configure(str(tmp_path / place), ["csv"]))
         evaluate = EvalCallback(make_vec_env("Pendulum-v1"), eval_freq=STARTS + 10, n_eval_episodes=1, verbose=0)
         model.learn(STARTS + 20, evaluate, log_interval=None)
-        assert "dump" not in vars(model.logger)
+        assert type(model.logger) is Logger
     columns = [(tmp_path / place / "progress.csv").read_text().splitlines()[0].split(",") for place in ("sb3", "fast")]
     assert set(columns[0]) == set(columns[1])
     assert "train/critic_loss" in columns[1]
@@ -171,40 +174,90 @@ def test_a_single_run_may_have_infinite_losses_as_in_sb3():
     assert difference(*models) < 1e-6
 
 
-def test_what_is_saved_of_a_member_of_a_stack_is_its_own():
-    def sizes(model):
-        found = []
-        for state in (model.policy.state_dict(), model.actor.state_dict(), model.actor.optimizer.state_dict()):
-            file = io.BytesIO()
-            th.save(state, file)
-            found.append(file.tell())
-        return found
-
-    def save(callback):
+def test_what_is_written_into_a_state_dict_is_written_into_the_model():
+    def clear(callback):
         if callback.num_timesteps == STARTS + 10:
-            callback.seen.append(sizes(callback.model))
+            for value in callback.model.actor.mu.state_dict().values():
+                value.zero_()
+            callback.seen.append(callback.model.actor.mu.weight.abs().sum().item())
 
-    callbacks = {seed: Calls(save) for seed in range(4)}
-    arguments = {
-        "policy_kwargs": {"net_arch": [8]},
-        "learning_starts": STARTS,
-        "batch_size": 16,
-        "buffer_size": 400,
-        "engine": FAST,
-    }
-    models = train_seeds(
-        MSAC,
-        "MlpPolicy",
-        "Pendulum-v1",
-        seeds=range(4),
-        total_timesteps=STARTS + 20,
-        callback=callbacks.get,
-        **arguments,
-    )
-    for model, callback in zip(models, callbacks.values(), strict=True):
-        assert callback.seen == [sizes(model)]
-        assert not model.policy._state_dict_hooks
-        assert not model.actor.optimizer._optimizer_state_dict_post_hooks
+    callbacks = [Calls(clear) for _ in range(2)]
+    makers = [functools.partial(make, "MSAC", seed) for seed in range(2)]
+    train_together(makers, STARTS + 15, lambda index, model: callbacks[index])
+    assert [callback.seen for callback in callbacks] == [[0.0], [0.0]]
+
+
+def test_a_seed_without_a_logger_leaves_the_others_alone():
+    class Breaks(gym.Wrapper):
+        def reset(self, **arguments):
+            raise OSError("it broke")
+
+    makers = [functools.partial(make, "MSAC", seed) for seed in range(3)]
+
+    def broken():
+        model = make("MSAC", 1)
+        model.set_env(make_vec_env("Pendulum-v1", wrapper_class=Breaks))
+        return model
+
+    makers[1] = broken
+    models, errors = train_together(makers, STARTS + 5, lambda index, model: None)
+    assert [type(error) for error in errors] == [type(None), OSError, type(None)]
+    assert models[2].num_timesteps == STARTS + 5
+
+
+def test_a_seed_whose_count_of_steps_is_changed_leaves_alone():
+    def skip(callback):
+        if callback.num_timesteps == STARTS + 5:
+            callback.model.num_timesteps += 20
+
+    makers = [functools.partial(make, "MSAC", seed) for seed in range(3)]
+    models, errors = train_together(makers, STARTS + 15, lambda index, model: Calls(skip) if index == 0 else None)
+    assert "no longer like it" in str(errors[0])
+    assert [model.replay_buffer.pos for model in models[1:]] == [STARTS + 15] * 2
+
+
+def test_a_logger_is_as_it_was_and_a_copy_writes_its_own(tmp_path):
+    class Own(Logger):
+        def dump(self, step=0, extra=None):
+            self.extra = extra
+            super().dump(step)
+
+    def copy(callback):
+        if callback.num_timesteps == STARTS + 5:
+            callback.logger.dump(callback.num_timesteps, extra="given")
+            callback.seen.append(deepcopy(callback.model))
+
+    model, callback = make("MSAC"), Calls(copy)
+    model.set_logger(Own(None, []))
+    model.learn(STARTS + 10, callback)
+    assert (type(model.logger), model.logger.extra) == (Own, "given")
+    (copied,) = callback.seen
+    model.logger.record("kept", 1)
+    copied.logger.record("a", 1)
+    copied.logger.dump()
+    assert "a" not in copied.logger.name_to_value
+    assert "kept" in model.logger.name_to_value
+
+
+def test_replaced_arrays_are_taken_over_without_recording_anew(monkeypatch):
+    made = []
+    monkeypatch.setattr(step.StackedStep, "_record_all", count(step.StackedStep._record_all, made))
+
+    def relabel(callback):
+        buffer = callback.model.replay_buffer
+        buffer.rewards = buffer.rewards * 1.0
+
+    make("MSAC").learn(STARTS + 10, Calls(relabel))
+    assert len(made) == 1
+
+
+def count(function, calls):
+    @functools.wraps(function)
+    def counted(*arguments):
+        calls.append(1)
+        return function(*arguments)
+
+    return counted
 
 
 def test_what_a_forward_pass_changes_while_training_is_not_recorded_without_it():

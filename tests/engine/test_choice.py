@@ -108,6 +108,7 @@ def test_what_the_fast_engine_does_not_run_is_said(reason):
     [
         lambda model: model.actor.mu.weight.register_hook(lambda gradient: None),
         lambda model: model.actor.mu.weight.register_post_accumulate_grad_hook(lambda parameter: None),
+        lambda model: model.log_ent_coef.register_hook(lambda gradient: None),
         lambda model: model.critic.register_forward_hook(lambda *arguments: None),
         lambda model: model.critic.register_forward_pre_hook(lambda *arguments: None),
         lambda model: model.critic.register_full_backward_hook(lambda *arguments: None),
@@ -127,6 +128,27 @@ def test_models_with_hooks_are_left_to_sb3s_loop(register):
 
     with pytest.raises(RuntimeError, match=r"A callback has changed MSAC .*: hooks are to be called at every step"):
         make("MSAC").learn(STARTS + 10, Registers())
+
+
+def test_a_method_that_a_callback_replaces_is_not_ignored():
+    class Replaces(BaseCallback):
+        def _on_training_start(self):
+            self.model.train = self.model.train
+
+        def _on_step(self):
+            return True
+
+    with pytest.raises(RuntimeError, match="its train was replaced"):
+        make("MSAC").learn(STARTS + 10, Replaces())
+
+
+def test_hooks_of_all_modules_are_hooks():
+    handle = th.nn.modules.module.register_module_forward_hook(lambda *arguments: None)
+    try:
+        with pytest.raises(ValueError, match="hooks are to be called at every step"):
+            make("MSAC").learn(10)
+    finally:
+        handle.remove()
 
 
 def test_pruning_is_no_such_hook():
