@@ -351,7 +351,15 @@ def _prepared_class(base: type[Logger]) -> type[Logger]:
             prepare()
         base.dump(self, *args, **kwargs)
 
-    return type(base.__name__, (base,), {"dump": dump, "__module__": base.__module__})
+    def reduced(self: Logger, protocol: Any) -> tuple[Any, ...]:
+        # Copied and pickled it is what it was.
+        return _new, (base,), vars(self)
+
+    return type(base.__name__, (base,), {"dump": dump, "__reduce_ex__": reduced, "__module__": base.__module__})
+
+
+def _new(base: type[Logger]) -> Logger:
+    return base.__new__(base)
 
 
 _preparing: WeakKeyDictionary[Logger, list[Callable[[], None]]] = WeakKeyDictionary()
