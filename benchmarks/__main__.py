@@ -419,10 +419,10 @@ def _restore(arguments: argparse.Namespace, console: Console) -> int:
     if not (arguments.results / RUNS).is_file():
         raise UserError(f"There are no published runs in {arguments.results}: name a folder with a {RUNS}.")
     problems: list[str] = []
-    count = restore(Published(arguments.results), store, problems)
+    count, failed = restore(Published(arguments.results), store, problems)
     show_problems(problems, console)
     said = f"Restored: {count} run{'s' * (count != 1)} to {arguments.out}"
-    if failed := sum("error" in record for record in Published(arguments.results).records([])):
+    if failed:
         said += f"; {failed} that failed {'are' if failed > 1 else 'is'} left to a grid to try again"
     console.print(said, highlight=False, soft_wrap=True, markup=False)
     return 1 if problems else 0

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import torch as th
 import yaml
 
 from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
@@ -28,7 +27,7 @@ from sb3_entropic.catalog import (
     import_module,
     without_module,
 )
-from sb3_entropic.checks import check_choice
+from sb3_entropic.checks import check_choice, check_gpu
 from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import DEVICES, why_not
@@ -230,8 +229,7 @@ def check_device(device: str) -> str:
     :raises ValueError: if not
     """
     check_choice("device", device, DEVICES)
-    if device != CPU and not th.cuda.is_available():
-        raise ValueError(f"device={device!r}: torch finds no GPU here, so that it must be {CPU!r}.")
+    check_gpu(device, f"device={device!r}")
     return device
 
 
@@ -370,16 +368,15 @@ def _read_entries(path: Path, names: list[str], envs: list[str]) -> dict[str, An
             f"{path} is not a file of hyperparameters: write algorithm, below it an environment id or default, below that "
             "name: value."
         )
+    known = {"default", *envs, *map(without_module, envs), *gym.registry}
     for name, entries in content.items():
         if name not in names:
             raise UserError(
                 f"{path} is for {name!r}, which is not in the grid ({', '.join(names)}){nearest(str(name), names)}"
             )
-        there = {"default", *envs, *map(without_module, envs)}
         for env in entries:
-            if env not in there and str(env) not in gym.registry:
-                allowed = ["default", *envs]
-                raise UserError(f"{path} names {env!r}, which is no environment{nearest(str(env), [*allowed, *gym.registry])}")
+            if env not in known:
+                raise UserError(f"{path} names {env!r}, which is no environment{nearest(str(env), known)}")
     for entry in (entry for entries in content.values() for entry in entries.values()):
         for name, value in entry.items():
             text = f"{name}: {value}"

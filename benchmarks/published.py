@@ -44,7 +44,7 @@ def publish(store: Store, folder: Path, envs: set[str] | None = None) -> list[Pa
     return [runs, episodes]
 
 
-def restore(published: Published, store: Store, problems: list[str]) -> int:
+def restore(published: Published, store: Store, problems: list[str]) -> tuple[int, int]:
     """Put published runs back into a folder of runs, where a grid takes them for finished; their models are not published.
 
     Runs that are there already stay as they are, and failed ones are left out: a grid is to try them again.
@@ -52,11 +52,12 @@ def restore(published: Published, store: Store, problems: list[str]) -> int:
     :param published: the runs
     :param store: where to
     :param problems: a sentence about each run that cannot be used is appended to it
-    :return: how many were put back
+    :return: how many were put back, and how many failed
     """
-    count = 0
+    count = failed = 0
     for record in published.records(problems):
         if "error" in record:
+            failed += 1
             continue
         origin = {name: value for name, value in record.items() if name not in ("schema", "spec", "path")}
         try:
@@ -76,7 +77,7 @@ def restore(published: Published, store: Store, problems: list[str]) -> int:
         store.finish(spec, folder, origin)
         claim.release()
         count += 1
-    return count
+    return count, failed
 
 
 class Published:

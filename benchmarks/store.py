@@ -105,19 +105,16 @@ class Store:
     def claim(self, specs: Sequence[RunSpec]) -> Claim | None:
         """Lock runs, all or none; ``None`` if another process has one of them."""
         locked: list[tuple[int, Path]] = []
-        for spec in specs:
-            final = self.out / spec.path
-            final.parent.mkdir(parents=True, exist_ok=True)
-            path = final.with_name(f"{LOCK}{final.name}")
-            try:
-                descriptor = _lock(path)
-            except OSError:
-                Claim(tuple(locked)).release()
-                raise
-            if descriptor is None:
-                Claim(tuple(locked)).release()
-                return None
-            locked.append((descriptor, path))
+        with contextlib.ExitStack() as unless_all:
+            for spec in specs:
+                final = self.out / spec.path
+                final.parent.mkdir(parents=True, exist_ok=True)
+                path = final.with_name(f"{LOCK}{final.name}")
+                if (descriptor := _lock(path)) is None:
+                    return None
+                locked.append((descriptor, path))
+                unless_all.callback(Claim((locked[-1],)).release)
+            unless_all.pop_all()
         return Claim(tuple(locked))
 
     def checkpoints(self, spec: RunSpec) -> dict[int, Path]:

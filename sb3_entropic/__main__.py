@@ -11,13 +11,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch as th
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
+from sb3_entropic.checks import check_gpu
 from sb3_entropic.cli import ArgumentParser, Console, positive, seed
 from sb3_entropic.engine.support import KNOWN_PACKAGES
 from sb3_entropic.errors import UserError
@@ -76,8 +76,7 @@ def _train(arguments: argparse.Namespace) -> int:
     env_id = environment.id
     overrides = dict(parse_override(text) for text in arguments.param)
     hyperparameters = {**load_hyperparameters(algorithm, env_id), **overrides}
-    if arguments.device.startswith("cuda") and not th.cuda.is_available():
-        raise UserError(f"--device {arguments.device}: torch finds no GPU here, so that it must be cpu.")
+    check_gpu(arguments.device, f"--device {arguments.device}")
     steps = arguments.steps or hyperparameters.get("n_timesteps", DEFAULT_STEPS)
     _check_outputs(arguments)
     logs = {} if arguments.tensorboard is None else {"tensorboard_log": str(arguments.tensorboard)}

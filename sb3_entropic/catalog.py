@@ -92,8 +92,7 @@ class Algorithm:
             return f"{name} {version(name)}"
         with contextlib.suppress(PackageNotFoundError):
             name = f"{name} {version(name)}"
-        content = Path(inspect.getfile(self.constructor)).read_bytes()
-        return f"{name} {hashlib.sha256(content).hexdigest()[:10]}"
+        return f"{name} {digest_of(Path(inspect.getfile(self.constructor)).read_bytes())}"
 
 
 _BOX, _DISCRETE = (spaces.Box,), (spaces.Discrete,)
@@ -266,7 +265,15 @@ def _digest_of_own(env: gym.Env) -> str:
         return ""
     # Another process has sets in another order, which pprint sorts where they do not fit a line.
     registered = _without_addresses(pprint.pformat(vars(registration), width=1))
-    return hashlib.sha256(b"".join([*(path.read_bytes() for path in own), registered.encode()])).hexdigest()[:10]
+    return digest_of(b"".join([*(path.read_bytes() for path in own), registered.encode()]))
+
+
+def digest_of(content: bytes) -> str:
+    """What tells one version of a user's file from another.
+
+    :param content: of the file
+    """
+    return hashlib.sha256(content).hexdigest()[:10]
 
 
 def _without_addresses(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 
@@ -167,6 +168,17 @@ def check_vectors(algorithm: str, space: spaces.Space) -> None:
             f"{algorithm} takes vectors of observations and this environment has {space}: "
             "put gymnasium.wrappers.FlattenObservation around it."
         )
+
+
+def check_gpu(device: str, given: str) -> None:
+    """Check that there is a GPU if one is asked for; SB3 would take the CPU without a word.
+
+    :param device: torch's
+    :param given: what the user wrote, for the message
+    :raises UserError: if there is none
+    """
+    if device.startswith("cuda") and not th.cuda.is_available():
+        raise UserError(f"{given}: torch finds no GPU here, so that it must be 'cpu'.")
 
 
 def check_every_state(model: Any) -> None:

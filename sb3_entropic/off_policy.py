@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch as th
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import polyak_update
 
 from sb3_entropic.engine.lockstep import ReplayLockstep, record_metrics
 from sb3_entropic.learner import Learner
@@ -88,7 +88,7 @@ class OffPolicyLoop(Learner):
         if gradient_step % self.target_update_interval == 0:
             for target, source in self.target_networks():
                 move_towards(list(target.parameters()), list(source.parameters()), self.tau)
-                polyak_update(*(get_parameters_by_name(network, ["running_"]) for network in (source, target)), 1.0)
+                polyak_update(_running_statistics(source), _running_statistics(target), 1.0)
 
     def after_training(self, networks: Any, batch: Any) -> Metrics:
         """What is logged once a ``train`` call, of its last gradient step."""
@@ -119,3 +119,8 @@ class OffPolicyLoop(Learner):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, value in {**means.fetch(), **{name: value.item() for name, value in last.items()}}.items():
             self.logger.record(f"train/{name}", value)
+
+
+def _running_statistics(network: th.nn.Module) -> list[th.Tensor]:
+    # SB3 looks through the whole state_dict, once a model; here that would be in every gradient step.
+    return [buffer for name, buffer in network.named_buffers() if "running_" in name]

@@ -331,10 +331,8 @@ def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
     # The runs of a stack share their time.
     seconds = episodes["train_seconds"] / record.get("stack", 1)
     taken = episodes.get("timesteps", episodes["step"])
-    each = episodes.assign(seconds=seconds, score=episodes["return"], taken=taken).groupby("step")[
-        ["score", "seconds", "taken"]
-    ]
-    scores = each.mean().reset_index()
+    episodes = episodes.assign(seconds=seconds, score=episodes["return"], taken=taken)
+    scores = episodes.groupby("step")[["score", "seconds", "taken"]].mean().reset_index()
     steps = scores["step"].where(scores["taken"] <= LATE * scores["step"], scores["taken"]).astype(int)
     return scores.assign(step=steps, task=record["spec"]["env"], seed=record["spec"]["seed"])
 

@@ -214,10 +214,10 @@ def _head(folder: Path) -> str:
 
 def _origins(row: Row) -> list[str]:
     """What a row has run on and of which code, a few words each."""
-    named = (("machine", "{}"), ("threads", "{} threads a run"), ("commit", "commit {}"), ("versions", "{}"))
-    values = {name: [*map(short_commit, row.provenance[name])] for name, _ in named}
-    texts = [words.format(" and ".join(values[name])) for name, words in named if values[name] not in ([], [NOT_RECORDED])]
-    return ["1 thread a run" if text == "1 threads a run" else text for text in texts]
+    values = {name: row.provenance[name] for name in ("machine", "threads", "commit", "versions")}
+    listed = {name: " and ".join(map(short_commit, of)) for name, of in values.items() if of not in ([], [NOT_RECORDED])}
+    words = {"threads": "{} thread a run" if listed.get("threads") == "1" else "{} threads a run", "commit": "commit {}"}
+    return [words.get(name, "{}").format(text) for name, text in listed.items()]
 
 
 def _common_origin(rows: Sequence[Row]) -> list[str]:

@@ -234,8 +234,7 @@ class ReplayLockstep(Lockstep):
     def _is_prepared(self) -> bool:
         live = [(self._models[index], self._buffers[index]) for index in self._live()]
         same = all(model.replay_buffer is buffer and why_not_replay(model) is None for model, buffer in live)
-        same = same and (self._replay.is_bound(self._live()) or self._replay.bind_again(self._live()))
-        return same and self._template.batch_size == self._rows.shape[1]
+        return same and self._replay.follow(self._live()) and self._template.batch_size == self._rows.shape[1]
 
     def _stack(self) -> StackedStep:
         return StackedStep(self._models, self.compiled, self._generators, self._batch)

@@ -63,28 +63,20 @@ class PackedReplay:
         # Rewards and flags are columns in a batch.
         self._fields = {name: (getattr(first, name).shape[2:] or (1,), getattr(first, name).dtype) for name in FIELDS}
 
-    def is_bound(self, which: Iterable[int]) -> bool:
-        """Whether the arrays of some of the buffers still are the views that they became.
-
-        :param which: of the buffers
-        """
-        return all(vars(self._buffers[i])[name] is view for i in which for name, view in self._views[i].items())
-
-    def bind_again(self, which: Iterable[int]) -> bool:
+    def follow(self, which: Iterable[int]) -> bool:
         """Take over arrays that were put in the place of the views; ``False`` if they are not like these, or are on a GPU.
 
         :param which: of the buffers
         """
-        if self._on_gpu is not None:
-            return False
         for i in which:
             for name, view in self._views[i].items():
                 array = getattr(self._buffers[i], name)
-                if array.shape != view.shape or array.dtype != view.dtype:
+                if array is view:
+                    continue
+                if self._on_gpu is not None or array.shape != view.shape or array.dtype != view.dtype:
                     return False
-                if array is not view:
-                    view[:] = array
-                    setattr(self._buffers[i], name, view)
+                view[:] = array
+                setattr(self._buffers[i], name, view)
         return True
 
     def wrote(self, steps: int) -> None:

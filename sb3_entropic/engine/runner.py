@@ -64,10 +64,7 @@ class Runner:
     """Attributes of the model that SB3 has as local variables."""
     locals_at_start: ClassVar[dict[str, Any]] = {}
     """Other local variables of SB3's when training starts."""
-    locals_of_rollout: ClassVar[dict[str, Any]] = {
-        **{"num_collected_steps": 0, "num_collected_episodes": 0},
-        "continue_training": True,
-    }
+    locals_of_rollout: ClassVar = {"num_collected_steps": 0, "num_collected_episodes": 0, "continue_training": True}
     """The same when a rollout does."""
 
     def __init__(self, model: Any, callback: BaseCallback, streams: Streams, log_interval: int | None):

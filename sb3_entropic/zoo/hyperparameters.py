@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import torch as th
 import yaml
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-from sb3_entropic.catalog import ALGORITHMS, Algorithm, is_installed, without_module
+from sb3_entropic.catalog import ALGORITHMS, Algorithm, digest_of, is_installed, without_module
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.temperature import as_scheduled
 
@@ -110,7 +109,7 @@ def digests_of_own(hyperparameters: dict[str, Any]) -> str:
         classes.append(_features_extractor(extractor))
     places = {f"{cls.__module__}.{cls.__name__}": Path(inspect.getfile(cls)) for cls in classes}
     own = {name: path for name, path in places.items() if not is_installed(path)}
-    return ", ".join(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()[:10]}" for name, path in own.items())
+    return ", ".join(f"{name} {digest_of(path.read_bytes())}" for name, path in own.items())
 
 
 def _named_wrappers(hyperparameters: dict[str, Any]) -> list[tuple[Any, Any]]:
