@@ -269,7 +269,7 @@ def _parser() -> ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
-    from benchmarks.grid import run_grid
+    from benchmarks.grid import run_grid, units_of
     from benchmarks.plan import cores, make_plan
     from benchmarks.preview import show_estimate, show_plan
     from benchmarks.store import Store, check_folder
@@ -301,11 +301,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     again = arguments.fresh or arguments.retry_failed
     failed = [spec for spec in plan.runs if store.has_failed(spec) and not again]
     todo = [spec for spec in plan.runs if arguments.fresh or not (store.is_finished(spec) or spec in failed)]
-    show_plan(plan, todo, failed, console)
+    units = units_of(plan, store, todo, arguments.fresh)
+    show_plan(plan, units, failed, console)
     if failed:
         console.print(f"{len(failed)} of these runs failed before; {_option('--retry-failed')} runs them again.")
     if todo and not arguments.dry_run:
-        show_estimate(plan, todo, console)
+        show_estimate(plan, units, console)
     _show_other_budgets(arguments, console)
     if arguments.dry_run:
         return 0
@@ -394,20 +395,25 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
 def _export(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.published import publish
     from benchmarks.records import choose_environments
+    from benchmarks.report import show_problems
     from benchmarks.store import Store
 
     if arguments.results.resolve() == arguments.out.resolve():
         raise UserError(f"{arguments.results} holds the runs themselves: name another folder, such as results/mine.")
     store = Store(arguments.out)
-    there = {record["spec"]["env"] for record in store.records()}
+    problems: list[str] = []
+    there = {record["spec"]["env"] for record in store.records(problems)}
     if not there:
+        show_problems(problems, console)
         raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
     wanted = there
     if arguments.env is not None:
         wanted = choose_environments(_names(arguments.env, "--env"), there, arguments.out)
-    written = publish(store, arguments.results, wanted)
+    problems.clear()
+    written = publish(store, arguments.results, wanted, problems)
+    show_problems(problems, console)
     console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True, markup=False)
-    return 0
+    return 1 if problems else 0
 
 
 def _restore(arguments: argparse.Namespace, console: Console) -> int:

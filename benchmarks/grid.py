@@ -59,15 +59,23 @@ class Unit:
     resume: int | None = None
     attempts: int = ATTEMPTS
 
+    @property
+    def steps_to_go(self) -> int:
+        """Environment steps, of all its runs."""
+        return sum(spec.steps - (self.resume or 0) for spec in self.specs)
 
-def units_of(plan: Plan, store: Store, todo: Iterable[RunSpec]) -> list[Unit]:
+
+def units_of(plan: Plan, store: Store, todo: Iterable[RunSpec], fresh: bool = False) -> list[Unit]:
     """Runs that are to do as jobs: first those that go on from checkpoints, together with those they were together with.
 
     :param plan: the grid
     :param store: where the checkpoints are
     :param todo: those of its runs that are not finished
+    :param fresh: begin all of them
     """
     left = list(todo)
+    if fresh:
+        return [Unit(stack) for stack in plan.stacks(left)]
     together: dict[tuple[str, tuple[int, ...], int], list[RunSpec]] = defaultdict(list)
     for spec in left:
         for steps, path in store.checkpoints(spec).items():
@@ -144,7 +152,7 @@ class _Grid:
         self._waited = False
 
     def run(self, todo: Sequence[RunSpec]) -> None:
-        self._queue.extend([Unit(stack) for stack in self._plan.stacks(todo)] if self._fresh else self._units(todo))
+        self._queue.extend(self._units(todo))
         self._display = Display(self._console, list(todo))
         with self._display, _sigterm_as_ctrl_c():
             for unit in self._queue:
@@ -165,7 +173,7 @@ class _Grid:
                 self._executor.close()
 
     def _units(self, todo: Sequence[RunSpec]) -> list[Unit]:
-        return units_of(self._plan, self._store, todo)
+        return units_of(self._plan, self._store, todo, self._fresh)
 
     def _start_what_can_be(self) -> None:
         for _ in range(len(self._queue)):

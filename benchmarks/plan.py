@@ -198,6 +198,7 @@ def make_plan(
     environments = [find_environment(env) for env in envs]
     pairs = [(env, algorithm) for env in environments for algorithm in named or _default_algorithms(env)]
     names = list(dict.fromkeys(algorithm.name for _, algorithm in pairs))
+    _check_named_once(overrides or [], sweeps or [])
     settings: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for values in itertools.product(*map(_values, sweeps or [])):
         for name, chosen in _split_overrides([*(overrides or []), *values], names).items():
@@ -329,6 +330,19 @@ def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget
     if policy_kwargs.get("n_quantiles", 0) > most:
         hyperparameters["policy_kwargs"] = {**policy_kwargs, "n_quantiles": most}
     return hyperparameters
+
+
+def _check_named_once(overrides: list[str], sweeps: list[str]) -> None:
+    """
+    :raises UserError: if two sweeps have values for one name, or a sweep and an override
+    """
+    swept = [text.partition("=")[0].strip() for text in sweeps]
+    for name in swept:
+        if swept.count(name) > 1:
+            raise UserError(f"{name!r} is swept twice: write all its values in one sweep, {name}=value,value.")
+    for text in overrides:
+        if (name := text.partition("=")[0].strip()) in swept:
+            raise UserError(f"{text!r} is for what is swept: leave it out, or add its value to the sweep of {name!r}.")
 
 
 def _values(text: str) -> list[str]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from heapq import heappushpop
+
 from rich.console import Console
 from rich.markup import escape
 
+from benchmarks.grid import Unit
 from benchmarks.pace import Pace, measure_paces
 from benchmarks.plan import Plan, RunSpec, title_of
 
 
-def show_plan(plan: Plan, todo: list[RunSpec], failed: list[RunSpec], console: Console) -> None:
+def show_plan(plan: Plan, units: list[Unit], failed: list[RunSpec], console: Console) -> None:
     """Print the environments, the settings of every kind of run, and how much there is to do.
 
     :param plan: the grid
-    :param todo: those of its runs that are to do
+    :param units: those of its runs that are to do, as jobs
     :param failed: those that failed before and are left out
     :param console: where to print
     """
@@ -28,37 +31,48 @@ def show_plan(plan: Plan, todo: list[RunSpec], failed: list[RunSpec], console: C
         changed = {name: value for name, value in spec.hyperparameters.items() if name != "policy"}
         settings = ", ".join(f"{name}={value}" for name, value in changed.items()) or "the defaults of its class"
         console.print(f"  {spec.label} on {spec.env}: {settings} ({spec.package})", style="dim", highlight=False, markup=False)
-    kept = len(plan.runs) - len(todo) - len(failed)
+    kept = len(plan.runs) - sum(len(unit.specs) for unit in units) - len(failed)
+    begun = sum(len(unit.specs) for unit in units if unit.resume is not None)
     resumed = f", {kept} of them finished before" if kept else ""
-    together = [title_of(stack) for stack in plan.stacks(todo) if len(stack) > 1]
+    resumed += f", {begun} of them {'go' if begun > 1 else 'goes'} on from a checkpoint" if begun else ""
+    together = [title_of(unit.specs) for unit in units if len(unit.specs) > 1]
     if together:
         console.print(f"  trained together: {'; '.join(together)}", style="dim", highlight=False, markup=False)
     at_a_time = f"{plan.workers} at a time" if not together else f"{plan.workers} runs or stacks at a time"
-    console.print(f"{len(plan.runs)} runs{resumed}; {sum(spec.steps for spec in todo):,} steps to go, {at_a_time}")
+    console.print(f"{len(plan.runs)} runs{resumed}; {sum(unit.steps_to_go for unit in units):,} steps to go, {at_a_time}")
 
 
-def show_estimate(plan: Plan, todo: list[RunSpec], console: Console) -> None:
+def show_estimate(plan: Plan, units: list[Unit], console: Console) -> None:
     """Train every kind of run for a few seconds and print how long the grid will take.
 
     :param plan: the grid
-    :param todo: those of its runs that are to do
+    :param units: those of its runs that are to do, as jobs
     :param console: where to print
     """
-    console.print(_estimate(plan, todo, measure_paces(plan, todo, console)), highlight=False)
+    todo = [spec for unit in units for spec in unit.specs]
+    console.print(_estimate(plan, units, measure_paces(plan, todo, console)), highlight=False)
 
 
-def _estimate(plan: Plan, todo: list[RunSpec], paces: dict[str, Pace]) -> str:
-    if not all(spec.group in paces for spec in todo):
+def _estimate(plan: Plan, units: list[Unit], paces: dict[str, Pace]) -> str:
+    labels = {unit.specs[0].group: unit.specs[0].label for unit in units}
+    if not labels.keys() <= paces.keys():
         return "Estimated time: unknown, a run is too short to measure (or fails: then its record will say why)."
-    at_once = min(plan.workers, len(plan.stacks(todo)))
-    training = sum(spec.steps / paces[spec.group].steps_per_second for spec in todo) / at_once / 3600
-    evaluations = sum(paces[spec.group].evaluation_seconds for spec in todo) / at_once / 3600
-    labels = {spec.group: spec.label for spec in todo}
+    of_unit = [(unit, paces[unit.specs[0].group]) for unit in units]
+    training = _until_all_are_done([unit.steps_to_go / pace.steps_per_second for unit, pace in of_unit], plan.workers)
+    evaluations = _until_all_are_done([len(unit.specs) * pace.evaluation_seconds for unit, pace in of_unit], plan.workers)
     speeds = ", ".join(f"{escape(labels[group])} {pace.steps_per_second:,.0f} steps/s" for group, pace in paces.items())
     less = ", less once compiled" if any(pace.compiles for pace in paces.values()) else ""
     return (
         f"Estimated time: [bold]{_duration(training)}[/]{less}, and at most {_duration(evaluations)} of evaluations ({speeds})"
     )
+
+
+def _until_all_are_done(seconds: list[float], workers: int) -> float:
+    """Hours until jobs that take that long are done, each begun in its turn by the first worker that is free."""
+    free = [0.0] * workers
+    for each in seconds:
+        heappushpop(free, free[0] + each)
+    return max(free) / 3600
 
 
 def _duration(hours: float) -> str:

@@ -21,20 +21,31 @@ from sb3_entropic.errors import UserError
 RUNS = "runs.jsonl"
 
 
-def publish(store: Store, folder: Path, envs: set[str] | None = None) -> list[Path]:
+def publish(store: Store, folder: Path, envs: set[str] | None = None, problems: list[str] | None = None) -> list[Path]:
     """Write the tidy data of a folder of runs. Same runs, same bytes.
 
     :param store: the runs
     :param folder: where to; made if it is not there, and earlier data in it is replaced
     :param envs: ids of these environments only
+    :param problems: a sentence about each run that cannot be used, and is left out, is appended to it
     :return: what was written
-    :raises UserError: if the folder cannot be written
+    :raises UserError: if the folder cannot be written; the first such sentence, if there is no list to take it
     """
     check_folder(folder, "results/mine")
     folder.mkdir(parents=True, exist_ok=True)
-    records = [record for record in store.records() if envs is None or record["spec"]["env"] in envs]
-    done = [record for record in records if "error" not in record]
-    rows = [store.evaluations(record).assign(path=record["path"]) for record in done]
+    records, rows = [], []
+    for record in store.records(problems):
+        if envs is not None and record["spec"]["env"] not in envs:
+            continue
+        try:
+            if "error" not in record:
+                rows.append(store.evaluations(record).assign(path=record["path"]))
+        except UserError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+            continue
+        records.append(record)
     evaluations = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"path": []})
     runs, episodes = folder / RUNS, folder / EVALUATIONS
     replace_text(runs, "".join(json.dumps({"schema": SCHEMA, **record}, sort_keys=True) + "\n" for record in records))

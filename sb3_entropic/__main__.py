@@ -102,9 +102,15 @@ def _train(arguments: argparse.Namespace) -> int:
             raise
         raise UserError(f"{algorithm.name} on {env_id}: {error}") from error
     if arguments.save is not None:
-        model.save(arguments.save)
         # SB3 gives a name without one its ending.
         path = arguments.save if arguments.save.suffix else arguments.save.with_suffix(".zip")
+        # A disk that is full, or a second Ctrl-C, leaves an earlier model as it was.
+        unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+        try:
+            model.save(unfinished)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
         console.print(f"Saved to {path}; open it with {algorithm.constructor.__name__}.load.", soft_wrap=True, markup=False)
         if (normalize := model.get_vec_normalize_env()) is not None:
             statistics_file = arguments.save.with_suffix(".vecnormalize.pkl")

@@ -1,5 +1,6 @@
 """``python -m sb3_entropic train``: what it prints, what it leaves, what it refuses."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -25,6 +26,21 @@ def test_trains_evaluates_and_saves(tmp_path, capsys):
     assert "msac on Pendulum-v1, 150 steps, seed 0" in printed
     assert "over 10 episodes" in printed
     assert MSAC.load(path).num_timesteps == 150
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_model_that_cannot_be_saved_leaves_an_earlier_one(tmp_path, monkeypatch):
+    path = tmp_path / "model.zip"
+    path.write_text("an earlier one")
+
+    def full(model, file):
+        file.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(MSAC, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        main(["train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "20", "--save", str(path), *FAST])
+    assert [(file, file.read_text()) for file in tmp_path.iterdir()] == [(path, "an earlier one")]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from benchmarks.callbacks import CheckpointMoments
 from benchmarks.checkpoint import Checkpoint, environment_state, restore_environment
 from benchmarks.grid import run_grid, units_of
+from benchmarks.pace import Pace
 from benchmarks.plan import Plan
+from benchmarks.preview import _estimate, show_plan
 from benchmarks.provenance import provenance
 from benchmarks.run import Job, execute
 from benchmarks.store import CHECKPOINT
@@ -223,6 +225,20 @@ def test_a_stack_goes_on_together_from_what_all_of_it_has(store, make_spec, chec
     checkpointed(specs[5], [5], 100)
     units = [([spec.seed for spec in unit.specs], unit.resume) for unit in units_of(plan, store, specs)]
     assert units == [([0, 1, 3, 4], 100), ([5], 100), ([2], 50), ([6], None)]
+    units = [([spec.seed for spec in unit.specs], unit.resume) for unit in units_of(plan, store, specs, fresh=True)]
+    assert units == [([0, 1, 2, 3], None), ([4, 5, 6], None)]
+
+
+def test_what_is_announced_is_what_there_is_left_to_do(store, make_spec, checkpointed, capsys):
+    specs = [make_spec(seed=seed, steps=1000) for seed in range(3)]
+    plan = Plan("short", tuple(specs), workers=2)
+    checkpointed(specs[1], [1], 900)
+    units = units_of(plan, store, specs)
+    show_plan(plan, units, [], Console())
+    assert "3 runs, 1 of them goes on from a checkpoint; 2,100 steps to go" in capsys.readouterr().out
+    # The first worker does what is left of one run and then another run, the second worker one run.
+    pace = Pace(steps_per_second=0.1, evaluation_seconds=0.0)
+    assert "Estimated time: [bold]3.1 hours" in _estimate(plan, units, {specs[0].group: pace})
 
 
 def test_a_checkpoint_that_cannot_be_read_is_not_gone_on_from(store, make_spec, checkpointed):

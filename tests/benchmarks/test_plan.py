@@ -274,6 +274,8 @@ def test_what_a_file_gives_is_not_cut_as_the_zoos_entry_is(tmp_path):
         ({"algos": ["own_algorithms:Bold"], "overrides": ["bold=1"]}, "no hyperparameter 'bold': did you mean 'boldness'?"),
         ({"algos": ["msac"], "sweeps": ["munchausen_alpha"]}, "'munchausen_alpha' is not a sweep: write name=value,value"),
         ({"algos": ["msac"], "sweeps": ["munchausen_alpha=0,,1"]}, "is not a sweep"),
+        ({"algos": ["msac"], "sweeps": ["gamma=0.9,1", "gamma=0.8"]}, "'gamma' is swept twice: write all its values in one"),
+        ({"algos": ["msac"], "sweeps": ["gamma=0.9,1"], "overrides": ["gamma=0.8"]}, "'gamma=0.8' is for what is swept"),
         ({"algos": ["msac"], "sweeps": ["munchausen_alhpa=0,1"]}, "did you mean 'munchausen_alpha'?"),
         ({"algos": ["msac"], "entries": "no.yml"}, "no.yml cannot be read"),
         ({"algos": ["msac"], "entries": "msac: 3"}, "is not a file of hyperparameters"),

@@ -69,6 +69,29 @@ def test_a_run_without_evaluations_is_left_out(folder):
     assert "seed-1, has no evaluations." in problem
 
 
+def test_a_damaged_run_is_left_out_when_the_others_are_exported(folder, store, make_spec, tmp_path, capsys):
+    for seed, name in ((0, "run.json"), (1, EVALUATIONS)):
+        path = store.out / make_spec(seed=seed).path / name
+        path.write_bytes(path.read_bytes()[:50])
+    out = tmp_path / "exported"
+    assert main(["export", str(out), "--out", str(store.out)]) == 1
+    printed = capsys.readouterr().out
+    assert [line.partition("seed-")[2][0] for line in printed.splitlines() if line.startswith("- left out: ")] == ["0", "1"]
+    assert sorted(record["spec"]["seed"] for record in Published(out).records()) == [2, 3]
+    (board,) = build_leaderboards(Published(out))
+    assert board.rows[0].seeds == (2,)
+
+
+def test_what_was_exported_stays_where_no_run_can_be_used_any_more(store, make_spec, finish, tmp_path, capsys):
+    finish(make_spec(), [1.0])
+    publish(store, tmp_path / "published")
+    before = (tmp_path / "published" / RUNS).read_bytes()
+    (store.out / make_spec().path / "run.json").write_text("{")
+    assert main(["export", str(tmp_path / "published"), "--out", str(store.out)]) == 2
+    assert "run.json cannot be read" in capsys.readouterr().out
+    assert (tmp_path / "published" / RUNS).read_bytes() == before
+
+
 def test_truncated_evaluations_are_one_problem(folder):
     path = folder / EVALUATIONS
     path.write_bytes(path.read_bytes()[:100])
