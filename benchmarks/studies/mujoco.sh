@@ -3,7 +3,8 @@
 #
 #   benchmarks/studies/mujoco.sh [options of `python -m benchmarks run`, such as --out runs/mujoco]
 #
-# SAC is MSAC with munchausen_alpha=0, which has its losses to the bit, so that its seeds train together.
+# SAC is MSAC with munchausen_alpha=0, whose losses are the same to the bit in SB3's loop and to rounding on the fast
+# engine, where its seeds train together.
 # An estimate from short runs: 35 hours of one core, half of it with --matrix-library bf16 where the processor has AMX. What is
 # finished is never run again, and two calls share the work.
 . "$(dirname "$0")/common.sh"

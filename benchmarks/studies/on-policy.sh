@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Does entropy control help PPO where the zoo's budget is spent? Fixed before anything ran.
+# Does entropy control help PPO where the zoo's budget is spent? Fixed before anything ran, but for the stack of
+# ent_coef=0.01, which was added before any run of it, or of ours on LunarLander, and after the first ones elsewhere.
 #
 #   benchmarks/studies/on-policy.sh [options of `python -m benchmarks run`, such as --out runs/on-policy]
 #
