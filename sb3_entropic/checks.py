@@ -14,6 +14,11 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 
 from sb3_entropic.errors import UserError, nearest
 
+POINTS = (1.0, 0.75, 0.5, 0.25, 0.0)
+"""Where schedules are looked at before training begins: shares of it that remain."""
+SCALES = (1e-30, 1e30)
+"""Between which 32 bits divide by a temperature."""
+
 
 def check_fraction(name: str, value: Any) -> None:
     """Check that an argument is a number in [0, 1].
@@ -69,15 +74,27 @@ def check_at_least_zero(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value} is not finite.")
 
 
-def check_ends(name: str, value: Any, check: Callable[[str, Any], None]) -> None:
-    """Check a number, or what a schedule gives at the start and at the end of training.
+def check_scale(name: str, value: Any) -> None:
+    """Check that an argument is a number above 0 that numbers of 32 bits can be divided by.
+
+    :raises ValueError: if it is not; names the nearest that is
+    """
+    check_positive(name, value)
+    low, high = SCALES
+    if not low <= value <= high:
+        nearest_choice = low if value < low else high
+        raise ValueError(f"{name}={value:g} is outside [{low:g}, {high:g}]: the nearest choice is {nearest_choice:g}.")
+
+
+def check_scheduled(name: str, value: Any, check: Callable[[str, Any], None]) -> None:
+    """Check a number, or what a schedule gives at :data:`POINTS`.
 
     :param check: one of the checks of this module
     :raises ValueError: if one of them fails it
     """
     if callable(value):
-        check(f"{name}(1.0)", value(1.0))
-        check(f"{name}(0.0)", value(0.0))
+        for remaining in POINTS:
+            check(f"{name}({remaining})", value(remaining))
     else:
         check(name, value)
 
@@ -114,18 +131,21 @@ def check_clip(value: Any) -> None:
         raise ValueError(f"munchausen_clip={value} is not below 0{remedy}")
 
 
-def warn_of_narrow_clip(clip: float | None, temperature: float) -> None:
+def warn_of_narrow_clip(clip: float | None, temperature: float, soft_value: str = "lse", n_actions: int = 1) -> None:
     """Warn if the clip takes away most of what the log-policy has to say: less than five temperatures are left of it.
 
     :param clip: ``munchausen_clip``, in reward units
     :param temperature: the largest it will have, in reward units
+    :param soft_value: the value that advantages are measured from, see :func:`sb3_entropic.operators.soft_value`
+    :param n_actions: there are
     """
     width = math.inf if clip is None or temperature == 0 else -clip / temperature
     if width < 5:
+        least = math.exp(-width) / (n_actions if soft_value == "mellowmax" else 1)
+        clipped = f"worth {-clip:g} less than the mean" if soft_value == "boltzmann" else f"less likely than {least:.2g}"
         warnings.warn(
-            f"munchausen_clip={clip:g} is {width:.3g} temperatures ({temperature:g}) wide: it clips every action less likely "
-            f"than {math.exp(-width):.2g}, and with it most of the log-policy. Take {-33 * temperature:g}, say, or a lower "
-            "temperature.",
+            f"munchausen_clip={clip:g} is {width:.3g} temperatures ({temperature:g}) wide: it clips every action {clipped}, "
+            f"and with it most of the log-policy. Take {-33 * temperature:g}, say, or a lower temperature.",
             stacklevel=3,
         )
 

@@ -91,7 +91,7 @@ class OffPolicyLoop(Learner):
                 polyak_update(_running_statistics(source), _running_statistics(target), 1.0)
 
     def after_training(self, networks: Any, batch: Any) -> Metrics:
-        """What is logged once a ``train`` call, of its last gradient step."""
+        """What is logged once a ``train`` call, of the networks after it on its last batch."""
         return {}
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
@@ -112,9 +112,12 @@ class OffPolicyLoop(Learner):
                 metrics.update(update.step(networks, batch, noise))
             means.add(metrics)
             self.after_gradient_step(gradient_step)
-            if gradient_step == gradient_steps - 1:
-                last = self.after_training(networks, batch)
 
+        if gradient_steps > 0:
+            # A look at the networks as they are now, which leaves running statistics alone.
+            self.policy.set_training_mode(False)
+            last = self.after_training(self.make_networks(), batch)
+            self.policy.set_training_mode(True)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, value in {**means.fetch(), **{name: value.item() for name, value in last.items()}}.items():

@@ -14,7 +14,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
-from sb3_entropic.checks import check_at_least_zero, check_ends
+from sb3_entropic.checks import POINTS, check_at_least_zero, check_scheduled
 
 _NUMBER = r"(?:\d+\.?\d*(?:e-?\d+)?|\.\d+)"
 Scheduled = float | Schedule
@@ -56,7 +56,7 @@ def learned_from(name: str, value: Any, default: float) -> float | None:
     if value == "auto":
         return default
     found = re.fullmatch(rf"auto_({_NUMBER})", value)
-    if found is None or float(found[1]) == 0:
+    if found is None or not 0 < float(found[1]) < math.inf:
         raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.01", "lin_0.01", a number and a function of progress.')
     return float(found[1])
 
@@ -68,9 +68,11 @@ def check_temperature(name: str, value: Any) -> None:
     :raises ValueError: if it is none of ``"auto"``, ``"auto_0.1"``, a number that is at least 0 and a function of progress
     """
     if not isinstance(value, str):
-        check_ends(name, value, check_at_least_zero)
-    elif value != "auto" and not re.fullmatch(rf"(auto_)?{_NUMBER}", value):
-        raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.1", a number and a function of progress.')
+        check_scheduled(name, value, check_at_least_zero)
+    elif value != "auto":
+        found = re.fullmatch(rf"(auto_)?({_NUMBER})", value)
+        if found is None or math.isinf(float(found[2])) or (found[1] and float(found[2]) == 0):
+            raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.1", a number and a function of progress.')
 
 
 def warn_of_unreachable_entropy(target_entropy: Any, action_dim: int) -> None:
@@ -89,8 +91,8 @@ def warn_of_unreachable_entropy(target_entropy: Any, action_dim: int) -> None:
 
 
 def largest(value: Scheduled) -> float:
-    """The larger of a schedule's two ends; a number as it is."""
-    return max(at_progress(value, 1.0), at_progress(value, 0.0))
+    """The largest that a schedule gives at :data:`~sb3_entropic.checks.POINTS`; a number as it is."""
+    return max(at_progress(value, remaining) for remaining in POINTS)
 
 
 def current_temperature(model: Any) -> th.Tensor:

@@ -203,7 +203,8 @@ def _head(folder: Path) -> str:
     lines = ["# Leaderboard", "", DEFINITIONS]
     if (folder / RUNS).is_file():
         study = Path("benchmarks", "studies", f"{folder.name}.sh")
-        script = f"; [`{study.as_posix()}`](../../{study.as_posix()}) has the study's grids" if (ROOT / study).is_file() else ""
+        name = study.as_posix()
+        script = f"; [`{name}`](../../{name}) has the study's grids" if (ROOT / study).is_file() else ""
         lines += [
             "",
             f"The records are in [`{RUNS}`]({RUNS}), a line a run with its command, hyperparameters, engine and dates, and in "

@@ -67,8 +67,8 @@ def information_gain(means: th.Tensor, stds: th.Tensor) -> th.Tensor:
     """What observing the next state is expected to tell about which member of an ensemble is right: ``I(s'; k | s, a)``.
 
     ``H[mean_k p_k] - mean_k H[p_k]``, with the mixture's entropy replaced by that of the diagonal Gaussian of the same
-    means and variances, the largest it can have: so an upper bound, and without sampling. It is 0 exactly where all
-    members agree. Noise that they agree on is no information, unlike an error of prediction, which it raises for ever.
+    means and variances, the largest it can have: so an upper bound, and without sampling. It is 0, to rounding, exactly where
+    all members agree. Noise that they agree on is no information, unlike an error of prediction, which it raises for ever.
 
     Source: the parameters' part of expected free energy (arXiv 2002.12636), there estimated from samples.
 

@@ -71,7 +71,8 @@ class DIAYN(ActorCriticLoop, SAC):
     :param environment_reward_weight: weight of the environment's reward, added to the intrinsic one, >= 0
 
     Logged besides SAC's: ``train/discriminator_loss`` (nats), ``train/discriminator_accuracy`` (share of the batch whose
-    likeliest skill is the right one) and ``train/intrinsic_reward`` (mean, nats). ``rollout/ep_rew_mean`` is the
+    likeliest skill is the right one) and ``train/intrinsic_reward`` (mean, nats); like all of this family
+    ``train/policy_entropy`` (nats). ``rollout/ep_rew_mean`` is the
     environment's reward, of all skills.
 
     :raises ValueError: for a value that is not allowed, or an environment whose observations are no vectors

@@ -20,10 +20,10 @@ from sb3_entropic.checks import (
     check_at_least_zero,
     check_choice,
     check_clip,
-    check_ends,
     check_flag,
     check_fraction,
     check_network,
+    check_scheduled,
     warn_of_narrow_clip,
 )
 from sb3_entropic.operators import action_gap, is_off, sample_boltzmann, soft_td_target
@@ -120,7 +120,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         n_actions = int(self.action_space.n)
         if self.target_entropy == "auto":
             self.target_entropy = epsilon_greedy_entropy(0.1, n_actions)
-        check_ends("target_entropy", self.target_entropy, check_at_least_zero)
+        check_scheduled("target_entropy", self.target_entropy, check_at_least_zero)
         highest = largest(self.target_entropy)
         if not highest < math.log(n_actions) and (n_actions > 1 or highest > 0):
             raise ValueError(

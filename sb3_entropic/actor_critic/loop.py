@@ -12,7 +12,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
-from sb3_entropic.checks import check_ends, check_finite
+from sb3_entropic.checks import check_finite, check_scheduled
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
 from sb3_entropic.state_dependent import draw_matrices, explore_anew, matrices_of
@@ -40,7 +40,7 @@ class ActorCriticLoop(OffPolicyLoop):
         ent_coef, target_entropy = self.ent_coef, self.target_entropy
         check_temperature("ent_coef", ent_coef)
         if target_entropy != "auto":
-            check_ends("target_entropy", target_entropy, partial(check_finite, or_text="auto"))
+            check_scheduled("target_entropy", target_entropy, partial(check_finite, or_text="auto"))
         # SB3 makes numbers of both: a schedule's first value stands in for it meanwhile.
         self.ent_coef, self.target_entropy = at_progress(ent_coef, 1.0), at_progress(target_entropy, 1.0)
         super()._setup_model()

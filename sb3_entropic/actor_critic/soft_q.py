@@ -13,12 +13,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_entropic.actor_critic.loop import ActorCriticLoop
 from sb3_entropic.actor_critic.sampler_policies import CnnPolicy, MlpPolicy, MultiInputPolicy, Sampler, over_pairs
-from sb3_entropic.checks import check_choice, check_count, check_ends, check_flag, check_network, check_positive
+from sb3_entropic.checks import check_choice, check_count, check_flag, check_network, check_scale, check_scheduled
 from sb3_entropic.densities import squashed_gaussian_log_prob, unsquash
 from sb3_entropic.operators import mellowmax
 from sb3_entropic.signature import extends, preset
 from sb3_entropic.stein import median_bandwidth, stein_direction
-from sb3_entropic.temperature import current_temperature
+from sb3_entropic.temperature import check_temperature, current_temperature
 from sb3_entropic.updates import Metrics
 
 PROPOSALS = ("uniform", "sampler")
@@ -151,10 +151,14 @@ class SoftQ(ActorCriticLoop, SAC):
         check_choice("proposal", self.proposal, PROPOSALS)
         check_flag("squash_correction", self.squash_correction)
         if isinstance(self.ent_coef, str):
+            check_temperature("ent_coef", self.ent_coef)
+            if not self.ent_coef.startswith("auto"):
+                self.ent_coef = float(self.ent_coef)
+        if isinstance(self.ent_coef, str):
             raise ValueError(
                 f"ent_coef={self.ent_coef!r} cannot be learned, SoftQ's policy has no density: give a number above 0."
             )
-        check_ends("ent_coef", self.ent_coef, check_positive)
+        check_scheduled("ent_coef", self.ent_coef, check_scale)
         if self.use_sde:
             raise ValueError("SoftQ takes no use_sde: its sampler has a noise of its own.")
 

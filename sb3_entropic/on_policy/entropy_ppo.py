@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 
-from sb3_entropic.checks import check_at_least_zero, check_choice, check_ends, check_finite, check_positive
+from sb3_entropic.checks import check_at_least_zero, check_choice, check_finite, check_positive, check_scheduled
 from sb3_entropic.densities import squashed_gaussian_entropy
 from sb3_entropic.on_policy.coefficients import (
     DIVERGENCE_WEIGHTS,
@@ -131,16 +132,18 @@ class EntropyPPO(OnPolicyLoop, PPO):
         value = as_scheduled(name, getattr(self, name))
         setattr(self, name, value)
         if (initial := learned_from(name, value, default)) is None:
-            check_ends(name, value, check_at_least_zero)
+            check_scheduled(name, value, check_at_least_zero)
             setattr(self, f"learned_{name}", None)
         elif self._learned_under.get(name) != value:
             setattr(self, f"learned_{name}", initial)
         self._learned_under = {**self._learned_under, name: value if isinstance(value, str) else ""}
 
     def _check_target_entropy(self) -> None:
-        check_ends("target_entropy", self.target_entropy, partial(check_finite, or_text="auto"))
+        check_scheduled("target_entropy", self.target_entropy, partial(check_finite, or_text="auto"))
         if self.learned_ent_coef is None:
             return
+        if not isinstance(self.action_space, spaces.Box):
+            check_scheduled("target_entropy", self.target_entropy, check_at_least_zero)
         most = largest_entropy(self.action_space, is_squashed(self.policy))
         if not largest(self.target_entropy) < most:
             raise ValueError(
@@ -194,7 +197,7 @@ class EntropyPPO(OnPolicyLoop, PPO):
         needed = isinstance(self.ent_coef, str) or not is_off(self.bonus_weight())
         if not needed or self.entropy_estimator == "sb3" or not is_squashed(self.policy):
             return None
-        shape, like = (len(batch.actions), get_action_dim(self.action_space)), self.policy.log_std
+        shape, like = (len(batch.actions), get_action_dim(self.action_space)), next(self.policy.parameters())
         return th.empty(shape, dtype=like.dtype, device=like.device).normal_(generator=generator)
 
     def evaluate(self, networks: ActorCriticPolicy, batch: Any, noise: th.Tensor | None) -> Evaluation:

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch as th
 
+from sb3_entropic.checks import check_at_least_zero
 from sb3_entropic.errors import UserError
 
 
@@ -56,6 +57,19 @@ class FiniteMDP:
         # Exactly 1 at the end: a draw just below 1 must not fall off it.
         return cumulative / cumulative[..., -1:]
 
+    def as_table(self, name: str, values: th.Tensor | np.ndarray) -> th.Tensor:
+        """Numbers of every ``(s, a)`` in float64.
+
+        :param name: what they are, for the message
+        :param values: ``(..., S, A)``
+        :raises UserError: if they have another shape
+        """
+        table = th.as_tensor(values, dtype=th.float64)
+        if table.shape[-2:] != self.rewards.shape[-2:]:
+            shape = "(..., {}, {})".format(*self.rewards.shape[-2:])
+            raise UserError(f"{name} of shape {tuple(table.shape)} is not of this MDP: it must be {shape}.")
+        return table
+
     def backup(self, values: th.Tensor) -> th.Tensor:
         """The expected return of acting once and then getting ``values``: ``r + gamma P v``.
 
@@ -82,7 +96,14 @@ class FiniteMDP:
         :param policy: probabilities, ``(..., S, A)``
         :param temperature: weight of the entropy bonus in reward units, >= 0
         :return: ``v``, ``(..., S)``, and ``q = r + gamma P v``, ``(..., S, A)``; the bonus of the first step is in ``v`` alone
+        :raises UserError: if ``policy`` has another shape, or is no distribution over actions
+        :raises ValueError: if ``temperature`` is out of range
         """
+        check_at_least_zero("temperature", temperature)
+        policy = self.as_table("policy", policy)
+        # What has diverged is no number, and stays none.
+        if (policy < 0).any() or ((policy.sum(-1) - 1).abs() > 1e-6).any():
+            raise UserError("policy holds what is no distribution: probabilities of the actions of a state must sum to 1.")
         transitions = th.einsum("...sa,...sat->...st", policy, self.transitions)
         rewards = (policy * self.rewards).sum(-1) + temperature * th.special.entr(policy).sum(-1)
         identity = th.eye(self.n_states, dtype=th.float64)

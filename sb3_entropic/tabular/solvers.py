@@ -19,15 +19,16 @@ rounding grows exponentially, so there two forms of one algorithm stay together 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch as th
 
 from sb3_entropic import operators
-from sb3_entropic.checks import check_clip, check_fraction, check_positive
+from sb3_entropic.checks import check_at_least_zero, check_choice, check_clip, check_fraction, check_positive
 from sb3_entropic.errors import UserError
 from sb3_entropic.operators import SoftValue, boltzmann_policy, regularised_advantage, scaled_log_softmax
 from sb3_entropic.tabular.mdp import FiniteMDP
@@ -87,14 +88,14 @@ def iterate(
     :param generator: ``None`` for exact backups; else every backup sees one next state for each ``(s, a)``, drawn from it
     :param record: after which iterations to compute the error, from 1 to ``n_iterations``; each costs a linear solve.
         ``None`` for the last one alone
-    :raises UserError: if ``n_iterations`` or ``record`` is out of range
+    :raises UserError: if ``n_iterations`` or ``record`` is out of range, or ``initial_q`` has another shape
     """
     record = {n_iterations} if record is None else set(record)
     if n_iterations < 1 or not record <= set(range(1, n_iterations + 1)):
         raise UserError(f"record={sorted(record)} must lie between 1 and n_iterations={n_iterations}.")
     backup = mdp.backup if generator is None else partial(mdp.sampled_backup, generator=generator)
     best = optimal_q(mdp)
-    tables = scheme.start(th.zeros_like(mdp.rewards) if initial_q is None else initial_q)
+    tables = scheme.start(th.zeros_like(mdp.rewards) if initial_q is None else mdp.as_table("initial_q", initial_q))
     errors = []
     for k in range(n_iterations):
         tables = scheme.step(backup, k, *tables)
@@ -121,7 +122,9 @@ def optimal_q(mdp: FiniteMDP, temperature: float = 0.0) -> th.Tensor:
     :param mdp: one MDP or a batch
     :param temperature: of the entropy bonus in reward units, >= 0
     :return: ``(..., S, A)``
+    :raises ValueError: if ``temperature`` is out of range
     """
+    check_at_least_zero("temperature", temperature)
     q, change = th.zeros_like(mdp.rewards), th.inf
     for _ in range(MOST_POLICIES):
         policy = boltzmann_policy(q, temperature) if temperature > 0 else _greedy(q)
@@ -177,8 +180,9 @@ def gap_increasing_iteration(
     :param n_iterations: >= 1
     :param munchausen_clip: as in the operator
     :param options: see :func:`iterate`
-    :raises ValueError: if ``temperature``, ``munchausen_alpha`` or ``munchausen_clip`` is out of range
+    :raises ValueError: if ``temperature``, ``munchausen_alpha``, ``soft_value`` or ``munchausen_clip`` is out of range
     """
+    check_choice("soft_value", soft_value, get_args(SoftValue))
     if soft_value != "max":
         check_positive("temperature", temperature)
     check_fraction("munchausen_alpha", munchausen_alpha)
@@ -417,5 +421,7 @@ def _regularised_value(
 
 
 def _require_regularised(kl_coef: float, temperature: float) -> None:
-    if not (kl_coef >= 0 and temperature >= 0 and kl_coef + temperature > 0):
-        raise UserError(f"kl_coef={kl_coef:g} and temperature={temperature:g} must be at least 0, and one of them above.")
+    if not (kl_coef >= 0 and temperature >= 0 and 0 < kl_coef + temperature < math.inf):
+        raise UserError(
+            f"kl_coef={kl_coef:g} and temperature={temperature:g} must be finite, at least 0, and one of them above."
+        )

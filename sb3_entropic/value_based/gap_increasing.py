@@ -84,7 +84,8 @@ class GapIncreasing(ValueBasedLoop):
     def _setup_model(self) -> None:
         super()._setup_model()
         if self.munchausen_alpha > 0 and self.soft_value != "max":
-            warn_of_narrow_clip(self.munchausen_clip, largest(self.temperature))
+            n_actions = int(self.action_space.n)
+            warn_of_narrow_clip(self.munchausen_clip, largest(self.temperature), self.soft_value, n_actions)
 
     def coefficients(self) -> dict[str, float]:
         """The family's, and the weight of the gap-increasing term."""

@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.nn import functional as F
 
-from sb3_entropic.checks import check_actions, check_choice, check_ends, check_network, check_positive
+from sb3_entropic.checks import check_actions, check_choice, check_network, check_scale, check_scheduled
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import action_gap, policy_entropy, sample_boltzmann
 from sb3_entropic.temperature import Scheduled, at_progress
@@ -53,7 +53,7 @@ class ValueBasedLoop(OffPolicyLoop):
         :raises ValueError: for a value that is not allowed
         """
         check_choice("exploration", self.exploration, EXPLORATIONS)
-        check_ends("temperature", self.temperature, check_positive)
+        check_scheduled("temperature", self.temperature, check_scale)
 
     def updates(self) -> list[Update]:
         """One loss; the gradient's norm is clipped as in the SB3 parent."""

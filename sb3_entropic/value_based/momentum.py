@@ -97,8 +97,9 @@ class MoDQN(ValueBasedLoop, DQN):
     def average_loss(self, networks: AveragedNetworks, batch: Any, noise: Fractions) -> tuple[th.Tensor, Metrics]:
         """The distance of ``H(s, .)`` from ``(1 - momentum) Q(s, .) + momentum H(s, .)``."""
         with th.no_grad():
-            q = networks.values(batch.observations)
-            target = (1 - self.momentum) * q + self.momentum * networks.target_averages(batch.observations)
+            q, averages = networks.values(batch.observations), networks.target_averages(batch.observations)
+            # To the bit where the two are the same, as at the start: Adam makes steps of gradients that are rounding errors.
+            target = q + self.momentum * (averages - q)
         return F.smooth_l1_loss(networks.averages(batch.observations), target), {}
 
     def acting_values(self, networks: AveragedNetworks, observations: PyTorchObs) -> th.Tensor:

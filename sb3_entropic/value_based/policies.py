@@ -138,6 +138,9 @@ class ImplicitQuantileNetwork(qrdqn.QuantileNetwork):
     def __init__(self, *args: Any, embedding_dim: int = 64, dueling: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
         check_count("n_quantiles", self.n_quantiles)
+        check_count("embedding_dim", embedding_dim)
+        if embedding_dim == 1:
+            raise ValueError("embedding_dim=1 is the constant cosine alone, which tells no fractions apart: give 2 or more.")
         n_actions, width = int(self.action_space.n), [self.features_dim, *self.net_arch][-1]
         self.quantile_net = nn.Sequential(*create_mlp(self.features_dim, -1, self.net_arch, self.activation_fn))
         self.embedding = nn.Sequential(nn.Linear(embedding_dim, width), nn.ReLU())

@@ -262,12 +262,18 @@ def test_running_statistics_of_an_extractor_are_updated(proposal):
     assert th.isfinite(norms[1].running_mean).all() and (norms[1].running_mean != 0).any()
 
 
+def test_a_temperature_may_be_the_text_of_a_number():
+    assert make(ent_coef="0.2").ent_coef == 0.2
+
+
 def test_the_default_temperature_is_a_number():
     assert SoftQ("MlpPolicy", gym.make("Pendulum-v1"), device="cpu").ent_coef == 0.1
 
 
 WRONG = {
     "ent_coef": ("auto_0.1", "ent_coef='auto_0.1' cannot be learned.*: give a number above 0"),
+    "ent_coef, no text of a number": ("0.1.2", "ent_coef='0.1.2' is none of"),
+    "ent_coef, too small": (1e-40, "ent_coef=1e-40 is outside"),
     "ent_coef, not positive": (0.0, "ent_coef=0.0 is not a finite number above 0"),
     "n_value_samples": (5, "n_value_samples=5 is not an even number from 2: take 6"),
     "n_particles": (2, "n_particles=2 is not an even number from 4: take 4"),

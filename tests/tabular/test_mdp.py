@@ -62,6 +62,25 @@ def test_what_is_no_mdp_is_named(transitions, rewards, gamma, message):
         FiniteMDP(transitions, rewards, gamma)
 
 
+@pytest.mark.parametrize(
+    ("policy", "temperature", "message"),
+    [
+        (th.full((3, 2), 5.0), 0.0, "policy holds what is no distribution"),
+        (th.tensor([[1.5, -0.5]] * 3), 0.0, "policy holds what is no distribution"),
+        (th.full((2, 2), 0.5), 0.0, r"policy of shape \(2, 2\) is not of this MDP: it must be \(..., 3, 2\)"),
+        (th.full((3, 2), 0.5), -1.0, "temperature=-1.0 is below 0"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_named(policy, temperature, message):
+    with pytest.raises(ValueError, match=message):
+        good.evaluate(policy, temperature)
+
+
+def test_a_policy_may_have_32_bits():
+    policy = th.tensor([[0.25, 0.75]] * 3)
+    assert all(map(th.equal, good.evaluate(policy), good.evaluate(policy.double())))
+
+
 def test_backup_by_hand():
     # From state 0: left stays, right leads to state 1; from state 1: left leads to 0, right stays and earns 1.
     expected = th.tensor([[0.5 * 10, 0.5 * 20], [0.5 * 10, 1 + 0.5 * 20]], dtype=th.float64)

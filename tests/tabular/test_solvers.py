@@ -189,6 +189,12 @@ def test_momentum_by_hand():
     assert momentum_value_iteration(mdp, 2, initial_q=q0).values[0].tolist() == pytest.approx([8 / 3, 14 / 3])
 
 
+def test_a_start_may_have_32_bits():
+    start = th.arange(6, dtype=th.float32).reshape(3, 2)
+    ours, theirs = (value_iteration(chain(3, 0.9), 4, initial_q=q).values for q in (start, start.double()))
+    assert th.equal(ours, theirs)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -198,6 +204,11 @@ def test_momentum_by_hand():
         (lambda mdp: munchausen_value_iteration(mdp, 0.1, 0.9, 5, 1.0), "munchausen_clip=1.0 is not below 0"),
         (lambda mdp: mirror_descent_value_iteration(mdp, 0.0, 0.0, 5), "kl_coef=0 and temperature=0"),
         (lambda mdp: dual_averaging_value_iteration(mdp, -0.1, 1.0, 5), "kl_coef=-0.1"),
+        (lambda mdp: mirror_descent_value_iteration(mdp, float("inf"), 1.0, 5), "kl_coef=inf"),
+        (lambda mdp: optimal_q(mdp, -1.0), "temperature=-1.0 is below 0"),
+        (lambda mdp: optimal_q(mdp, float("nan")), "temperature=nan is not a number"),
+        (lambda mdp: gap_increasing_iteration(mdp, 0.1, 0.5, "sum", 5), "soft_value='sum' is none of 'lse'"),
+        (lambda mdp: value_iteration(mdp, 5, initial_q=th.zeros(3)), r"initial_q of shape \(3,\) .* must be \(..., 3, 2\)"),
         (lambda mdp: value_iteration(mdp, 0), "n_iterations=0"),
         (lambda mdp: value_iteration(mdp, 5, record=[6]), r"record=\[6\] must lie between 1 and n_iterations=5"),
         (lambda mdp: gap_increasing_iteration(mdp, float("nan"), 0.5, "lse", 5), "temperature=nan is not a number"),

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_entropic import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
+from sb3_entropic import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, VFE, MoDQN, SoftDQN
 from sb3_entropic.operators import boltzmann_policy
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 from sb3_entropic.value_based.policies import DuelingLinear
@@ -239,6 +239,25 @@ def test_a_clip_that_destroys_the_signal_is_warned_of(temperature):
         assert messages == []
 
 
+@pytest.mark.parametrize(
+    ("constructor", "clipped"), [(CVIDQN, "less likely than 0.18"), (DPP, "worth 1 less than the mean")], ids=["CVIDQN", "DPP"]
+)
+def test_what_a_clip_takes_away_depends_on_the_soft_value(constructor, clipped):
+    # Of two actions: q - mellowmax = temperature (log pi + log 2).
+    with pytest.warns(UserWarning, match=f"wide: it clips every action {clipped}, and"):
+        make(constructor, temperature=1.0, munchausen_clip=-1.0)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e30])
+@pytest.mark.parametrize("constructor", [CVIDQN, DPP, MDQN, SoftDQN, VFE], ids=lambda c: c.__name__)
+def test_training_is_finite_at_the_ends_of_what_is_allowed(constructor, temperature):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = make(constructor, temperature=temperature).learn(60)
+    assert model._n_updates > 0
+    assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
 def test_a_schedule_is_warned_of_by_its_largest_temperature():
     with pytest.warns(UserWarning, match=r"munchausen_clip=-1 is 0.5 temperatures \(2\) wide"):
         make(MDQN, temperature=lambda progress: 0.03 + 1.97 * (1 - progress))
@@ -281,6 +300,10 @@ def test_a_wrong_argument_is_named(constructor, name, value, message):
         (MIQN, {"n_samples": 0}, "n_samples=0 is not a whole number above 0"),
         (MIQN, {"n_target_samples": 1.5}, "n_target_samples=1.5 is not a whole number above 0"),
         (MIQN, {"policy_kwargs": {"n_quantiles": 0}}, "n_quantiles=0 is not a whole number above 0"),
+        (MIQN, {"policy_kwargs": {"embedding_dim": 0}}, "embedding_dim=0 is not a whole number above 0"),
+        (MIQN, {"policy_kwargs": {"embedding_dim": 1}}, "embedding_dim=1 is the constant cosine alone"),
+        (SoftDQN, {"temperature": 1e-40}, r"temperature=1e-40 is outside \[1e-30, 1e\+30\]: the nearest choice is 1e-30"),
+        (SoftDQN, {"temperature": 1e39}, "temperature=1e\\+39 is outside .*: the nearest choice is 1e\\+30"),
         (SoftDQN, {"temperature": float("inf")}, "temperature=inf is not a finite number above 0"),
         (
             MoDQN,
