@@ -401,17 +401,15 @@ def _export(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.results.resolve() == arguments.out.resolve():
         raise UserError(f"{arguments.results} holds the runs themselves: name another folder, such as results/mine.")
     store = Store(arguments.out)
-    problems: list[str] = []
-    there = {record["spec"]["env"] for record in store.records(problems)}
-    if not there:
-        show_problems(problems, console)
-        raise UserError(f"There are no runs in {arguments.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
-    wanted = there
+    wanted = None
     if arguments.env is not None:
+        there = {record["spec"]["env"] for record in store.records([])}
         wanted = choose_environments(_names(arguments.env, "--env"), there, arguments.out)
-    problems.clear()
-    written = publish(store, arguments.results, wanted, problems)
-    show_problems(problems, console)
+    problems: list[str] = []
+    try:
+        written = publish(store, arguments.results, wanted, problems)
+    finally:
+        show_problems(problems, console)
     console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True, markup=False)
     return 1 if problems else 0
 

@@ -152,7 +152,7 @@ class _Grid:
         self._waited = False
 
     def run(self, todo: Sequence[RunSpec]) -> None:
-        self._queue.extend(self._units(todo))
+        self._queue.extend(units_of(self._plan, self._store, todo, self._fresh))
         self._display = Display(self._console, list(todo))
         with self._display, _sigterm_as_ctrl_c():
             for unit in self._queue:
@@ -173,7 +173,7 @@ class _Grid:
                 self._executor.close()
 
     def _units(self, todo: Sequence[RunSpec]) -> list[Unit]:
-        return units_of(self._plan, self._store, todo, self._fresh)
+        return units_of(self._plan, self._store, todo)
 
     def _start_what_can_be(self) -> None:
         for _ in range(len(self._queue)):

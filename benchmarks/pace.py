@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -30,15 +31,19 @@ class Pace:
     compiles: bool = False
 
 
-def measure_paces(plan: Plan, specs: list[RunSpec], console: Console) -> dict[str, Pace]:
-    """The pace of every group of runs, by group, in a stack where that is how they run; without those too short to measure.
+def kind_of(stack: Sequence[RunSpec]) -> tuple[str, int]:
+    """What makes jobs as fast as each other: their group, and how many seeds are trained together."""
+    return stack[0].group, len(stack)
+
+
+def measure_paces(plan: Plan, stacks: Iterable[Sequence[RunSpec]], console: Console) -> dict[tuple[str, int], Pace]:
+    """The pace of every kind of job, by :func:`kind_of`; without those too short to measure.
 
     As many are measured at a time as will run at a time, so that they share the machine as the grid will; no more than it has
     cores, where they will run on other machines.
     """
-    # The first of a group's stacks is the largest.
-    one_each = list({stack[0].group: stack for stack in reversed(plan.stacks(specs))}.values())
-    paces: dict[str, Pace] = {}
+    one_each = list({kind_of(stack): stack for stack in stacks}.values())
+    paces: dict[tuple[str, int], Pace] = {}
     with console.status(f"measuring the training speed of {len(one_each)} kinds of run"), contextlib.ExitStack() as stopped:
         queue, workers = deque(one_each), []
         while queue or workers:
@@ -52,6 +57,6 @@ def measure_paces(plan: Plan, specs: list[RunSpec], console: Console) -> dict[st
                 said = worker.said
                 if said.get("rate"):
                     pace = Pace(said["rate"], said["evaluation_seconds"], said["compiles"])
-                    paces[worker.job.specs[0].group] = pace
+                    paces[kind_of(worker.job.specs)] = pace
             time.sleep(POLL_SECONDS)
     return paces

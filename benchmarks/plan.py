@@ -198,9 +198,10 @@ def make_plan(
     environments = [find_environment(env) for env in envs]
     pairs = [(env, algorithm) for env in environments for algorithm in named or _default_algorithms(env)]
     names = list(dict.fromkeys(algorithm.name for _, algorithm in pairs))
-    _check_named_once(overrides or [], sweeps or [])
+    swept = [*map(_values, sweeps or [])]
+    _check_named_once(overrides or [], swept, names)
     settings: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for values in itertools.product(*map(_values, sweeps or [])):
+    for values in itertools.product(*swept):
         for name, chosen in _split_overrides([*(overrides or []), *values], names).items():
             # A value for another algorithm makes no experiment of this one.
             settings[name] += [chosen] * (chosen not in settings[name])
@@ -332,17 +333,24 @@ def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget
     return hyperparameters
 
 
-def _check_named_once(overrides: list[str], sweeps: list[str]) -> None:
+def _check_named_once(overrides: list[str], sweeps: list[list[str]], names: list[str]) -> None:
     """
-    :raises UserError: if two sweeps have values for one name, or a sweep and an override
+    :param names: of the grid's algorithms
+    :raises UserError: if two sweeps have values for one thing, or an override is for nothing but what is swept
     """
-    swept = [text.partition("=")[0].strip() for text in sweeps]
-    for name in swept:
-        if swept.count(name) > 1:
+
+    def meant(text: str) -> set[tuple[str, str]]:
+        return {(algo, name) for algo, chosen in _split_overrides([text], names).items() for name in chosen}
+
+    swept: set[tuple[str, str]] = set()
+    for values in sweeps:
+        if both := swept & meant(values[0]):
+            _, name = min(both)
             raise UserError(f"{name!r} is swept twice: write all its values in one sweep, {name}=value,value.")
+        swept |= meant(values[0])
     for text in overrides:
-        if (name := text.partition("=")[0].strip()) in swept:
-            raise UserError(f"{text!r} is for what is swept: leave it out, or add its value to the sweep of {name!r}.")
+        if meant(text) <= swept:
+            raise UserError(f"{text!r} is for what is swept: leave it out, or add its value to the sweep.")
 
 
 def _values(text: str) -> list[str]:

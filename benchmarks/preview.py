@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks.grid import Unit
-from benchmarks.pace import Pace, measure_paces
+from benchmarks.pace import Pace, kind_of, measure_paces
 from benchmarks.plan import Plan, RunSpec, title_of
 
 
@@ -49,22 +49,27 @@ def show_estimate(plan: Plan, units: list[Unit], console: Console) -> None:
     :param units: those of its runs that are to do, as jobs
     :param console: where to print
     """
-    todo = [spec for unit in units for spec in unit.specs]
-    console.print(_estimate(plan, units, measure_paces(plan, todo, console)), highlight=False)
+    paces = measure_paces(plan, (unit.specs for unit in units), console)
+    console.print(_estimate(plan, units, paces), highlight=False)
 
 
-def _estimate(plan: Plan, units: list[Unit], paces: dict[str, Pace]) -> str:
-    labels = {unit.specs[0].group: unit.specs[0].label for unit in units}
+def _estimate(plan: Plan, units: list[Unit], paces: dict[tuple[str, int], Pace]) -> str:
+    labels = {kind_of(unit.specs): unit.specs[0].label for unit in units}
     if not labels.keys() <= paces.keys():
         return "Estimated time: unknown, a run is too short to measure (or fails: then its record will say why)."
-    of_unit = [(unit, paces[unit.specs[0].group]) for unit in units]
+    of_unit = [(unit, paces[kind_of(unit.specs)]) for unit in units]
     training = _until_all_are_done([unit.steps_to_go / pace.steps_per_second for unit, pace in of_unit], plan.workers)
     evaluations = _until_all_are_done([len(unit.specs) * pace.evaluation_seconds for unit, pace in of_unit], plan.workers)
-    speeds = ", ".join(f"{escape(labels[group])} {pace.steps_per_second:,.0f} steps/s" for group, pace in paces.items())
+    speeds = ", ".join(_speed(labels[kind], kind[1], pace) for kind, pace in paces.items())
     less = ", less once compiled" if any(pace.compiles for pace in paces.values()) else ""
     return (
         f"Estimated time: [bold]{_duration(training)}[/]{less}, and at most {_duration(evaluations)} of evaluations ({speeds})"
     )
+
+
+def _speed(label: str, seeds: int, pace: Pace) -> str:
+    together = f" with {seeds} seeds" if seeds > 1 else ""
+    return f"{escape(label)}{together} {pace.steps_per_second:,.0f} steps/s"
 
 
 def _until_all_are_done(seconds: list[float], workers: int) -> float:

@@ -29,10 +29,10 @@ def publish(store: Store, folder: Path, envs: set[str] | None = None, problems: 
     :param envs: ids of these environments only
     :param problems: a sentence about each run that cannot be used, and is left out, is appended to it
     :return: what was written
-    :raises UserError: if the folder cannot be written; the first such sentence, if there is no list to take it
+    :raises UserError: if the folder cannot be written, or there is nothing to write; the first such sentence, if there is no
+        list to take it
     """
     check_folder(folder, "results/mine")
-    folder.mkdir(parents=True, exist_ok=True)
     records, rows = [], []
     for record in store.records(problems):
         if envs is not None and record["spec"]["env"] not in envs:
@@ -46,6 +46,9 @@ def publish(store: Store, folder: Path, envs: set[str] | None = None, problems: 
             problems.append(str(error))
             continue
         records.append(record)
+    if not records:
+        raise UserError(f"There are no usable runs in {store.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+    folder.mkdir(parents=True, exist_ok=True)
     evaluations = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"path": []})
     runs, episodes = folder / RUNS, folder / EVALUATIONS
     replace_text(runs, "".join(json.dumps({"schema": SCHEMA, **record}, sort_keys=True) + "\n" for record in records))

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.markup import escape
@@ -102,24 +103,38 @@ def _train(arguments: argparse.Namespace) -> int:
             raise
         raise UserError(f"{algorithm.name} on {env_id}: {error}") from error
     if arguments.save is not None:
-        # SB3 gives a name without one its ending.
-        path = arguments.save if arguments.save.suffix else arguments.save.with_suffix(".zip")
-        # A disk that is full, or a second Ctrl-C, leaves an earlier model as it was.
-        unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
-        try:
-            model.save(unfinished)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        path, statistics_file = _saved(model, arguments.save)
         console.print(f"Saved to {path}; open it with {algorithm.constructor.__name__}.load.", soft_wrap=True, markup=False)
-        if (normalize := model.get_vec_normalize_env()) is not None:
-            statistics_file = arguments.save.with_suffix(".vecnormalize.pkl")
-            normalize.save(str(statistics_file))
+        if statistics_file is not None:
             console.print(f"Its observations are normalised: open {statistics_file} with VecNormalize.load.", soft_wrap=True)
     if stopped:
         return 130
     _print_evaluation(console, model, Evaluator(env_id, arguments.eval_episodes, wrapper=env_wrapper(hyperparameters)))
     return 0
+
+
+def _with_ending(path: Path) -> Path:
+    """Where SB3 saves a model: it gives a name without one its ending."""
+    return path if path.suffix else Path(f"{path}.zip")
+
+
+def _saved(model: BaseAlgorithm, path: Path) -> tuple[Path, Path | None]:
+    """Save a model whole or not at all: a disk that is full, or a second Ctrl-C, leaves an earlier one as it was.
+
+    :return: where it is, and where the statistics are that its observations are normalised by, if they are
+    """
+    model_file, statistics_file = _with_ending(path), path.with_suffix(".vecnormalize.pkl")
+    normalize = model.get_vec_normalize_env()
+    with TemporaryDirectory(prefix=".saving-", dir=path.parent) as folder:
+        unfinished = {model_file: Path(folder, "model" + model_file.suffix)}
+        model.save(unfinished[model_file])
+        if normalize is not None:
+            unfinished[statistics_file] = Path(folder, "statistics.pkl")
+            normalize.save(str(unfinished[statistics_file]))
+        for final, file in unfinished.items():
+            # What a link points to is meant.
+            file.replace(final.resolve())
+    return model_file, None if normalize is None else statistics_file
 
 
 def _is_a_librarys(error: Exception) -> bool:
@@ -131,8 +146,8 @@ def _is_a_librarys(error: Exception) -> bool:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     if arguments.save is not None:
-        if arguments.save.is_dir():
-            raise UserError(f"--save {arguments.save} is a folder: name a file in it, such as {arguments.save / 'model.zip'}.")
+        if (folder := arguments.save).is_dir() or (folder := _with_ending(arguments.save)).is_dir():
+            raise UserError(f"--save {arguments.save}: {folder} is a folder: name a file, such as {folder / 'model.zip'}.")
         if not arguments.save.parent.is_dir():
             raise UserError(f"--save {arguments.save}: the folder {arguments.save.parent} does not exist.")
         if not os.access(arguments.save.parent, os.W_OK):

@@ -248,11 +248,6 @@ def check_actions(environment: Environment, algorithm: Algorithm) -> None:
         wanted = " or ".join(space.__name__ for space in algorithm.actions)
         suitable = f"choose one of {', '.join(others)}" if others else "no algorithm here takes these"
         raise UserError(f"{algorithm.name} needs {wanted} actions and {environment.id} has {actions}: {suitable}.")
-    if isinstance(actions, spaces.Discrete) and actions.start != 0:
-        raise UserError(
-            f"{environment.id} has {actions}, and SB3's algorithms count actions from 0: wrap it so that it does "
-            "(gymnasium.wrappers.TransformAction)."
-        )
 
 
 def _digest_of_own(env: gym.Env) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
@@ -16,8 +17,8 @@ from sb3_entropic.errors import UserError, nearest
 
 POINTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Where schedules are looked at before training begins: shares of it that remain."""
-SCALES = (1e-30, 1e30)
-"""Between which 32 bits divide by a temperature."""
+SCALES = (1e-30, 1e15)
+"""What 32 bits can divide by, and square once it is multiplied."""
 
 
 def check_fraction(name: str, value: Any) -> None:
@@ -75,7 +76,7 @@ def check_at_least_zero(name: str, value: Any) -> None:
 
 
 def check_scale(name: str, value: Any) -> None:
-    """Check that an argument is a number above 0 that numbers of 32 bits can be divided by.
+    """Check that an argument is a number above 0 of a size that 32 bits can calculate with, see :data:`SCALES`.
 
     :raises ValueError: if it is not; names the nearest that is
     """
@@ -142,9 +143,11 @@ def warn_of_narrow_clip(clip: float | None, temperature: float, soft_value: str 
     width = math.inf if clip is None or temperature == 0 else -clip / temperature
     if width < 5:
         least = math.exp(-width) / (n_actions if soft_value == "mellowmax" else 1)
-        clipped = f"worth {-clip:g} less than the mean" if soft_value == "boltzmann" else f"less likely than {least:.2g}"
+        worth = f"worth over {-clip:g} less than the policy's mean"
+        clipped = worth if soft_value == "boltzmann" else f"less likely than {least:.2g}"
+        times = "temperature" if width == 1 else "temperatures"
         warnings.warn(
-            f"munchausen_clip={clip:g} is {width:.3g} temperatures ({temperature:g}) wide: it clips every action {clipped}, "
+            f"munchausen_clip={clip:g} is {width:.3g} {times} ({temperature:g}) wide: it clips every action {clipped}, "
             f"and with it most of the log-policy. Take {-33 * temperature:g}, say, or a lower temperature.",
             stacklevel=3,
         )
@@ -168,13 +171,13 @@ def check_network(model: Any, name: str, wanted: type | None = None) -> None:
         )
 
 
-def check_actions(space: spaces.Discrete) -> None:
-    """Check that actions are numbered from 0, as SB3 takes them to be.
+def check_actions(space: spaces.Space) -> None:
+    """Check that actions that are numbered are so from 0, as SB3 takes them to be.
 
     :raises ValueError: if they are not
     """
-    if space.start != 0:
-        raise ValueError(f"The actions {space} do not start at 0: wrap the environment so that they are Discrete({space.n}).")
+    if np.any(getattr(space, "start", 0)):
+        raise ValueError(f"The actions {space} do not start at 0, as SB3 takes them to: wrap the environment so that they do.")
 
 
 def check_vectors(algorithm: str, space: spaces.Space) -> None:

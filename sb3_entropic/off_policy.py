@@ -91,7 +91,11 @@ class OffPolicyLoop(Learner):
                 polyak_update(_running_statistics(source), _running_statistics(target), 1.0)
 
     def after_training(self, networks: Any, batch: Any) -> Metrics:
-        """What is logged once a ``train`` call, of the networks after it on its last batch."""
+        """What is logged once a ``train`` call, of the networks after it on its last batch.
+
+        :param networks: made anew, so that nothing of what the losses have left on theirs is there
+        :param batch: the last
+        """
         return {}
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
@@ -113,8 +117,8 @@ class OffPolicyLoop(Learner):
             means.add(metrics)
             self.after_gradient_step(gradient_step)
 
-        if gradient_steps > 0:
-            # A look at the networks as they are now, which leaves running statistics alone.
+        if gradient_steps > 0 and type(self).after_training is not OffPolicyLoop.after_training:
+            # What is logged must not move running statistics, nor draw the masks of dropout.
             self.policy.set_training_mode(False)
             last = self.after_training(self.make_networks(), batch)
             self.policy.set_training_mode(True)

@@ -320,10 +320,10 @@ def as_bound(bound: BoundLike, name: str = "bound") -> Bound:
         return _named_bound(bound, name)
     try:
         low, high = (float(limit) for limit in bound)
+        if math.isnan(low) or math.isnan(high):
+            raise ValueError
     except (TypeError, ValueError):
         raise ValueError(f"{name}={bound!r} is not a bound: give None, {_BOUNDS}.") from None
-    if math.isnan(low) or math.isnan(high):
-        raise ValueError(f"{name}={bound!r} is not a bound: give None, {_BOUNDS}.")
     if not low <= high:
         raise ValueError(f"{name}=({low:g}, {high:g}) has low > high: did you mean ({high:g}, {low:g})?")
     return Bound(lambda x: x.clamp(low, high), lambda x: (x < low) | (x > high))

@@ -14,7 +14,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
-from sb3_entropic.checks import POINTS, check_at_least_zero, check_scheduled
+from sb3_entropic.checks import POINTS, SCALES, check_at_least_zero, check_scale, check_scheduled
 
 _NUMBER = r"(?:\d+\.?\d*(?:e-?\d+)?|\.\d+)"
 Scheduled = float | Schedule
@@ -68,11 +68,19 @@ def check_temperature(name: str, value: Any) -> None:
     :raises ValueError: if it is none of ``"auto"``, ``"auto_0.1"``, a number that is at least 0 and a function of progress
     """
     if not isinstance(value, str):
-        check_scheduled(name, value, check_at_least_zero)
+        check_scheduled(name, value, _check_size)
     elif value != "auto":
         found = re.fullmatch(rf"(auto_)?({_NUMBER})", value)
-        if found is None or math.isinf(float(found[2])) or (found[1] and float(found[2]) == 0):
+        if found is None:
             raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.1", a number and a function of progress.')
+        # Only one that is learned needs a logarithm.
+        (check_scale if found[1] else _check_size)(f"{name}={value!r}, of which {name}", float(found[2]))
+
+
+def _check_size(name: str, value: Any) -> None:
+    check_at_least_zero(name, value)
+    if value != 0:
+        check_scale(name, max(value, SCALES[0]))
 
 
 def warn_of_unreachable_entropy(target_entropy: Any, action_dim: int) -> None:

@@ -74,11 +74,6 @@ def test_actions_that_suit_no_algorithm():
         check_actions(Environment("Odd-v0", spaces.Text(3)), ALGORITHMS["ppo"])
 
 
-def test_actions_that_are_not_counted_from_0():
-    with pytest.raises(UserError, match=r"Odd-v0 has Discrete\(2, start=1\), and SB3's algorithms count actions from 0"):
-        check_actions(Environment("Odd-v0", spaces.Discrete(2, start=1)), ALGORITHMS["dqn"])
-
-
 def test_actions_that_suit():
     check_actions(Environment("CartPole-v1", spaces.Discrete(2)), ALGORITHMS["ppo"])
 

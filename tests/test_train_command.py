@@ -43,6 +43,20 @@ def test_a_model_that_cannot_be_saved_leaves_an_earlier_one(tmp_path, monkeypatc
     assert [(file, file.read_text()) for file in tmp_path.iterdir()] == [(path, "an earlier one")]
 
 
+def test_a_model_goes_to_where_a_link_points_under_a_name_as_long_as_names_may_be(tmp_path):
+    target, link = tmp_path / f"{'m' * 251}.zip", tmp_path / "model.zip"
+    link.symlink_to(target)
+    assert main(["train", "--algo", "msac", "--env", "Pendulum-v1", "--steps", "20", "--save", str(link), *FAST]) == 0
+    assert link.is_symlink()
+    assert MSAC.load(target).num_timesteps == 20
+
+
+def test_a_folder_of_the_name_that_the_model_will_have_is_seen_before_training(tmp_path, capsys):
+    (tmp_path / "model.zip").mkdir()
+    assert main(["train", "--algo", "msac", "--env", "Pendulum-v1", "--save", str(tmp_path / "model"), *FAST]) == 2
+    assert "model.zip is a folder: name a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,7 +77,7 @@ def test_a_model_that_cannot_be_saved_leaves_an_earlier_one(tmp_path, monkeypatc
         ("--algo msac --env Pendulum-v1 --sed 1", "did you mean '--seed'"),
         ("--algo msac --env Pendulum-v1 --device cuba", "msac on Pendulum-v1: Expected one of cpu, cuda"),
         ("--algo msac --env Pendulum-v1 --device cuda", "--device cuda: torch finds no GPU here"),
-        ("--algo msac --env Pendulum-v1 --save .", "is a folder: name a file in it"),
+        ("--algo msac --env Pendulum-v1 --save .", "is a folder: name a file"),
         ("--algo msac --env Pendulum-v1 --save no/such/folder/model.zip", "no/such/folder does not exist"),
         ("--algo msac --env Pendulum-v1 --tensorboard README.md", "is a file: name a folder"),
     ],

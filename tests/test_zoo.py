@@ -1,8 +1,10 @@
 """The hyperparameter files are readable, current and safe."""
 
 from importlib.resources import files
+from typing import ClassVar
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch as th
 import yaml
@@ -163,6 +165,61 @@ def test_wrappers_are_put_on_in_their_order(entry):
 def test_without_wrappers_an_environment_stays_as_it_is():
     env = gym.make("Pendulum-v1")
     assert env_wrapper({})(env) is env
+
+
+class FromOne(gym.Env):
+    """Counts actions from 1."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,))
+
+    def __init__(self, space=None):
+        self.action_space = space or gym.spaces.Discrete(2, start=1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return self.observation_space.sample(), 0.0, True, False, {}
+
+
+class FromZero(gym.ActionWrapper):
+    """Counts them from 0."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.action_space = gym.spaces.Discrete(2)
+
+    def action(self, action):
+        return np.int64(action + 1)
+
+
+@pytest.fixture
+def counts_from_one():
+    gym.register("FromOne-v0", FromOne)
+    gym.register("SeveralFromOne-v0", lambda: FromOne(gym.spaces.MultiDiscrete([2, 2], start=[0, 1])))
+    yield
+    for name in ("FromOne-v0", "SeveralFromOne-v0"):
+        gym.registry.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "env"),
+    [("ppo", "FromOne-v0"), ("dqn", "FromOne-v0"), ("mdqn", "FromOne-v0"), ("entropyppo", "SeveralFromOne-v0")],
+)
+def test_actions_that_are_not_counted_from_0_are_refused(counts_from_one, name, env):
+    with pytest.raises(UserError, match="do not start at 0, as SB3 takes them to"):
+        make_model(ALGORITHMS[name], env, {}, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["ppo", "mdqn"])
+def test_a_wrapper_may_count_them_anew(counts_from_one, name):
+    hyperparameters = {"env_wrapper": "tests.test_zoo.FromZero"}
+    model = make_model(ALGORITHMS[name], "FromOne-v0", hyperparameters, device="cpu")
+    assert model.learn(20).num_timesteps >= 20
 
 
 def test_a_model_trains_in_wrapped_environments():

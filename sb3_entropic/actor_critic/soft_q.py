@@ -18,7 +18,7 @@ from sb3_entropic.densities import squashed_gaussian_log_prob, unsquash
 from sb3_entropic.operators import mellowmax
 from sb3_entropic.signature import extends, preset
 from sb3_entropic.stein import median_bandwidth, stein_direction
-from sb3_entropic.temperature import check_temperature, current_temperature
+from sb3_entropic.temperature import current_temperature
 from sb3_entropic.updates import Metrics
 
 PROPOSALS = ("uniform", "sampler")
@@ -151,13 +151,11 @@ class SoftQ(ActorCriticLoop, SAC):
         check_choice("proposal", self.proposal, PROPOSALS)
         check_flag("squash_correction", self.squash_correction)
         if isinstance(self.ent_coef, str):
-            check_temperature("ent_coef", self.ent_coef)
-            if not self.ent_coef.startswith("auto"):
+            try:
                 self.ent_coef = float(self.ent_coef)
-        if isinstance(self.ent_coef, str):
-            raise ValueError(
-                f"ent_coef={self.ent_coef!r} cannot be learned, SoftQ's policy has no density: give a number above 0."
-            )
+            except ValueError:
+                reason = "cannot be learned, SoftQ's policy has no density" if "auto" in self.ent_coef else "is no number"
+                raise ValueError(f"ent_coef={self.ent_coef!r} {reason}: give a number above 0.") from None
         check_scheduled("ent_coef", self.ent_coef, check_scale)
         if self.use_sde:
             raise ValueError("SoftQ takes no use_sde: its sampler has a noise of its own.")

@@ -223,6 +223,7 @@ class ReplayLockstep(Lockstep):
 
     def __init__(self, models: list[Any], streams: list[Streams], compiled: bool):
         self._logged: set[int] = set()
+        self._trained_at: list[float] = []
         super().__init__(models, streams, compiled)
 
     def _prepare(self) -> None:
@@ -284,6 +285,7 @@ class ReplayLockstep(Lockstep):
             self._rows[index] = self._replay.draw(index, runner.model.batch_size)
 
         rates = [runner.learning_rate() for runner in self._runners]
+        self._trained_at = [runner.model._current_progress_remaining for runner in self._runners]
         for gradient_step in range(gradient_steps):
             self._each(draw)
             self._batch = self._replay.gather(self._rows)
@@ -321,7 +323,12 @@ class ReplayLockstep(Lockstep):
         self._logged.add(index)
         self._check_finite(model, metrics)
         batch = self._step.layout.batch_of({name: values[index] for name, values in self._batch.items()})
-        last = model.after_training(model.make_networks(), batch)
+        # Schedules have moved on since.
+        now, model._current_progress_remaining = model._current_progress_remaining, self._trained_at[index]
+        try:
+            last = model.after_training(model.make_networks(), batch)
+        finally:
+            model._current_progress_remaining = now
         model.logger.record("train/learning_rate", model.updates()[0].optimizer.param_groups[0]["lr"])
         model.logger.record("train/n_updates", model._n_updates, exclude="tensorboard")
         for name, value in {**metrics, **{name: value.item() for name, value in last.items()}}.items():

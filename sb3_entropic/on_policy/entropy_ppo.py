@@ -13,7 +13,7 @@ from stable_baselines3.common.distributions import SquashedDiagGaussianDistribut
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 
-from sb3_entropic.checks import check_at_least_zero, check_choice, check_finite, check_positive, check_scheduled
+from sb3_entropic.checks import check_actions, check_at_least_zero, check_choice, check_finite, check_positive, check_scheduled
 from sb3_entropic.densities import squashed_gaussian_entropy
 from sb3_entropic.on_policy.coefficients import (
     DIVERGENCE_WEIGHTS,
@@ -100,6 +100,7 @@ class EntropyPPO(OnPolicyLoop, PPO):
         # A loaded model gets its arguments after __init__, so they are checked here.
         self._check_arguments()
         super()._setup_model()
+        check_actions(self.action_space)
         if self.target_entropy != "auto":
             self._check_target_entropy()
 

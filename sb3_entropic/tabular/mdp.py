@@ -102,8 +102,8 @@ class FiniteMDP:
         check_at_least_zero("temperature", temperature)
         policy = self.as_table("policy", policy)
         # What has diverged is no number, and stays none.
-        if (policy < 0).any() or ((policy.sum(-1) - 1).abs() > 1e-6).any():
-            raise UserError("policy holds what is no distribution: probabilities of the actions of a state must sum to 1.")
+        if (policy < -1e-6).any() or ((policy.sum(-1) - 1).abs() > 1e-6).any():
+            raise UserError("policy holds what is no distribution: probabilities must be >= 0, and those of a state sum to 1.")
         transitions = th.einsum("...sa,...sat->...st", policy, self.transitions)
         rewards = (policy * self.rewards).sum(-1) + temperature * th.special.entr(policy).sum(-1)
         identity = th.eye(self.n_states, dtype=th.float64)

@@ -17,6 +17,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic.catalog import Algorithm
+from sb3_entropic.checks import check_actions
 from sb3_entropic.errors import UserError
 from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, env_wrapper
 
@@ -64,6 +65,8 @@ def _make_model(
             options = normalize if isinstance(normalize, dict) else {}
             env = VecNormalize(env, **{"gamma": keywords.get("gamma", 0.99), **options})
         policy = hyperparameters.get("policy", _policy_for(env.observation_space))
+        # SB3's own do not look.
+        check_actions(env.action_space)
         return algorithm.constructor(policy, env, seed=seed, **keywords)
     except _WRONG_VALUE:
         env.close()

@@ -272,8 +272,9 @@ def test_the_default_temperature_is_a_number():
 
 WRONG = {
     "ent_coef": ("auto_0.1", "ent_coef='auto_0.1' cannot be learned.*: give a number above 0"),
-    "ent_coef, no text of a number": ("0.1.2", "ent_coef='0.1.2' is none of"),
+    "ent_coef, no text of a number": ("0.1.2", "ent_coef='0.1.2' is no number: give a number above 0"),
     "ent_coef, too small": (1e-40, "ent_coef=1e-40 is outside"),
+    "ent_coef, too large": (1e30, "ent_coef=1e\\+30 is outside"),
     "ent_coef, not positive": (0.0, "ent_coef=0.0 is not a finite number above 0"),
     "n_value_samples": (5, "n_value_samples=5 is not an even number from 2: take 6"),
     "n_particles": (2, "n_particles=2 is not an even number from 4: take 4"),

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from benchmarks.callbacks import CheckpointMoments
 from benchmarks.checkpoint import Checkpoint, environment_state, restore_environment
 from benchmarks.grid import run_grid, units_of
-from benchmarks.pace import Pace
+from benchmarks.pace import Pace, kind_of
 from benchmarks.plan import Plan
 from benchmarks.preview import _estimate, show_plan
 from benchmarks.provenance import provenance
@@ -238,7 +238,7 @@ def test_what_is_announced_is_what_there_is_left_to_do(store, make_spec, checkpo
     assert "3 runs, 1 of them goes on from a checkpoint; 2,100 steps to go" in capsys.readouterr().out
     # The first worker does what is left of one run and then another run, the second worker one run.
     pace = Pace(steps_per_second=0.1, evaluation_seconds=0.0)
-    assert "Estimated time: [bold]3.1 hours" in _estimate(plan, units, {specs[0].group: pace})
+    assert "Estimated time: [bold]3.1 hours" in _estimate(plan, units, {kind_of(specs[:1]): pace})
 
 
 def test_a_checkpoint_that_cannot_be_read_is_not_gone_on_from(store, make_spec, checkpointed):
@@ -310,7 +310,8 @@ def test_a_grid_that_has_waited_goes_on_from_where_the_other_has_stopped(store, 
     assert all(store.checkpoints(spec).keys() == {100} for spec in specs)
 
 
-def test_only_a_job_that_is_lost_without_getting_further_is_given_up(store, make_spec, checkpointed):
+@pytest.mark.parametrize("fresh", [False, True])
+def test_only_a_job_that_is_lost_without_getting_further_is_given_up(store, make_spec, checkpointed, fresh):
     class Lost:
         """A worker whose machine is gone, after checkpoints at the given steps."""
 
@@ -344,7 +345,7 @@ def test_only_a_job_that_is_lost_without_getting_further_is_given_up(store, make
             pass
 
     spec, executor = make_spec(steps=1000), Loses()
-    outcome = run_grid(Plan("short", (spec,), 1), store, Console(file=io.StringIO()), executor=executor)
+    outcome = run_grid(Plan("short", (spec,), 1), store, Console(file=io.StringIO()), fresh=fresh, executor=executor)
     assert outcome.failed == [spec]
     assert [job.resume for job in executor.jobs] == [None, None, 100, 100, 200, 200, 200]
 

@@ -82,13 +82,16 @@ def test_a_damaged_run_is_left_out_when_the_others_are_exported(folder, store, m
     assert board.rows[0].seeds == (2,)
 
 
-def test_what_was_exported_stays_where_no_run_can_be_used_any_more(store, make_spec, finish, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["run.json", EVALUATIONS])
+def test_what_was_exported_stays_where_no_run_can_be_used_any_more(store, make_spec, finish, tmp_path, capsys, name):
     finish(make_spec(), [1.0])
     publish(store, tmp_path / "published")
     before = (tmp_path / "published" / RUNS).read_bytes()
-    (store.out / make_spec().path / "run.json").write_text("{")
+    (store.out / make_spec().path / name).write_text("{")
     assert main(["export", str(tmp_path / "published"), "--out", str(store.out)]) == 2
-    assert "run.json cannot be read" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert f"{name} cannot be read" in printed.out
+    assert "There are no usable runs in" in printed.err
     assert (tmp_path / "published" / RUNS).read_bytes() == before
 
 

@@ -10,6 +10,7 @@ from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import IdentityEnvBox
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_entropic import MDQN, MSAC, Engine, train_seeds
@@ -224,6 +225,29 @@ def test_what_is_logged_is_what_sb3s_loop_logs(name, double):
     assert len(of_training) > 3
     for name in of_training:
         assert ours[name] == pytest.approx(theirs[name], rel=1e-5), name
+
+
+def test_what_is_logged_is_of_the_last_update_where_a_schedule_has_moved_on(double):
+    def rows(engine):
+        logged = []
+
+        class Notes(KVWriter):
+            def write(self, key_values, key_excluded, step=0):
+                logged.append({name: value for name, value in key_values.items() if name.startswith("train/")})
+
+            def close(self):
+                pass
+
+        model = double(make("MDQN", engine=engine, temperature=lambda progress: 0.03 + progress, train_freq=16))
+        model.set_logger(Logger(None, [Notes()]))
+        model.learn(STARTS + 200, log_interval=1)
+        return [row for row in logged if row]
+
+    exact, fast = rows("sb3"), rows(FAST)
+    assert len({row["train/temperature"] for row in exact}) > 3
+    assert len(fast) == len(exact)
+    for ours, theirs in zip(fast, exact, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
 
 
 def test_learning_goes_on_where_it_stopped(double):
