@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import sys
 import traceback
@@ -133,7 +134,7 @@ def _saved(model: BaseAlgorithm, path: Path) -> tuple[Path, Path | None]:
             normalize.save(str(unfinished[statistics_file]))
         for final, file in unfinished.items():
             # What a link points to is meant.
-            file.replace(final.resolve())
+            shutil.move(file, final.resolve())
     return model_file, None if normalize is None else statistics_file
 
 
