@@ -241,7 +241,7 @@ def test_the_copy_of_the_actor_follows_it_without_a_penalty_and_with_its_running
 
 
 def test_a_clip_that_destroys_the_signal_is_warned_of():
-    with pytest.warns(UserWarning, match=r"munchausen_clip=-1 is 1 temperatures \(1\) wide"):
+    with pytest.warns(UserWarning, match=r"munchausen_clip=-1 is 1 temperature \(1\) wide"):
         make(munchausen_alpha=0.9, ent_coef="auto")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:munchausen_clip")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_hundred_updates_agree_in_double_precision(name, double):
+def test_a_hundred_updates_and_what_is_logged_of_them_agree_in_double_precision(name, double):
     before = list(double(make(name)).policy.parameters())
     exact, fast = both(name, STARTS + 100, double)
     assert exact._n_updates == fast._n_updates == 100
@@ -52,6 +52,9 @@ def test_a_hundred_updates_agree_in_double_precision(name, double):
                 th.testing.assert_close(
                     ours.optimizer.state[p][moment], theirs.optimizer.state[q][moment], rtol=1e-8, atol=1e-12
                 )
+    ours, theirs = ({k: v for k, v in model.logger.name_to_value.items() if "train/" in k} for model in (fast, exact))
+    assert len(ours) > 3
+    assert ours == pytest.approx(theirs, rel=1e-6)
     for field in ("observations", "actions", "rewards", "dones", "timeouts"):
         np.testing.assert_allclose(
             getattr(fast.replay_buffer, field), getattr(exact.replay_buffer, field), rtol=1e-6, atol=1e-6
@@ -214,17 +217,6 @@ def test_actions_of_any_shape(shape, double):
         models.append(model.learn(STARTS + 30))
     assert models[1].replay_buffer.actions[STARTS : STARTS + 30].std() > 0.1
     assert difference(*models) < 1e-10
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_what_is_logged_is_what_sb3s_loop_logs(name, double):
-    exact, fast = both(name, STARTS + 20, double)
-    ours, theirs = fast.logger.name_to_value, exact.logger.name_to_value
-    assert ours.keys() == theirs.keys()
-    of_training = [name for name in ours if name.startswith("train/")]
-    assert len(of_training) > 3
-    for name in of_training:
-        assert ours[name] == pytest.approx(theirs[name], rel=1e-5), name
 
 
 def test_what_is_logged_is_of_the_last_update_where_a_schedule_has_moved_on(double):
