@@ -148,7 +148,8 @@ def _is_a_librarys(error: Exception) -> bool:
 def _check_outputs(arguments: argparse.Namespace) -> None:
     if arguments.save is not None:
         if (folder := arguments.save).is_dir() or (folder := _with_ending(arguments.save)).is_dir():
-            raise UserError(f"--save {arguments.save}: {folder} is a folder: name a file, such as {folder / 'model.zip'}.")
+            example = folder / "model.zip"
+            raise UserError(f"--save {arguments.save}: {folder} is a folder: name a file in it, such as {example}.")
         if not arguments.save.parent.is_dir():
             raise UserError(f"--save {arguments.save}: the folder {arguments.save.parent} does not exist.")
         if not os.access(arguments.save.parent, os.W_OK):

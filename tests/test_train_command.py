@@ -77,7 +77,7 @@ def test_a_folder_of_the_name_that_the_model_will_have_is_seen_before_training(t
         ("--algo msac --env Pendulum-v1 --sed 1", "did you mean '--seed'"),
         ("--algo msac --env Pendulum-v1 --device cuba", "msac on Pendulum-v1: Expected one of cpu, cuda"),
         ("--algo msac --env Pendulum-v1 --device cuda", "--device cuda: torch finds no GPU here"),
-        ("--algo msac --env Pendulum-v1 --save .", "is a folder: name a file"),
+        ("--algo msac --env Pendulum-v1 --save .", "is a folder: name a file in it"),
         ("--algo msac --env Pendulum-v1 --save no/such/folder/model.zip", "no/such/folder does not exist"),
         ("--algo msac --env Pendulum-v1 --tensorboard README.md", "is a file: name a folder"),
     ],

@@ -52,6 +52,7 @@ def test_a_hundred_updates_and_what_is_logged_of_them_agree_in_double_precision(
                 th.testing.assert_close(
                     ours.optimizer.state[p][moment], theirs.optimizer.state[q][moment], rtol=1e-8, atol=1e-12
                 )
+    assert fast.logger.name_to_value.keys() == exact.logger.name_to_value.keys()
     ours, theirs = ({k: v for k, v in model.logger.name_to_value.items() if "train/" in k} for model in (fast, exact))
     assert len(ours) > 3
     assert ours == pytest.approx(theirs, rel=1e-6)
