@@ -64,7 +64,8 @@ def train_seeds(
 
     :param algorithm: a class of this package
     :param policy: as its constructor's
-    :param env: id of an environment, or a function that makes one; called once a seed
+    :param env: id of an environment, or a function that makes one; called once a seed. Where it makes one of SB3's
+        ``SubprocVecEnv``, the processes of all seeds take their steps at the same time
     :param seeds: different whole numbers
     :param total_timesteps: of every seed
     :param callback: from a seed to its callback, or list of callbacks

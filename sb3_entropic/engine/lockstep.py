@@ -258,18 +258,20 @@ class ReplayLockstep(Lockstep):
         self._keep_up()
         at_random = [True] * len(self._runners)
         of_policy: Any = None
+        taken: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
         def choose(index: int, runner: Runner) -> None:
             at_random[index] = runner.chooses_at_random()
 
-        def step(index: int, runner: Runner) -> None:
-            actions = runner.actions(None if at_random[index] else of_policy[index])
-            runner.step(*actions)
+        def send(index: int, runner: Runner) -> None:
+            taken[index] = runner.actions(None if at_random[index] else of_policy[index])
+            runner.send(taken[index][0])
 
         self._each(choose)
         if not all(at_random) and self._live():
             (of_policy,) = self._step.act(np.stack([model._last_obs for model in self._models]))
-        self._each(step)
+        self._each(send)
+        self._each(lambda index, runner: runner.step(*taken[index]))
 
     def _update(self) -> None:
         self._keep_up(trains=True)

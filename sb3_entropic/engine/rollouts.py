@@ -36,16 +36,21 @@ class RolloutRunner(Runner):
         self._locals["n_rollout_steps"] = self.model.n_steps
         super().begin()
 
-    def act(self, actions: np.ndarray, values: np.ndarray, log_probs: np.ndarray) -> None:
+    def clipped(self, actions: np.ndarray) -> np.ndarray:
+        """The policy's actions, ``(n_envs, ...)``, as the environments are given them."""
+        space = self.model.action_space
+        return np.clip(actions.reshape(-1, *space.shape), space.low, space.high) if isinstance(space, spaces.Box) else actions
+
+    def act(self, clipped: np.ndarray, actions: np.ndarray, values: np.ndarray, log_probs: np.ndarray) -> None:
         """Step the environments with the policy's actions and store what happened, in SB3's order.
 
+        :param clipped: by :meth:`clipped`, which were sent
         :param actions: ``(n_envs, ...)``
         :param values: of the states, ``(n_envs,)``, as are ``log_probs``
         """
-        model, buffer, clipped = self.model, self.model.rollout_buffer, actions
+        model, buffer = self.model, self.model.rollout_buffer
         if isinstance(model.action_space, spaces.Box):
             actions = actions.reshape(-1, *model.action_space.shape)
-            clipped = np.clip(actions, model.action_space.low, model.action_space.high)
         # Callbacks find what SB3 has here, which are tensors.
         seen_by_policy, column = th.from_numpy(model._last_obs), th.from_numpy(values).unsqueeze(-1)
         shown = {"actions": actions, "clipped_actions": clipped, "obs_tensor": seen_by_policy, "values": column}
@@ -193,10 +198,20 @@ class RolloutLockstep(Lockstep):
                 self._keep_up()
                 if not self._live():
                     break
-            chosen = self._step.act(np.stack([each._last_obs for each in self._models]))
-            self._each(lambda index, runner, chosen=chosen: runner.act(*(values[index] for values in chosen)))
+            self._act_and_step()
         self._iteration += 1
         self._each(lambda index, runner: runner.finish(self._iteration))
+
+    def _act_and_step(self) -> None:
+        chosen = self._step.act(np.stack([each._last_obs for each in self._models]))
+        taken: dict[int, np.ndarray] = {}
+
+        def send(index: int, runner: RolloutRunner) -> None:
+            taken[index] = runner.clipped(chosen[0][index])
+            runner.send(taken[index])
+
+        self._each(send)
+        self._each(lambda index, runner: runner.act(taken[index], *(values[index] for values in chosen)))
 
     def _update(self) -> None:
         """SB3's ``train`` of every model."""

@@ -86,6 +86,8 @@ class Runner:
     def _enter(self, env: VecEnv) -> None:
         self._env = self._locals["env"] = env
         self._step = partial(step_dummy, env) if type(env) is DummyVecEnv else env.step
+        # Whoever has a step of their own means it.
+        self._steps_apart = type(env) is not DummyVecEnv and getattr(env.step, "__func__", None) is VecEnv.step
 
     def begin(self) -> None:
         """Begin a rollout, in what is the model's environment now and for what is its buffer, and tell the callback."""
@@ -133,8 +135,20 @@ class Runner:
             of_policy = np.clip(of_policy + model.action_noise(), -1, 1)
         return model.policy.unscale_action(of_policy), of_policy
 
+    def send(self, actions: np.ndarray) -> None:
+        """Let environments that are processes of their own begin a step, so that those of all models take it at once.
+
+        :param actions: that the step is then taken with
+        """
+        if self._steps_apart:
+            self._env.step_async(actions)
+
     def step(self, actions: np.ndarray, buffer_actions: np.ndarray) -> None:
-        """Step the environments, call the callback, and store and count what happened, in SB3's order."""
+        """Step the environments, call the callback, and store and count what happened, in SB3's order.
+
+        :param actions: that were sent
+        :param buffer_actions: the same as the replay buffer has them
+        """
         model = self.model
         self._locals["num_collected_steps"] += 1
         if (seen := self._advance(actions, actions=actions, buffer_actions=buffer_actions)) is None:
@@ -155,11 +169,11 @@ class Runner:
     def _advance(self, to_take: np.ndarray, **shown: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any] | None:
         """Step the environments and call the callback; ``None`` if it stops the model.
 
-        :param to_take: actions
+        :param to_take: actions that were sent
         :param shown: what the callback finds in its ``locals`` besides
         """
         model = self.model
-        new_obs, rewards, dones, infos = self._step(to_take)
+        new_obs, rewards, dones, infos = self._env.step_wait() if self._steps_apart else self._step(to_take)
         model.num_timesteps += model.n_envs
         self._locals.update(new_obs=new_obs, rewards=rewards, dones=dones, infos=infos, **shown)
         self.callback.update_locals(self._locals)
