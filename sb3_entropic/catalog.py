@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -286,7 +286,14 @@ def is_installed(path: Path) -> bool:
 
     :param path: of the file
     """
-    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or Path(__file__).parent in path.parents
+    if not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or Path(__file__).parent in path.parents:
+        return True
+    # As ``pip install --target`` has it. A checkout that is installed where it lies has no record beside it.
+    return any(
+        distribution.read_text("RECORD") and path.relative_to(folder).as_posix() in map(str, distribution.files)
+        for folder in path.parents
+        for distribution in distributions(path=[str(folder)])
+    )
 
 
 def _make_environment(env_id: str) -> gym.Env:

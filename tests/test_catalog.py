@@ -147,6 +147,15 @@ def test_a_users_environment_is_another_when_its_file_or_its_registration_is(ent
     assert len({before, digest_of_own(entry_point, limit=60), digest_of_own(entry_point, more="# edited")}) == 3
 
 
+@pytest.mark.parametrize(("listed", "has_digest"), [("RECORD", False), ("SOURCES.txt", True)])
+def test_a_package_in_a_folder_of_its_own_is_installed_and_a_checkout_is_not(listed, has_digest, digest_of_own, tmp_path):
+    info = tmp_path / ("field-1.dist-info" if listed == "RECORD" else "field.egg-info")
+    info.mkdir()
+    (info / ("METADATA" if listed == "RECORD" else "PKG-INFO")).write_text("Metadata-Version: 2.1\nName: field\nVersion: 1\n")
+    (info / listed).write_text("field.py,,\n" if listed == "RECORD" else "field.py\n")
+    assert bool(digest_of_own('"field:Field"')) == has_digest
+
+
 def test_a_users_environment_is_the_same_in_every_process(digest_of_own, tmp_path):
     there = digest_of_own("lambda **options: field.Field(**options)")
     code = "from sb3_entropic.catalog import find_environment; print(find_environment('registration:Field-v0').digest)"
