@@ -9,8 +9,8 @@ from torch.utils._pytree import tree_map_only
 
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine, as_engine
-from sb3_entropic.engine.runner import Streams
 from sb3_entropic.engine.step import RecordingError
+from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not
 
 

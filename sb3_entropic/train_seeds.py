@@ -13,8 +13,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine
-from sb3_entropic.engine.runner import Streams
 from sb3_entropic.engine.step import RecordingError
+from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not_together
 
 AUTO = "auto"
@@ -74,7 +74,8 @@ def train_seeds(
     :param log_interval: as in SB3's ``learn``, and so is ``progress_bar``; ``"auto"`` is the default of the algorithm's own
         ``learn``, 4 episodes or 1 rollout, and ``None`` logs nothing
     :param arguments: of the algorithm's constructor
-    :return: the models, in the order of ``seeds``
+    :return: the models, in the order of ``seeds``; what they have replayed lies in one block of memory, which is kept as long
+        as one of them is
     :raises SeedsFailedError: if seeds raised, once the others have finished
     :raises ValueError: for arguments that are not allowed
     """
@@ -119,13 +120,16 @@ def train_together(
     :param tb_log_names: of each; the other arguments are those of :func:`train_seeds`
     :param reset_num_timesteps: as in SB3's ``learn``; models that go on have all taken the same number of steps
     :return: the models, and for each what it has raised, ``None`` if nothing
-    :raises ValueError: if their engine is ``"fast"`` and cannot run them
+    :raises ValueError: if their engine is ``"fast"`` and cannot run them, or two have the same environment
     """
     models, streams = [], []
     for make in makers:
         models.append(make())
+        # An environment's class may have the space, whose generator would then be that of the last seed.
+        models[-1].action_space = deepcopy(models[-1].action_space)
         # The model's constructor has seeded the global generators, and drawn its networks from them.
         streams.append(Streams(own=True))
+    _check_environments(models)
     first = models[0]
     if log_interval == AUTO:
         log_interval = signature(first.learn).parameters["log_interval"].default
@@ -162,6 +166,18 @@ def _checked(seeds: Iterable[int], env: Any, callback: Any) -> list[int]:
     if isinstance(callback, BaseCallback) or (callback is not None and not callable(callback)):
         raise ValueError("callback is one object: every seed needs its own, so give a function from a seed to its callback.")
     return seeds
+
+
+def _check_environments(models: list[Any]) -> None:
+    seen: set[int] = set()
+    for model in models:
+        base = model.env.unwrapped
+        own = {id(getattr(env, "unwrapped", env)) for env in getattr(base, "envs", [base])}
+        if not seen.isdisjoint(own):
+            raise ValueError(
+                "env has returned the same environment twice: every seed needs its own, so let it make one at every call."
+            )
+        seen |= own
 
 
 def _of_seed(name: str, value: Any, index: int, n_seeds: int) -> Any:

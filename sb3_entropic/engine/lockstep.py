@@ -18,8 +18,9 @@ from sb3_entropic.engine.gemm import fast_matrix_products
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.replay import pack
-from sb3_entropic.engine.runner import Runner, Streams
+from sb3_entropic.engine.runner import Runner
 from sb3_entropic.engine.step import RecordingError, StackedStep
+from sb3_entropic.engine.streams import Streams, numpys_generator_given_back
 from sb3_entropic.engine.support import loops_alike, most_alike, structure, why_not, why_not_replay, why_not_unasked
 
 
@@ -51,8 +52,9 @@ class Lockstep:
         In a stack of several a model whose environment or callback raises leaves alone, and the others go on.
         """
         self._runners = runners
+        # Their first reset has raised, or their callback.
         for index in self._gone():
-            self._never_began(index)
+            self._step.stack.unbind(index)
         self._say_what_runs()
         try:
             while self._live() and self._template.num_timesteps < total_timesteps:
@@ -60,9 +62,16 @@ class Lockstep:
                 if self._live():
                     self._update()
         finally:
+            for runner in runners:
+                runner.give_up()
             for index in self._live():
                 self._leave(index)
             self._say_what_runs()
+
+    def release(self) -> None:
+        """Give every model that has not left parameters of its own again."""
+        for index in range(len(self._models)):
+            self._step.stack.unbind(index)
 
     def _say_what_runs(self) -> None:
         self.compiled = self._step.compiled
@@ -147,6 +156,43 @@ class Lockstep:
             if runner.stopped:
                 self._leave(index)
 
+    def _observations(self) -> np.ndarray:
+        """What the models act on, ``(n_models, n_envs, ...)``; a model that has nothing to act on leaves."""
+        space = self._models[0].observation_space
+        shape = (self._models[0].n_envs, *space.shape)
+
+        def check(index: int, runner: Runner) -> None:
+            if np.shape(runner.model._last_obs) != shape:
+                raise RuntimeError(
+                    f"{type(runner.model).__name__} has no observation of shape {shape} to act on at step "
+                    f"{runner.model.num_timesteps}: a callback that gives it another environment during training is to keep "
+                    "the last one with set_env(env, force_reset=False)."
+                )
+
+        if any(np.shape(self._models[index]._last_obs) != shape for index in self._live()):
+            self._each(check)
+        nothing = np.zeros(shape, space.dtype)
+        return np.stack([nothing if r.stopped else m._last_obs for m, r in zip(self._models, self._runners, strict=True)])
+
+    def _step_environments(self, send: Callable[[int, Runner], None], step: Callable[[int, Runner], None]) -> None:
+        """Let every model take a step.
+
+        :param send: hands its actions to :meth:`Runner.send`
+        :param step: takes the step that was sent and does what follows, callbacks included
+        """
+
+        def send_and_step(index: int, runner: Runner) -> None:
+            send(index, runner)
+            step(index, runner)
+
+        if not any(runner.steps_apart for runner in self._runners):
+            self._each(send_and_step)
+            return
+        self._each(send)
+        # All before the first callback, which may ask any of the environments for something else.
+        self._each(lambda index, runner: runner.wait())
+        self._each(step)
+
     def _keep_up(self, trains: bool = False) -> None:
         """Stack anew if callbacks have replaced what the stack holds, or what trains it.
 
@@ -159,10 +205,16 @@ class Lockstep:
         models = [self._models[index] for index in self._live()]
         if not models:
             return
-        prepared = self._is_prepared()
-        current = prepared and self._step.is_current(models)
+        current = self._is_prepared() and self._step.is_current(models)
         if current and (not trains or (self._step.stack.is_trained() and loops_alike(models))):
             return
+        # What the last gradient steps have to say is lost with their stack.
+        self._each(lambda index, runner: self._log(index))
+        if self._live():
+            self._stack_anew()
+
+    def _stack_anew(self) -> None:
+        models, prepared = [self._models[index] for index in self._live()], self._is_prepared()
         for index in self._live():
             self._step.stack.unbind(index)
         self.compiled = self._step.compiled
@@ -186,8 +238,7 @@ class Lockstep:
                 for index in self._live():
                     self._refuse(index, str(error))
         for runner in self._runners:
-            # Another optimiser has another learning rate.
-            runner.forget_rate()
+            runner.forget_optimizers()
 
     def _refuse(self, index: int, reason: str) -> None:
         """Let a model leave that is not in the stack at the moment."""
@@ -200,12 +251,6 @@ class Lockstep:
         if not self._isolate:
             raise error
         runner.error = error
-
-    def _never_began(self, index: int) -> None:
-        """A model that has raised before its first step leaves; what the stack goes on passing through it is of no concern."""
-        model = self._models[index]
-        model._last_obs = np.zeros((model.n_envs, *model.observation_space.shape), model.observation_space.dtype)
-        self._step.stack.unbind(index)
 
     def _leave(self, index: int) -> None:
         runner = self._runners[index]
@@ -224,6 +269,7 @@ class ReplayLockstep(Lockstep):
     def __init__(self, models: list[Any], streams: list[Streams], compiled: bool):
         self._logged: set[int] = set()
         self._trained_at: list[float] = []
+        self._rates: list[float] = []
         super().__init__(models, streams, compiled)
 
     def _prepare(self) -> None:
@@ -269,9 +315,11 @@ class ReplayLockstep(Lockstep):
 
         self._each(choose)
         if not all(at_random) and self._live():
-            (of_policy,) = self._step.act(np.stack([model._last_obs for model in self._models]))
-        self._each(send)
-        self._each(lambda index, runner: runner.step(*taken[index]))
+            seen = self._observations()
+            if not self._live():
+                return
+            (of_policy,) = self._step.act(seen)
+        self._step_environments(send, lambda index, runner: runner.step(*taken[index]))
 
     def _update(self) -> None:
         self._keep_up(trains=True)
@@ -286,7 +334,7 @@ class ReplayLockstep(Lockstep):
         def draw(index: int, runner: Runner) -> None:
             self._rows[index] = self._replay.draw(index, runner.model.batch_size)
 
-        rates = [runner.learning_rate() for runner in self._runners]
+        rates = self._rates = [runner.learning_rate() for runner in self._runners]
         self._trained_at = [runner.model._current_progress_remaining for runner in self._runners]
         for gradient_step in range(gradient_steps):
             self._each(draw)
@@ -331,7 +379,7 @@ class ReplayLockstep(Lockstep):
             last = model.after_training(model.make_networks(), batch)
         finally:
             model._current_progress_remaining = now
-        model.logger.record("train/learning_rate", model.updates()[0].optimizer.param_groups[0]["lr"])
+        model.logger.record("train/learning_rate", self._rates[index])
         model.logger.record("train/n_updates", model._n_updates, exclude="tensorboard")
         for name, value in {**metrics, **{name: value.item() for name, value in last.items()}}.items():
             model.logger.record(f"train/{name}", value)
@@ -403,27 +451,21 @@ def learn(
     :param options: of the engine; the other arguments are SB3's
     :raises RecordingError: if the losses cannot be recorded; the models are then as they were
     """
-    with _numpys_generator_given_back(), fast_matrix_products(models[0].policy, options.matrix_library) as library:
+    with numpys_generator_given_back(), fast_matrix_products(models[0].policy, options.matrix_library) as library:
         done = 0 if reset_num_timesteps else models[0].num_timesteps
         target = done + total_timesteps
         compiled, why = decide(options.compile, models[0].gradient_steps_between(done, target), models[0].device.type)
         lockstep = models[0].lockstep_class(models, streams, compiled)
-        runners = []
-        for model, callback, stream, name in zip(models, callbacks, streams, tb_log_names, strict=True):
-            stream.enter()
-            # The models keep step, so one bar speaks for all.
-            bar, error = progress_bar and model is models[0], None
-            known = {"self": model, "total_timesteps": target, "log_interval": log_interval, "generator": stream.generator}
-            known |= {"tb_log_name": name, "reset_num_timesteps": reset_num_timesteps, "progress_bar": progress_bar}
-            try:
-                _, callback = model._setup_learn(total_timesteps, callback, reset_num_timesteps, name, bar)
-                callback.on_training_start({**known, "callback": callback, **lockstep.runner_class.locals_at_start}, globals())
-            except Exception as raised:
-                if len(models) == 1:
-                    raise
-                error = raised
-            runners.append(lockstep.runner_class(model, callback, stream, log_interval))
-            runners[-1].error, runners[-1].stopped = error, error is not None
+        known = {"total_timesteps": target, "log_interval": log_interval}
+        known |= {"reset_num_timesteps": reset_num_timesteps, "progress_bar": progress_bar}
+        try:
+            runners = [
+                _begin(lockstep, *each, total_timesteps, progress_bar and each[0] is models[0], known, len(models) == 1)
+                for each in zip(models, callbacks, streams, tb_log_names, strict=True)
+            ]
+        except BaseException:
+            lockstep.release()
+            raise
         say(models[0], f"Fast engine, {why}; {library}")
         lockstep.learn(runners, target)
         for runner in runners:
@@ -431,13 +473,34 @@ def learn(
     return [runner.error for runner in runners]
 
 
-@contextmanager
-def _numpys_generator_given_back() -> Iterator[None]:
-    before = np.random.get_bit_generator()
+def _begin(
+    lockstep: Lockstep,
+    model: Any,
+    callback: Any,
+    streams: Streams,
+    tb_log_name: str,
+    total_timesteps: int,
+    bar: bool,
+    known: dict[str, Any],
+    alone: bool,
+) -> Runner:
+    """Set a model up for learning and tell its callback; what that raises is kept, if the model is one of several.
+
+    :param bar: whether this one shows its progress: the models keep step, so one bar speaks for all
+    :param known: local variables that SB3's ``learn`` has
+    """
+    streams.enter()
+    known, error = {"self": model, "generator": streams.generator, "tb_log_name": tb_log_name, **known}, None
     try:
-        yield
-    finally:
-        np.random.set_bit_generator(before)
+        _, callback = model._setup_learn(total_timesteps, callback, known["reset_num_timesteps"], tb_log_name, bar)
+        callback.on_training_start({**known, "callback": callback, **lockstep.runner_class.locals_at_start}, globals())
+    except Exception as raised:
+        if alone:
+            raise
+        error = raised
+    runner = lockstep.runner_class(model, callback, streams, known["log_interval"])
+    runner.error, runner.stopped = error, error is not None
+    return runner
 
 
 def _end(runner: Runner, alone: bool) -> None:

@@ -13,6 +13,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from sb3_entropic.engine.lockstep import Lockstep
 from sb3_entropic.engine.runner import Runner
 from sb3_entropic.engine.step import StackedStep
+from sb3_entropic.engine.support import OF_ROLLOUTS, are_replaced
 from sb3_entropic.engine.trace import Tensors
 
 SOURCES = {"old_values": "values", "old_log_prob": "log_probs"}
@@ -176,7 +177,8 @@ class RolloutLockstep(Lockstep):
 
     def _is_prepared(self) -> bool:
         model = self._template
-        same = all(self._models[index].rollout_buffer is self._buffers[index] for index in self._live())
+        pairs = [(self._models[index].rollout_buffer, self._buffers[index]) for index in self._live()]
+        same = all(buffer is kept and not are_replaced(OF_ROLLOUTS, buffer) for buffer, kept in pairs)
         size = min(model.batch_size, self._rollouts.n_rows)
         return same and (model.samples, size) == (self._samples, self._batch_size)
 
@@ -203,15 +205,17 @@ class RolloutLockstep(Lockstep):
         self._each(lambda index, runner: runner.finish(self._iteration))
 
     def _act_and_step(self) -> None:
-        chosen = self._step.act(np.stack([each._last_obs for each in self._models]))
+        seen = self._observations()
+        if not self._live():
+            return
+        chosen = self._step.act(seen)
         taken: dict[int, np.ndarray] = {}
 
         def send(index: int, runner: RolloutRunner) -> None:
             taken[index] = runner.clipped(chosen[0][index])
             runner.send(taken[index])
 
-        self._each(send)
-        self._each(lambda index, runner: runner.act(taken[index], *(values[index] for values in chosen)))
+        self._step_environments(send, lambda index, runner: runner.act(taken[index], *(values[index] for values in chosen)))
 
     def _update(self) -> None:
         """SB3's ``train`` of every model."""

@@ -1,54 +1,24 @@
-"""One model's part of the lockstep: its random numbers, its environments, its callback and its replay buffer."""
+"""One model's part of the lockstep: its environments, its callback and its replay buffer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
-import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_entropic.engine.streams import Streams
+
 IMMUTABLE = frozenset({bool, int, float, str, bytes, type(None), np.bool_, np.int32, np.int64, np.float32, np.float64})
 """Types of what need not be copied to stay as it is."""
-
-
-class Streams:
-    """The random numbers of one model: numpy's global generator, and one of torch's, as the model's seed has set them.
-
-    :param own: ``False`` leaves the global generators, as SB3 does
-    """
-
-    def __init__(self, own: bool):
-        self.generator = th.default_generator
-        self._bits: Any = None
-        if own:
-            self.generator = th.Generator()
-            self.generator.set_state(th.get_rng_state())
-            self._bits = np.random.MT19937()
-            self._bits.state = np.random.get_bit_generator().state
-
-    def enter(self) -> None:
-        """Let numpy's global generator be this model's."""
-        if self._bits is not None:
-            np.random.set_bit_generator(self._bits)
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let both global generators be this model's within the block."""
-        numpy_before, torch_before = np.random.get_bit_generator(), th.get_rng_state()
-        self.enter()
-        th.set_rng_state(self.generator.get_state())
-        try:
-            yield
-        finally:
-            np.random.set_bit_generator(numpy_before)
-            th.set_rng_state(torch_before)
+STEP = VecEnv.step
+"""Begins a step and waits for it; whoever has another means that one."""
+HALVES = ("step_async", "step_wait")
 
 
 class Runner:
@@ -72,7 +42,9 @@ class Runner:
         self.stopped = False
         self.error: Exception | None = None
         self._log_interval = log_interval
-        self._rate: float | None = None
+        self._optimizers: list[Any] = []
+        self._sent = False
+        self._seen: tuple[np.ndarray, np.ndarray, np.ndarray, Any] | None = None
         self._discrete = isinstance(model.action_space, spaces.Discrete)
         # What callbacks find in ``self.locals``.
         self._locals: dict[str, Any] = {
@@ -85,9 +57,11 @@ class Runner:
 
     def _enter(self, env: VecEnv) -> None:
         self._env = self._locals["env"] = env
-        self._step = partial(step_dummy, env) if type(env) is DummyVecEnv else env.step
-        # Whoever has a step of their own means it.
-        self._steps_apart = type(env) is not DummyVecEnv and getattr(env.step, "__func__", None) is VecEnv.step
+        is_plain = getattr(env.step, "__func__", None) is STEP and env.step.__self__ is env
+        is_dummy = is_plain and type(env) is DummyVecEnv and vars(env).keys().isdisjoint(HALVES)
+        self._step = partial(step_dummy, env) if is_dummy else env.step
+        self.steps_apart = is_plain and not is_dummy
+        """Whether a step is begun and waited for apart, so that the environments of several models take theirs at once."""
 
     def begin(self) -> None:
         """Begin a rollout, in what is the model's environment now and for what is its buffer, and tell the callback."""
@@ -101,21 +75,22 @@ class Runner:
         """The learning rate at this point of training; the optimisers' own is kept equal to it."""
         model = self.model
         rate = model.lr_schedule(model._current_progress_remaining)
-        if rate != self._rate:
-            self._rate = rate
-            for update in model.updates():
-                for group in update.optimizer.param_groups:
-                    group["lr"] = rate
+        if not self._optimizers:
+            self._optimizers = [update.optimizer for update in model.updates()]
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         return rate
 
-    def forget_rate(self) -> None:
-        """Look at the optimisers' own learning rates again."""
-        self._rate = None
+    def forget_optimizers(self) -> None:
+        """Look for the model's optimisers again."""
+        self._optimizers = []
 
     def chooses_at_random(self) -> bool:
         """Whether the next action is not the policy's: before learning starts, or by the exploration rate."""
         model = self.model
-        warms_up = model.num_timesteps < model.learning_starts and not (model.use_sde and model.use_sde_at_warmup)
+        starts = self._locals["learning_starts"]
+        warms_up = model.num_timesteps < starts and not (model.use_sde and model.use_sde_at_warmup)
         return warms_up or model.explores_at_random()
 
     def actions(self, of_policy: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -131,17 +106,29 @@ class Runner:
         if self._discrete:
             return of_policy, of_policy
         of_policy = of_policy.reshape(-1, *model.action_space.shape)
-        if model.action_noise is not None:
-            of_policy = np.clip(of_policy + model.action_noise(), -1, 1)
+        if (noise := self._locals["action_noise"]) is not None:
+            of_policy = np.clip(of_policy + noise(), -1, 1)
         return model.policy.unscale_action(of_policy), of_policy
 
     def send(self, actions: np.ndarray) -> None:
-        """Let environments that are processes of their own begin a step, so that those of all models take it at once.
+        """Begin a step, where it is waited for apart.
 
         :param actions: that the step is then taken with
         """
-        if self._steps_apart:
+        if self.steps_apart:
             self._env.step_async(actions)
+            self._sent = True
+
+    def wait(self) -> None:
+        """Wait for the step that was begun, if one was."""
+        if self._sent:
+            self._sent = False
+            self._seen = self._env.step_wait()
+
+    def give_up(self) -> None:
+        """Leave no step begun that nobody waits for: the environments would answer it when asked for something else."""
+        with suppress(Exception):
+            self.wait()
 
     def step(self, actions: np.ndarray, buffer_actions: np.ndarray) -> None:
         """Step the environments, call the callback, and store and count what happened, in SB3's order.
@@ -161,8 +148,8 @@ class Runner:
         for index in np.flatnonzero(dones):
             model._episode_num += 1
             self._locals["num_collected_episodes"] += 1
-            if model.action_noise is not None:
-                model.action_noise.reset(**({"indices": [index]} if model.n_envs > 1 else {}))
+            if (noise := self._locals["action_noise"]) is not None:
+                noise.reset(**({"indices": [index]} if model.n_envs > 1 else {}))
             if self._log_interval is not None and model._episode_num % self._log_interval == 0:
                 model.dump_logs()
 
@@ -173,7 +160,7 @@ class Runner:
         :param shown: what the callback finds in its ``locals`` besides
         """
         model = self.model
-        new_obs, rewards, dones, infos = self._env.step_wait() if self._steps_apart else self._step(to_take)
+        new_obs, rewards, dones, infos = self._seen if self.steps_apart else self._step(to_take)
         model.num_timesteps += model.n_envs
         self._locals.update(new_obs=new_obs, rewards=rewards, dones=dones, infos=infos, **shown)
         self.callback.update_locals(self._locals)

@@ -10,7 +10,7 @@ from typing import Any
 import torch as th
 
 from sb3_entropic.engine.denormals import denormals_as_zero
-from sb3_entropic.engine.support import NOT_REPLACED, hooks_of, hooks_of_parameter
+from sb3_entropic.engine.support import NOT_REPLACED, OF_POLICY, are_replaced, hooks_of, hooks_of_parameter
 from sb3_entropic.engine.trace import Tensors
 from sb3_entropic.updates import Update
 
@@ -239,9 +239,10 @@ class Stack:
 
     def _has_parts(self, index: int) -> bool:
         """Whether a model's networks still consist of the same modules and parameters, down to the last."""
-        own = vars(self._models[index])
-        if not own.keys().isdisjoint(NOT_REPLACED):
+        model = self._models[index]
+        if are_replaced(NOT_REPLACED, model) or are_replaced(OF_POLICY, model.policy):
             return False
+        own = vars(model)
         same = all(own.get(name) is module for name, module in self._aliases[index].items())
         return same and _are_same(_held(self._holders[index]), self._parts[index]) and not self._has_hooks(index)
 

@@ -39,6 +39,13 @@ CALLED_AS_THEY_ARE = (
 """Methods that losses do not consist of."""
 NOT_REPLACED = tuple(name for name in METHODS if name != "learn")
 """The same methods, as attributes of a single model; its ``learn`` has been called by then."""
+OF_POLICY = (
+    *("predict", "_predict", "forward", "get_distribution", "predict_values", "evaluate_actions"),
+    *("obs_to_tensor", "extract_features", "action_log_prob"),
+)
+"""Methods of policies that are recorded, or that the engine replaces, as attributes of a single one."""
+OF_ROLLOUTS = ("add", "get", "_get_samples", "swap_and_flatten")
+"""The same of rollout buffers."""
 ACCEPTED_HOOKS = ({"torch.nn.utils.prune"}, {"torch.nn.utils.weight_norm"})
 """Modules whose hooks compute weights, which is recorded with everything else."""
 RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution, StateDependentNoiseDistribution)
@@ -237,11 +244,18 @@ def _why_not_policy(model: Any) -> str | None:
     if not isinstance(model.observation_space, spaces.Box):
         return "it takes vectors of observations"
     for module in policy.modules():
+        if are_replaced(OF_POLICY, module):
+            return f"a method of the policy's {type(module).__name__} was replaced"
         if isinstance(module, RANDOM_OR_STATEFUL) or not _is_known(type(module)):
             return f"the policy holds a {type(module).__name__}"
     if policy.features_extractor_class is not FlattenExtractor:
         return f"the features extractor is a {policy.features_extractor_class.__name__}"
     return None
+
+
+def are_replaced(names: tuple[str, ...], owner: Any) -> bool:
+    """Whether one of an object's methods was replaced, by name."""
+    return not vars(owner).keys().isdisjoint(names)
 
 
 def _why_not_data(model: Any) -> str | None:
@@ -255,6 +269,11 @@ def _why_not_rollouts(model: Any) -> str | None:
         return f"the actions are a {type(model.policy.action_dist).__name__}'s"
     if not _is_known(type(model.rollout_buffer)):
         return f"the rollout buffer is a {type(model.rollout_buffer).__name__}"
+    if are_replaced(OF_ROLLOUTS, model.rollout_buffer):
+        return "a method of the rollout buffer was replaced"
+    normalised = model._vec_normalize_env is not None and model._vec_normalize_env.norm_obs
+    if normalised and not np.issubdtype(model.observation_space.dtype, np.floating):
+        return "whole numbers are normalised, and the space says that they stay whole"
     collected = model.n_steps * model.n_envs
     if collected % min(model.batch_size, collected):
         return f"the last minibatch of {collected} steps would be smaller than batch_size={model.batch_size}"
@@ -265,7 +284,7 @@ def why_not_replay(model: Any) -> str | None:
     """The part of :func:`why_not` that is about the replay buffer, what fills it and how often it is learned from."""
     if type(model.replay_buffer) not in (ReplayBuffer, NStepReplayBuffer) or model.replay_buffer.optimize_memory_usage:
         return "the replay buffer is not SB3's plain one, nor that of n-step returns"
-    if "add" in vars(model.replay_buffer) or "sample" in vars(model.replay_buffer):
+    if are_replaced(("add", "sample"), model.replay_buffer):
         return "a method of the replay buffer was replaced"
     if model._vec_normalize_env is not None:
         return "observations or rewards are normalised as they change"

@@ -272,7 +272,10 @@ def _does_nothing(node: fx.Node, source: fx.Node) -> bool:
     if node.target in (aten.detach.default, aten.alias.default, aten.lift_fresh_copy.default):
         return True
     if node.target in (aten.mul.Scalar, aten.mul.Tensor):
-        return len(node.args) > 1 and isinstance(node.args[1], (int, float)) and node.args[1] == 1
+        is_one = len(node.args) > 1 and isinstance(node.args[1], (int, float)) and node.args[1] == 1
+        before, after = source.meta.get("tensor_meta"), node.meta.get("tensor_meta")
+        # A whole number times 1.0 is none.
+        return is_one and before is not None and after is not None and before.dtype == after.dtype
     if node.target in (aten.expand.default, aten.view.default, aten._unsafe_view.default):
         before, after = source.meta.get("tensor_meta"), node.meta.get("tensor_meta")
         return before is not None and after is not None and (before.shape, before.stride) == (after.shape, after.stride)

@@ -5,17 +5,19 @@ import signal
 import warnings
 from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.nn.utils import prune
 
-from sb3_entropic import MDQN, MSAC, Engine, MoDQN, train_seeds
+from sb3_entropic import MDQN, MSAC, Engine, EntropyPPO, MoDQN, train_seeds
 from sb3_entropic.engine import compiler, gemm, lockstep
 from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import FAST, STARTS, difference, make
@@ -73,11 +75,38 @@ def changed(change, **arguments):
     return model
 
 
+class WholeNumbers(gym.Env):
+    observation_space = spaces.Box(0, 100, (2,), np.int64)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+def on_policy(change=lambda model: None, env="CartPole-v1"):
+    model = EntropyPPO("MlpPolicy", env, engine=FAST, n_steps=16, batch_size=16, device="cpu")
+    change(model)
+    return model
+
+
 REFUSED = {
     "its train was replaced": lambda: changed(lambda model: setattr(model, "train", model.train)),
     "a method of the replay buffer was replaced": lambda: changed(
         lambda model: setattr(model.replay_buffer, "add", model.replay_buffer.add)
     ),
+    "a method of the policy's SACPolicy was replaced": lambda: changed(
+        lambda model: setattr(model.policy, "predict", model.policy.predict)
+    ),
+    "a method of the policy's Actor was replaced": lambda: changed(
+        lambda model: setattr(model.actor, "forward", model.actor.forward)
+    ),
+    "a method of the rollout buffer was replaced": lambda: on_policy(
+        lambda model: setattr(model.rollout_buffer, "get", model.rollout_buffer.get)
+    ),
+    "whole numbers are normalised": lambda: on_policy(env=VecNormalize(DummyVecEnv([WholeNumbers]))),
     "OwnRates has its own _update_learning_rate": lambda: OwnRates("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the losses of BranchesActing cannot be recorded": lambda: BranchesActing(
         "MlpPolicy", "CartPole-v1", engine="fast", device="cpu"

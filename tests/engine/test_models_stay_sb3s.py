@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium.envs.classic_control import CartPoleEnv
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -449,6 +450,47 @@ def test_a_callback_that_dumps_the_logs_finds_what_training_has_to_say():
     assert sum("train/critic_loss" in names for _, names in seen[1]) == 2
 
 
+def test_what_training_has_to_say_is_not_lost_when_something_is_replaced():
+    logged = {}
+
+    def replace(model):
+        model.policy.optimizer.load_state_dict(model.policy.optimizer.state_dict())
+
+    def look(model):
+        model.logger.dump = lambda step: logged.update({model.engine_used: {**model.logger.name_to_value}})
+        model.dump_logs()
+
+    for engine in ("sb3", FAST):
+        callbacks = CallbackList([At(STARTS + 9, replace), At(STARTS + 11, look)])
+        make("MDQN", engine=engine, train_freq=4).learn(STARTS + 13, callbacks)
+    theirs, ours = ({name for name in values if name.startswith("train/")} for values in logged.values())
+    assert theirs == ours and "train/loss" in ours
+
+
+def test_a_learning_rate_that_a_callback_sets_is_sb3s_again_at_the_next_step():
+    def set_rate(model):
+        model.policy.optimizer.param_groups[0]["lr"] = 123.0
+
+    found = []
+    for engine in ("sb3", FAST):
+        model = make("MDQN", engine=engine, learning_rate=1e-3)
+        model.learn(STARTS + 9, At(STARTS + 5, set_rate), log_interval=None)
+        found.append((model.logger.name_to_value["train/learning_rate"], model.policy.optimizer.param_groups[0]["lr"]))
+    assert found == [(1e-3, 1e-3)] * 2
+
+
+@pytest.mark.parametrize("name", ["learning_starts", "action_noise"])
+def test_what_is_replaced_within_a_rollout_counts_from_the_next_on(name):
+    def replace(model):
+        setattr(model, name, 0 if name == "learning_starts" else NormalActionNoise(np.zeros(1), np.ones(1)))
+
+    actions = []
+    for engine in ("sb3", FAST):
+        model = make("MSAC", engine=engine, train_freq=8, learning_starts=STARTS).learn(STARTS, At(STARTS - 6, replace))
+        actions.append(model.replay_buffer.actions[:STARTS].copy())
+    assert (actions[0] == actions[1]).all()
+
+
 def test_a_change_of_precision_is_followed(monkeypatch):
     # SB3's loop ends here with an error: Adam's moments do not follow the parameters.
     changed = make("MDQN")
@@ -600,6 +642,27 @@ def test_an_interruption_leaves_models_as_they_were_then():
     assert difference(model, make("MSAC").learn(STARTS + 9)) < 1e-6
     assert all(p.untyped_storage().nbytes() == p.nbytes for p in model.policy.parameters())
     model.learn(STARTS + 10)
+
+
+def test_an_interruption_before_training_leaves_models_that_share_nothing():
+    def interrupt(index, model):
+        models.append(model)
+        if index == 1:
+
+            class Interrupts(BaseCallback):
+                def _on_training_start(self):
+                    raise KeyboardInterrupt
+
+                def _on_step(self):
+                    return True
+
+            return Interrupts()
+        return None
+
+    models = []
+    with pytest.raises(KeyboardInterrupt):
+        members("MSAC", 2, STARTS + 5, interrupt)
+    assert all(p.untyped_storage().nbytes() == p.nbytes for model in models for p in model.policy.parameters())
 
 
 def test_numpys_global_generator_is_given_back():

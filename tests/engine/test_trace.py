@@ -144,6 +144,13 @@ def test_equal_things_are_computed_once_and_what_nobody_reads_not_at_all():
     assert th.ops.aten.sin.default not in targets
 
 
+def test_a_whole_number_times_one_point_zero_is_none():
+    times_one, floats = trace_function(lambda v: v * 1.0, th.arange(3)), trace_function(lambda v: v * 1.0, th.ones(3))
+    (result,) = times_one(th.tensor([1, 2, 3]))
+    assert result.dtype == th.float32
+    assert not [node for node in floats.graph.nodes if node.op == "call_function"], "what does nothing is dropped"
+
+
 def test_things_that_differ_in_a_keyword_are_not_equal():
     x, y = th.randn(3), th.randn(3)
     graph = trace_function(lambda x, y: th.add(x, y, alpha=2) * th.add(x, y, alpha=3), x, y)
