@@ -80,4 +80,5 @@ speed: $(READY)  ## training speed beside Stable-Baselines3's [CASES=msac-hopper
 	  $(if $(STEPS),--steps '$(STEPS)') $(ARGS)
 
 clean:  ## delete the virtual environment and caches, never runs
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info MUJOCO_LOG.TXT
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.cli import ArgumentParser, Console, amount, positive
+from sb3_entropic.cli import ArgumentParser, Console, amount, positive, show_warnings_in_one_line
 from sb3_entropic.engine.gemm import MATRIX_LIBRARIES
 from sb3_entropic.engine.support import DEVICES
 from sb3_entropic.errors import UserError, nearest
@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     :return: 0; 1 if a run failed, or what is compared got worse; 2 for a wrong input; 130 after Ctrl-C
     """
     warnings.filterwarnings("ignore")
+    show_warnings_in_one_line()
     arguments = _parser().parse_args(argv)
     arguments.words = sys.argv[1:] if argv is None else argv
     console = Console()
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name not in ("pandas", "pyarrow", "rliable", "matplotlib", "scipy", "jinja2", "plotly", "ray"):
+        if error.name not in ("pandas", "pyarrow", "matplotlib", "jinja2", "plotly", "ray"):
             raise
         extra = "ray" if error.name == "ray" else "benchmark"
         print(f"error: {error.name} is missing, run `pip install -e '.[{extra}]'`", file=sys.stderr)
@@ -173,7 +174,7 @@ def _parser() -> ArgumentParser:
         type=amount,
         default=0,
         metavar="N",
-        help="GPUs a job reserves on Ray, 0.5 for half of one (default: 0)",
+        help="GPUs a job reserves on Ray, 0.5 for half of one, and trains on: --device is cuda then (default: 0)",
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     report = command("report", _report, "print and write the leaderboards of every run in a folder")
@@ -245,7 +246,7 @@ def _parser() -> ArgumentParser:
     speed = command("speed", _speed, "training speed, as a ratio to Stable-Baselines3's")
     speed.description = (
         "Training speed of whole learn() calls beside Stable-Baselines3's, alternating in rounds, each timing in processes "
-        "of its own with one thread. The defaults take about an hour on two idle cores; Ctrl-C keeps what was measured."
+        "of its own with one thread. The defaults take about two hours on two idle cores; Ctrl-C keeps what was measured."
     )
     cases = "; ".join(f"{case.name}: {case.title}" for case in CASES.values())
     speed.add_argument("--cases", help=f"cases, separated by commas (default: all); {cases}")

@@ -27,7 +27,7 @@ from sb3_entropic.catalog import (
     import_module,
     without_module,
 )
-from sb3_entropic.checks import check_choice, check_gpu
+from sb3_entropic.checks import check_choice, check_gpu, is_vector
 from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import DEVICES, why_not
@@ -247,7 +247,8 @@ def _default_algorithms(env: Environment) -> list[Algorithm]:
     kind = type(env.action_space).__name__
     if kind not in PROTOCOLS["algorithms"]:
         raise UserError(f"{env.id} has {kind} actions and no default algorithms: name them with --algos.")
-    return [ALGORITHMS[name] for name in PROTOCOLS["algorithms"][kind]]
+    algorithms = [ALGORITHMS[name] for name in PROTOCOLS["algorithms"][kind]]
+    return algorithms if is_vector(env.observation_space) else [each for each in algorithms if not each.vectors]
 
 
 def _group(

@@ -20,7 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
 from sb3_entropic.checks import check_gpu
-from sb3_entropic.cli import ArgumentParser, Console, positive, seed
+from sb3_entropic.cli import ArgumentParser, Console, positive, seed, show_warnings_in_one_line
 from sb3_entropic.engine.support import KNOWN_PACKAGES
 from sb3_entropic.errors import UserError
 from sb3_entropic.evaluation import Evaluator
@@ -83,6 +83,7 @@ def _train(arguments: argparse.Namespace) -> int:
     _check_outputs(arguments)
     logs = {} if arguments.tensorboard is None else {"tensorboard_log": str(arguments.tensorboard)}
     warnings.filterwarnings("ignore", message=".*is out of date.*")
+    show_warnings_in_one_line()
     model = make_model(algorithm, env_id, hyperparameters, arguments.seed, device=arguments.device, **logs)
 
     shown = {name: value for name, value in hyperparameters.items() if name not in ("policy", "n_timesteps")}
@@ -124,7 +125,10 @@ def _saved(model: BaseAlgorithm, path: Path) -> tuple[Path, Path | None]:
 
     :return: where it is, and where the statistics are that its observations are normalised by, if they are
     """
-    model_file, statistics_file = _with_ending(path), path.with_suffix(".vecnormalize.pkl")
+    model_file = _with_ending(path)
+    # Of a name such as hopper-0.5 nothing is an ending.
+    name = model_file.name.removesuffix(".zip")
+    statistics_file = model_file.with_name(f"{name}.vecnormalize.pkl")
     normalize = model.get_vec_normalize_env()
     with TemporaryDirectory(prefix=".saving-", dir=path.parent) as folder:
         unfinished = {model_file: Path(folder, "model" + model_file.suffix)}

@@ -41,6 +41,7 @@ class Algorithm:
     :param actions: the action spaces it takes
     :param summary: what it is, in a few words
     :param parent: the baseline it extends; empty for a baseline
+    :param vectors: whether it takes no observations but vectors
     :param off: hyperparameters with which it is its parent, to the bit in SB3's loop; empty where there are none
     """
 
@@ -49,6 +50,7 @@ class Algorithm:
     actions: tuple[type[spaces.Space], ...]
     summary: str
     parent: str = ""
+    vectors: bool = False
     off: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -143,9 +145,21 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm("miqn", MIQN, _DISCRETE, "Munchausen IQN: sampled quantiles of the return", parent="qrdqn"),
         Algorithm("discretesac", DiscreteSAC, _DISCRETE, "SAC with a categorical policy and exact expectations", parent="sac"),
         Algorithm(
-            "diayn", DIAYN, _BOX, "skills without reward: SAC rewarded for telling skills apart by states", parent="sac"
+            "diayn",
+            DIAYN,
+            _BOX,
+            "skills without reward: SAC rewarded for telling skills apart by states",
+            parent="sac",
+            vectors=True,
         ),
-        Algorithm("vfe", VFE, _DISCRETE, "active inference: a policy of least variational free energy", parent="dqn"),
+        Algorithm(
+            "vfe",
+            VFE,
+            _DISCRETE,
+            "active inference: a policy of least variational free energy",
+            parent="dqn",
+            vectors=True,
+        ),
         Algorithm("entropyppo", EntropyPPO, _ANY, "PPO whose entropy is scheduled or held at a target", parent="ppo"),
         Algorithm("maxentppo", MaxEntPPO, _ANY, "PPO with the entropy of all steps to come in the return", parent="ppo"),
         Algorithm("sac", stable_baselines3.SAC, _BOX, "Soft Actor-Critic"),
@@ -210,11 +224,13 @@ class Environment:
     :param id: full id with its version; a module that registers it (``module:Env-v0``) stays part of the id, because
         another process must import it too
     :param action_space: its actions
+    :param observation_space: what it shows, before any wrapper of an entry's
     :param digest: of the file and the registration of a user's own; empty for those of installed packages and of this one
     """
 
     id: str
     action_space: spaces.Space
+    observation_space: spaces.Space
     digest: str = ""
 
 
@@ -227,7 +243,7 @@ def find_environment(env_id: str) -> Environment:
     """
     env = _make_environment(env_id)
     module, colon, _ = env_id.rpartition(":")
-    found = Environment(f"{module}{colon}{env.spec.id}", env.action_space, _digest_of_own(env))
+    found = Environment(f"{module}{colon}{env.spec.id}", env.action_space, env.observation_space, _digest_of_own(env))
     env.close()
     return found
 

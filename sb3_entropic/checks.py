@@ -13,7 +13,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 
-from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.errors import HyperparameterWarning, UserError, nearest
 
 POINTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Where schedules are looked at before training begins: shares of it that remain."""
@@ -149,6 +149,7 @@ def warn_of_narrow_clip(clip: float | None, temperature: float, soft_value: str 
         warnings.warn(
             f"munchausen_clip={clip:g} is {width:.3g} {times} ({temperature:g}) wide: it clips every action {clipped}, "
             f"and with it most of the log-policy. Take {-33 * temperature:g}, say, or a lower temperature.",
+            HyperparameterWarning,
             stacklevel=3,
         )
 
@@ -180,13 +181,18 @@ def check_actions(space: spaces.Space) -> None:
         raise ValueError(f"The actions {space} do not start at 0, as SB3 takes them to: wrap the environment so that they do.")
 
 
+def is_vector(space: spaces.Space) -> bool:
+    """Whether observations are vectors."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 1
+
+
 def check_vectors(algorithm: str, space: spaces.Space) -> None:
     """Check that observations are vectors.
 
     :param algorithm: which takes no others
     :raises UserError: if they are not
     """
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+    if not is_vector(space):
         raise UserError(
             f"{algorithm} takes vectors of observations and this environment has {space}: "
             "put gymnasium.wrappers.FlattenObservation around it."

@@ -6,11 +6,12 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from typing import Any, NoReturn
 
 import rich.console
 
-from sb3_entropic.errors import nearest
+from sb3_entropic.errors import HyperparameterWarning, nearest
 
 
 def positive(text: str) -> int:
@@ -40,6 +41,20 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}.")
     return int(text)
+
+
+def show_warnings_in_one_line() -> None:
+    """Let a warning of a hyperparameter be one sentence, said once, without the line of code that it comes from."""
+    warnings.filterwarnings("once", category=HyperparameterWarning)
+    show = warnings.showwarning
+
+    def show_in_one_line(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if issubclass(category, HyperparameterWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *args, **kwargs)
+
+    warnings.showwarning = show_in_one_line
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A wrong input; its message is one clear sentence, shown by the commands without a traceback (exit code 2)."""
 
 
+class HyperparameterWarning(UserWarning):
+    """A value that is allowed and does what its user cannot want; its message says what, and what to take instead."""
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """The ending of a message: ``": did you mean 'x'?"``, or a full stop where nothing is near.
 

@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_entropic.checks import POINTS, SCALES, check_at_least_zero, check_scale, check_scheduled
+from sb3_entropic.errors import HyperparameterWarning
 
 _NUMBER = r"(?:\d+\.?\d*(?:e-?\d+)?|\.\d+)"
 Scheduled = float | Schedule
@@ -95,7 +96,7 @@ def warn_of_unreachable_entropy(target_entropy: Any, action_dim: int) -> None:
         named = f"target_entropy, up to {highest}," if callable(target_entropy) else f"target_entropy={highest}"
         ending = "meanwhile." if callable(target_entropy) else f"for ever. Did you mean {-abs(highest)}?"
         message = f"{named} is not reached: {actions} at most {limit:.3f} nats, and the temperature rises {ending}"
-        warnings.warn(message, stacklevel=2)
+        warnings.warn(message, HyperparameterWarning, stacklevel=2)
 
 
 def largest(value: Scheduled) -> float:

@@ -133,11 +133,12 @@ def test_so_does_an_environment_that_gives_something_else_than_it_says(monkeypat
     assert not isinstance(raised.value, UserError)
 
 
-def test_the_statistics_of_normalised_observations_are_saved_too(tmp_path, capsys):
-    path = tmp_path / "model.zip"
+@pytest.mark.parametrize("name", ["model.zip", "model-0.5"])
+def test_the_statistics_of_normalised_observations_are_saved_too(name, tmp_path, capsys):
+    path = tmp_path / name
     arguments = ["train", "--algo", "ppo", "--env", "Acrobot-v1", "--steps", "64", "--save", str(path), "-p", "n_steps=4"]
     assert main(arguments) == 0
-    assert (tmp_path / "model.vecnormalize.pkl").is_file()
+    assert (tmp_path / f"{name.removesuffix('.zip')}.vecnormalize.pkl").is_file()
     assert "VecNormalize.load" in capsys.readouterr().out
 
 

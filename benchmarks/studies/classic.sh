@@ -3,9 +3,9 @@
 #
 #   benchmarks/studies/classic.sh [options of `python -m benchmarks run`, such as --out runs/classic]
 #
-# Ours start from their parents' hyperparameters of rl-baselines3-zoo. Elsewhere than on CartPole-v1 the baselines of DQN's
-# family are our losses with the entropic terms off, which are theirs to the bit in SB3's loop and to
-# rounding on the fast engine, where their seeds train together.
+# Ours start from their parents' hyperparameters of rl-baselines3-zoo. The baselines of DQN's family are our losses with the
+# entropic terms off, which are theirs to the bit in SB3's loop and to rounding on the fast engine, where their seeds train
+# together.
 # About 34 hours of one core: the first half took 17. What is finished is never run again, and two calls share the work. Five
 # seeds of everything come before the other five of anything, so that half of the time gives all of the comparisons.
 . "$(dirname "$0")/common.sh"

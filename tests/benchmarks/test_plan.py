@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -31,6 +32,20 @@ def test_the_protocol_decides_what_is_not_said():
 def test_discrete_environments_get_every_discrete_algorithm():
     discrete = {name for name, algorithm in ALGORITHMS.items() if spaces.Discrete in algorithm.actions}
     assert {run.algo for run in make_plan(["CartPole-v1"], budget="smoke", seeds=1).runs} == discrete
+
+
+@pytest.mark.parametrize("env_id", ["FrozenLake-v1", "MinAtar/Breakout-v1"])
+def test_an_environment_without_vectors_gets_those_that_take_others(env_id):
+    discrete = {name for name, algorithm in ALGORITHMS.items() if spaces.Discrete in algorithm.actions}
+    assert {run.algo for run in make_plan([env_id], budget="smoke", seeds=1).runs} == discrete - {"vfe"}
+
+
+def test_a_value_that_does_what_nobody_wants_is_warned_of_once_before_anything_runs(capsys, tmp_path):
+    command = ["run", "--env", "CartPole-v1", "--algos", "mdqn", "-p", "temperature=1.25", "--dry-run", "--out", str(tmp_path)]
+    with warnings.catch_warnings():
+        assert main(command) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("warning: munchausen_clip=-1 is 0.8 temperatures (1.25) wide") == 1
 
 
 def test_an_environment_is_looked_at_once(monkeypatch):
