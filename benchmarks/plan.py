@@ -331,7 +331,21 @@ def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget
     most = PROTOCOLS["quantiles_at_most"].get(budget, math.inf)
     if policy_kwargs.get("n_quantiles", 0) > most:
         hyperparameters["policy_kwargs"] = {**policy_kwargs, "n_quantiles": most}
+    if algorithm.is_on_policy and (n_steps := _rollout_within(hyperparameters, algorithm, steps)) is not None:
+        hyperparameters["n_steps"] = n_steps
     return hyperparameters
+
+
+def _rollout_within(hyperparameters: dict[str, Any], algorithm: Algorithm, steps: int) -> int | None:
+    """Steps of a rollout whose environments would take more than the whole run; ``None`` if they do not."""
+    n_envs, n_steps = hyperparameters.get("n_envs", 1), hyperparameters.get("n_steps", algorithm.parameters["n_steps"].default)
+    if n_steps * n_envs <= steps:
+        return None
+    most = PROTOCOLS["rollout_at_most"] * steps
+    # Halves, since minibatches are to divide it.
+    while n_steps > 2 and n_steps * n_envs > most:
+        n_steps //= 2
+    return n_steps
 
 
 def _check_named_once(overrides: list[str], sweeps: list[list[str]], names: list[str]) -> None:

@@ -45,14 +45,16 @@ def seed(text: str) -> int:
 
 def show_warnings_in_one_line() -> None:
     """Let a warning of a hyperparameter be one sentence, said once, without the line of code that it comes from."""
-    warnings.filterwarnings("once", category=HyperparameterWarning)
-    show = warnings.showwarning
+    # Python's own "once" counts anew whenever filters change.
+    warnings.filterwarnings("always", category=HyperparameterWarning)
+    show, said = warnings.showwarning, set()
 
     def show_in_one_line(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
-        if issubclass(category, HyperparameterWarning):
-            print(f"warning: {message}", file=sys.stderr)
-        else:
+        if not issubclass(category, HyperparameterWarning):
             show(message, category, *args, **kwargs)
+        elif str(message) not in said:
+            said.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
 
     warnings.showwarning = show_in_one_line
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine
@@ -122,14 +123,18 @@ def train_together(
     :return: the models, and for each what it has raised, ``None`` if nothing
     :raises ValueError: if their engine is ``"fast"`` and cannot run them, or two have the same environment
     """
-    models, streams = [], []
+    models, streams, spaces = [], [], []
     for make in makers:
         models.append(make())
-        # An environment's class may have the space, whose generator would then be that of the last seed.
-        models[-1].action_space = deepcopy(models[-1].action_space)
+        spaces.append(models[-1].action_space)
+        # As its seed has set its generator; the next may have the same space, if the environments' class has it.
+        models[-1].action_space = deepcopy(spaces[-1])
         # The model's constructor has seeded the global generators, and drawn its networks from them.
         streams.append(Streams(own=True))
     _check_environments(models)
+    for model, space in zip(models, spaces, strict=True):
+        if sum(other is space for other in spaces) == 1:
+            model.action_space = space
     first = models[0]
     if log_interval == AUTO:
         log_interval = signature(first.learn).parameters["log_interval"].default
@@ -169,15 +174,14 @@ def _checked(seeds: Iterable[int], env: Any, callback: Any) -> list[int]:
 
 
 def _check_environments(models: list[Any]) -> None:
-    seen: set[int] = set()
-    for model in models:
-        base = model.env.unwrapped
-        own = {id(getattr(env, "unwrapped", env)) for env in getattr(base, "envs", [base])}
-        if not seen.isdisjoint(own):
-            raise ValueError(
-                "env has returned the same environment twice: every seed needs its own, so let it make one at every call."
-            )
-        seen |= own
+    bases = [model.env.unwrapped for model in models]
+    all_of_them = [
+        env for base in bases for env in ([e.unwrapped for e in base.envs] if isinstance(base, DummyVecEnv) else [base])
+    ]
+    if len({*map(id, all_of_them)}) < len(all_of_them):
+        raise ValueError(
+            "env has returned the same environment twice: every seed needs its own, so let it make one at every call."
+        )
 
 
 def _of_seed(name: str, value: Any, index: int, n_seeds: int) -> Any:

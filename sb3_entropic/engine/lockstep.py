@@ -62,11 +62,12 @@ class Lockstep:
                 if self._live():
                     self._update()
         finally:
-            for runner in runners:
-                runner.give_up()
             for index in self._live():
                 self._leave(index)
             self._say_what_runs()
+            # Last, since it may take as long as an environment does.
+            for runner in runners:
+                runner.give_up()
 
     def release(self) -> None:
         """Give every model that has not left parameters of its own again."""

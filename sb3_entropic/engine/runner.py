@@ -18,7 +18,7 @@ IMMUTABLE = frozenset({bool, int, float, str, bytes, type(None), np.bool_, np.in
 """Types of what need not be copied to stay as it is."""
 STEP = VecEnv.step
 """Begins a step and waits for it; whoever has another means that one."""
-HALVES = ("step_async", "step_wait")
+HALVES = {"step_async": DummyVecEnv.step_async, "step_wait": DummyVecEnv.step_wait}
 
 
 class Runner:
@@ -58,7 +58,8 @@ class Runner:
     def _enter(self, env: VecEnv) -> None:
         self._env = self._locals["env"] = env
         is_plain = getattr(env.step, "__func__", None) is STEP and env.step.__self__ is env
-        is_dummy = is_plain and type(env) is DummyVecEnv and vars(env).keys().isdisjoint(HALVES)
+        halves_are_sb3s = all(getattr(DummyVecEnv, name) is half for name, half in HALVES.items())
+        is_dummy = is_plain and type(env) is DummyVecEnv and halves_are_sb3s and vars(env).keys().isdisjoint(HALVES)
         self._step = partial(step_dummy, env) if is_dummy else env.step
         self.steps_apart = is_plain and not is_dummy
         """Whether a step is begun and waited for apart, so that the environments of several models take theirs at once."""
@@ -66,8 +67,7 @@ class Runner:
     def begin(self) -> None:
         """Begin a rollout, in what is the model's environment now and for what is its buffer, and tell the callback."""
         model = self.model
-        if model.env is not self._env:
-            self._enter(model.env)
+        self._enter(model.env)
         self._locals.update({name: getattr(model, name) for name in self.shown}, **self.locals_of_rollout)
         self.callback.on_rollout_start()
 

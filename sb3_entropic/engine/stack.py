@@ -171,6 +171,7 @@ class Stack:
         self._models = models
         self._names = [{id(p): name for name, p in model.policy.named_parameters()} for model in models]
         self._holders = [_holders(model.policy) for model in models]
+        self._modules = [[*model.policy.modules()] for model in models]
         self._parts = [[*_held(holders)] for holders in self._holders]
         self._hooks = [hooks_of(model) for model in models]
         self._aliases = [{n: part for n, part in vars(model).items() if isinstance(part, th.nn.Module)} for model in models]
@@ -240,7 +241,7 @@ class Stack:
     def _has_parts(self, index: int) -> bool:
         """Whether a model's networks still consist of the same modules and parameters, down to the last."""
         model = self._models[index]
-        if are_replaced(NOT_REPLACED, model) or are_replaced(OF_POLICY, model.policy):
+        if are_replaced(NOT_REPLACED, model) or any(are_replaced(OF_POLICY, module) for module in self._modules[index]):
             return False
         own = vars(model)
         same = all(own.get(name) is module for name, module in self._aliases[index].items())

@@ -284,7 +284,7 @@ def why_not_replay(model: Any) -> str | None:
     """The part of :func:`why_not` that is about the replay buffer, what fills it and how often it is learned from."""
     if type(model.replay_buffer) not in (ReplayBuffer, NStepReplayBuffer) or model.replay_buffer.optimize_memory_usage:
         return "the replay buffer is not SB3's plain one, nor that of n-step returns"
-    if are_replaced(("add", "sample"), model.replay_buffer):
+    if are_replaced(("add", "sample", "_get_samples"), model.replay_buffer):
         return "a method of the replay buffer was replaced"
     if model._vec_normalize_env is not None:
         return "observations or rewards are normalised as they change"

@@ -40,8 +40,8 @@ def test_an_environment_without_vectors_gets_those_that_take_others(env_id):
     assert {run.algo for run in make_plan([env_id], budget="smoke", seeds=1).runs} == discrete - {"vfe"}
 
 
-def test_a_value_that_does_what_nobody_wants_is_warned_of_once_before_anything_runs(capsys, tmp_path):
-    command = ["run", "--env", "CartPole-v1", "--algos", "mdqn", "-p", "temperature=1.25", "--dry-run", "--out", str(tmp_path)]
+def test_a_value_that_does_what_nobody_wants_is_warned_of_once_before_anything_runs(capsys):
+    command = ["run", "--env", "CartPole-v1", "--algos", "mdqn,mqrdqn", "-p", "temperature=1.25", "--dry-run"]
     with warnings.catch_warnings():
         assert main(command) == 0
     printed = capsys.readouterr().err
@@ -70,6 +70,17 @@ def test_what_is_said_wins():
 def test_seeds_are_the_slowest_to_change():
     seeds = [run.seed for run in make_plan(["Pendulum-v1"], seeds=3).runs]
     assert seeds == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_rollout_is_no_longer_than_a_run():
+    def rollouts(env_id, steps, **options):
+        runs = make_plan([env_id], ["ppo", "entropyppo"], seeds=1, steps=steps, **options).runs
+        return [run.hyperparameters.get("n_steps") for run in runs]
+
+    assert rollouts("BipedalWalker-v3", 30_000) == [128, 128], "32 environments, of 30,000 steps at most a quarter"
+    assert rollouts("BipedalWalker-v3", 100_000) == [2048, 2048]
+    assert rollouts("BipedalWalker-v3", 30_000, overrides=["n_steps=512"]) == [512, 512]
+    assert rollouts("HalfCheetah-v4", 400) == [64, 64]
 
 
 def test_a_short_run_gets_a_short_warm_up_for_every_algorithm_alike():

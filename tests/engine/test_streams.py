@@ -31,6 +31,16 @@ class OneSpaceForAll(gym.Env):
         return np.clip(np.random.normal(size=2), -1, 1).astype(np.float32), np.random.normal(), False, False, {}
 
 
+class ActsItself(OneSpaceForAll):
+    """One with a space of its own, which it draws from, too."""
+
+    def __init__(self):
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def step(self, action):
+        return np.zeros(2, np.float32), float(self.action_space.sample()[0]), False, False, {}
+
+
 class DrawsNormals(BaseCallback):
     def __init__(self):
         super().__init__()
@@ -90,16 +100,24 @@ def test_a_seeds_generator_is_numpys_to_all_who_use_it(streams):
         assert np.random.RandomState(copied).rand() == np.random.RandomState(sent).rand() == np.random.rand()
 
 
-@pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise, None])
-def test_a_seed_of_a_stack_draws_what_it_draws_alone(noise):
+@pytest.mark.parametrize(
+    ("noise", "environment"),
+    [
+        (NormalActionNoise, OneSpaceForAll),
+        (OrnsteinUhlenbeckActionNoise, OneSpaceForAll),
+        (None, OneSpaceForAll),
+        (None, ActsItself),
+    ],
+)
+def test_a_seed_of_a_stack_draws_what_it_draws_alone(noise, environment):
     arguments = {**ARGUMENTS, "action_noise": noise and noise(np.zeros(1), 0.1 * np.ones(1)), "learning_starts": 30}
     callbacks = {seed: DrawsNormals() for seed in (0, 1)}
     models = train_seeds(
-        MSAC, "MlpPolicy", OneSpaceForAll, seeds=[0, 1], total_timesteps=40, callback=callbacks.get, engine=FAST, **arguments
+        MSAC, "MlpPolicy", environment, seeds=[0, 1], total_timesteps=40, callback=callbacks.get, engine=FAST, **arguments
     )
     for seed, model in enumerate(models):
         arguments["action_noise"] = noise and noise(np.zeros(1), 0.1 * np.ones(1))
-        of_sb3s_loop, callback = MSAC("MlpPolicy", OneSpaceForAll(), seed=seed, engine="sb3", **arguments), DrawsNormals()
+        of_sb3s_loop, callback = MSAC("MlpPolicy", environment(), seed=seed, engine="sb3", **arguments), DrawsNormals()
         of_sb3s_loop.learn(40, callback)
         assert callbacks[seed].drawn == callback.drawn
         theirs = of_sb3s_loop.replay_buffer
