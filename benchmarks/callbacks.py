@@ -14,7 +14,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from benchmarks.checkpoint import Checkpoint, save
+from benchmarks.checkpoint import Checkpoint, discard_unfinished, save
 from benchmarks.plan import RunSpec
 from benchmarks.store import CHECKPOINT
 from sb3_entropic.evaluation import Evaluator
@@ -212,6 +212,7 @@ class SaveCheckpoints(BaseCallback):
                 save(folder, self.model, self._seeds, self.locals.get("generator"), self._extra(self.model))
             except OSError as error:
                 # A full disk is no reason to end what is to be protected; the checkpoint before is still there.
+                discard_unfinished(folder)
                 warnings.warn(f"no checkpoint could be written ({error})", stacklevel=2)
 
     def _on_step(self) -> bool:

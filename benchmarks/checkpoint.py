@@ -43,8 +43,8 @@ def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th
     :param generator: of the model's torch numbers; ``None`` for the global one
     :param extra: anything that can be pickled, given back by :func:`load`
     """
-    unfinished = folder.with_name(f".{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = _unfinished(folder)
+    discard_unfinished(folder)
     unfinished.mkdir(parents=True)
     (unfinished / SEEDS).write_text(json.dumps(list(seeds)))
     model.save(unfinished / MODEL)
@@ -69,6 +69,15 @@ def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th
     for path in (*unfinished.iterdir(), unfinished):
         sync(path)
     unfinished.rename(folder)
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Delete what :func:`save` has left of a checkpoint that it could not write."""
+    shutil.rmtree(_unfinished(folder), ignore_errors=True)
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}")
 
 
 def seeds_of(folder: Path) -> tuple[int, ...]:

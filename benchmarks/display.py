@@ -61,6 +61,8 @@ class Display:
     def end(self, spec: RunSpec, line: str) -> None:
         """Print what became of a run."""
         self._ended += 1
+        # What this call has not taken, of a run that failed or that another grid has finished, says nothing of its speed.
+        self._before[spec.path] = self._before.get(spec.path, 0) + spec.steps - self._steps[spec.path]
         self._steps[spec.path] = spec.steps
         self._count()
         self.say(line)

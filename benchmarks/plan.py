@@ -271,7 +271,7 @@ def _group(
     """
     chosen = protocol(env.id, budget)
     steps = steps or chosen["steps"]
-    zoo = _within_budget(load_hyperparameters(algorithm, env.id), algorithm, budget, steps)
+    zoo = within_budget(load_hyperparameters(algorithm, env.id), algorithm, budget, steps)
     # An entry also says for how long it was made, which is no setting of the model.
     hyperparameters = {name: value for name, value in {**zoo, **entry, **overrides}.items() if name != "n_timesteps"}
     return [
@@ -320,14 +320,14 @@ def in_words(seeds: Sequence[int]) -> str:
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {listed}"
 
 
-def _within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget: str, steps: int) -> dict[str, Any]:
+def within_budget(hyperparameters: dict[str, Any], algorithm: Algorithm, budget: str, steps: int) -> dict[str, Any]:
     """The zoo's entry with what a run of that many steps under that budget cannot afford cut down."""
     hyperparameters = dict(hyperparameters)
     longest = int(PROTOCOLS["warm_up_at_most"] * steps)
     warm_up = algorithm.parameters["learning_starts"].default if "learning_starts" in algorithm.parameters else 0
     if hyperparameters.get("learning_starts", warm_up) > longest:
         hyperparameters["learning_starts"] = longest
-    policy_kwargs = hyperparameters.get("policy_kwargs", {})
+    policy_kwargs = hyperparameters.get("policy_kwargs") or {}
     most = PROTOCOLS["quantiles_at_most"].get(budget, math.inf)
     if policy_kwargs.get("n_quantiles", 0) > most:
         hyperparameters["policy_kwargs"] = {**policy_kwargs, "n_quantiles": most}

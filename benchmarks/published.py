@@ -108,6 +108,8 @@ class Published:
         path, records = self.folder / RUNS, []
         # A byte that is no text spoils its line alone.
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+            if not line.strip():
+                continue
             try:
                 records.append(_read_line(line, f"{path}, line {number},"))
             except UserError as error:

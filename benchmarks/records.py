@@ -18,7 +18,8 @@ SCHEMA = 1
 """Of run.json and evaluations.parquet; grows when an older version could no longer read what is written."""
 
 _NUMBER = (int, float)
-_SPEC = {"env": str, "label": str, "algo": str, "package": str, "seed": int, "steps": int, "episodes": int}
+_TEXTS, _NUMBERS = ("env", "label", "algo", "package"), ("seed", "steps", "episodes")
+_SPEC = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, int), "hyperparameters": dict}
 _FINISHED = {"timesteps": int, "train_seconds": _NUMBER}
 _OPTIONAL = {"stack": int, "steps_per_second": _NUMBER, "wall_seconds": _NUMBER}
 _POSITIVE = ("steps", "episodes", "timesteps", "train_seconds", "stack")
@@ -54,7 +55,9 @@ def check_record(content: Any, source: str) -> dict[str, Any]:
         )
     _check_fields(content, {"spec": dict}, source)
     _check_fields(content["spec"], _SPEC, source, "spec.")
-    if "error" not in content:
+    if "error" in content:
+        _check_fields(content, {"error": str}, source)
+    else:
         _check_fields(content, _FINISHED, source)
         _check_fields(content, {name: kind for name, kind in _OPTIONAL.items() if name in content}, source)
     return content

@@ -48,6 +48,7 @@ from sb3_entropic.engine.compiler import decide
 from sb3_entropic.engine.gemm import fast_matrix_products
 from sb3_entropic.engine.options import Engine, as_engine
 from sb3_entropic.errors import UserError
+from sb3_entropic.evaluation import MOST_STEPS
 from sb3_entropic.learner import Learner
 from sb3_entropic.train_seeds import train_together
 from sb3_entropic.zoo import make_model
@@ -231,7 +232,7 @@ def measure(job: Job) -> dict[str, Any]:
     evaluator, start = evaluator_of(spec), time.perf_counter()
     longest = max(episode.length for episode in evaluator.evaluate(models[0]))
     # The episodes run side by side, so an evaluation takes as long as its longest; a better policy may last to the limit.
-    stretch = max(1.0, (evaluator.max_episode_steps or 0) / longest)
+    stretch = max(1.0, (evaluator.max_episode_steps or MOST_STEPS) / longest)
     seconds = spec.evaluations * stretch * (time.perf_counter() - start)
     rate = sum(callback.rate() for callback in callbacks)
     return {"rate": rate, "evaluation_seconds": seconds, "compiles": _will_compile(models[0], spec)}

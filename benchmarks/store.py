@@ -23,6 +23,7 @@ import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ class Store:
         _write_record(partial, spec, record)
         final = self.out / spec.path
         earlier = final.with_name(f"{REPLACED}{final.name}")
-        if replace and final.exists():
+        # A folder without a record is a copy that was not finished, or a run that its user wants again.
+        if final.exists() and (replace or not self.is_finished(spec)):
             final.rename(earlier)
         try:
             partial.rename(final)
@@ -166,7 +168,7 @@ class Store:
 
     def fail(self, spec: RunSpec, partial: Path, error: str) -> None:
         """Keep what a failed run left, with the error."""
-        _write_record(partial, spec, {"error": error})
+        _write_record(partial, spec, {"error": error, "ended": datetime.now(timezone.utc).isoformat(timespec="seconds")})
         remove_checkpoints(partial)
         shutil.rmtree(self._failed_path(spec), ignore_errors=True)
         partial.rename(self._failed_path(spec))

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pprint
 import re
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -211,7 +212,7 @@ def import_module(name: str) -> ModuleType:
     """
     try:
         return importlib.import_module(name)
-    except (ImportError, ValueError, SyntaxError) as error:
+    except (ImportError, ValueError, TypeError, SyntaxError) as error:
         raise UserError(
             f"{name!r} cannot be imported ({str(error).rstrip('.')}): install it, or name its folder in PYTHONPATH."
         ) from error
@@ -324,6 +325,12 @@ def _make_environment(env_id: str) -> gym.Env:
         if error.name is not None and error.name.split(".")[0] in _EXTRAS:
             raise UserError(_missing_package(env_id, str(error))) from None
         raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}){_nearest_environment(env_id)}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals["__name__"].startswith(("gymnasium.envs.registration", "importlib")):
+            raise
+        # Such as an id with two colons, or a class that its registration misspells.
+        raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}).") from error
     except gym.error.Error:
         raise UserError(f"Unknown environment {env_id!r}{_nearest_environment(env_id)}") from None
 

@@ -66,16 +66,16 @@ def test_an_environment_is_made_once_and_closed(monkeypatch):
 def test_actions_that_do_not_suit():
     names = ", ".join(name for name, algorithm in ALGORITHMS.items() if spaces.Discrete in algorithm.actions)
     with pytest.raises(UserError, match=rf"msac needs Box actions and CartPole-v1 has Discrete\(2\): choose one of {names}\."):
-        check_actions(Environment("CartPole-v1", spaces.Discrete(2)), ALGORITHMS["msac"])
+        check_actions(Environment("CartPole-v1", spaces.Discrete(2), spaces.Box(-1, 1, (4,))), ALGORITHMS["msac"])
 
 
 def test_actions_that_suit_no_algorithm():
     with pytest.raises(UserError, match="no algorithm here takes these"):
-        check_actions(Environment("Odd-v0", spaces.Text(3)), ALGORITHMS["ppo"])
+        check_actions(Environment("Odd-v0", spaces.Text(3), spaces.Box(-1, 1, (4,))), ALGORITHMS["ppo"])
 
 
 def test_actions_that_suit():
-    check_actions(Environment("CartPole-v1", spaces.Discrete(2)), ALGORITHMS["ppo"])
+    check_actions(Environment("CartPole-v1", spaces.Discrete(2), spaces.Box(-1, 1, (4,))), ALGORITHMS["ppo"])
 
 
 def test_the_full_id_has_the_version_and_the_module_that_registers_it():
@@ -167,6 +167,20 @@ def test_a_users_environment_is_the_same_in_every_process(digest_of_own, tmp_pat
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "MultiGoal-v0", "MinAtar/Breakout-v1"])
 def test_what_is_of_a_package_has_its_version_and_no_digest(env_id):
     assert find_environment(env_id).digest == ""
+
+
+@pytest.mark.parametrize("env_id", ["a:b:c", ":Pendulum-v1", ".x:Pendulum-v1", "registration:Misspelt-v0"])
+def test_an_id_that_cannot_be_one_is_a_wrong_input(env_id, tmp_path, monkeypatch):
+    (tmp_path / "registration.py").write_text(
+        'import gymnasium\ngymnasium.register("Misspelt-v0", entry_point="gymnasium.envs.classic_control:CartPolEnv")\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with pytest.raises(UserError, match="cannot be"):
+            find_environment(env_id)
+    finally:
+        sys.modules.pop("registration", None)
+        gym.registry.pop("Misspelt-v0", None)
 
 
 def test_own_defaults_are_the_same_in_every_process():

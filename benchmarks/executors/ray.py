@@ -75,12 +75,13 @@ class RayJob:
     def __init__(self, job: Job, task: Any, home: Any):
         self.job = job
         self.said_of: list[dict[str, Any]] = [{} for _ in job.specs]
-        self._home, self._name = home, str(job.folders[0])
+        # The actor works in a folder of its own.
+        folders = [str(folder.absolute()) for folder in job.folders]
+        self._home, self._name = home, folders[0]
         self._errors: list[str | None] | None = None
         self._lost = False
         home.begin.remote(self._name)
         given = {} if job.resume is None else read_files(job.folders, f"{CHECKPOINT}{job.resume}")
-        folders = [str(folder) for folder in job.folders]
         self._task = task.remote(job.to_json(), given, home, self._name, folders)
 
     def has_ended(self) -> bool:
@@ -188,7 +189,8 @@ def carry_out(
                 if ray.get(home.hear.remote(name, process.said_of)):
                     process.ask_to_stop()
                 latest = latest_of_all(folders)
-                if latest != kept:
+                # Of a stack of which a seed has failed there may be none.
+                if latest is not None and latest != kept:
                     checkpoint = f"{CHECKPOINT}{latest}"
                     ray.get(home.keep.remote(home_folders, checkpoint, read_files(folders, checkpoint)))
                     kept = latest

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.plan import RunSpec
+from benchmarks.records import read_evaluations
 from benchmarks.report.figures import COLOURS, save, thousands
 from benchmarks.store import EVALUATIONS, RECORD
 from sb3_entropic.errors import UserError
@@ -105,7 +106,7 @@ def read_diagnostics(path: Path) -> Diagnostics:
         raise UserError(f"{csv} has no column {STEPS}: it is not of SB3's csv logger, or nothing was logged yet.")
     evaluations = pd.Series(dtype=float)
     if (csv.parent / EVALUATIONS).is_file():
-        evaluations = pd.read_parquet(csv.parent / EVALUATIONS).groupby("timesteps")["return"].mean()
+        evaluations = read_evaluations(csv.parent / EVALUATIONS, "timesteps", "return").groupby("timesteps")["return"].mean()
     run = Diagnostics(_title(csv), csv, progress.dropna(subset=STEPS), evaluations)
     if not any(len(run.series(panel)) for panel in PANELS):
         known = ", ".join(column for panel in PANELS for column in panel.columns)

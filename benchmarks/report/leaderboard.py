@@ -15,6 +15,7 @@ import pandas as pd
 
 from benchmarks.literature import PublishedScore, published_scores
 from benchmarks.normalisation import Scale, find_scale
+from benchmarks.plan import BUDGETS, within_budget
 from benchmarks.report.cautions import (
     FEW_SEEDS,
     NOT_RECORDED,
@@ -110,8 +111,9 @@ class Row:
 
     @property
     def last_started(self) -> str:
-        """When the last of its runs was started, in ISO 8601; empty where no record says."""
-        return max((date for date in self.provenance.get("started", ()) if date != NOT_RECORDED), default="")
+        """When the last of its runs was started, or had failed if all have, in ISO 8601; empty where no record says."""
+        dates = (*self.provenance.get("started", ()), *self.provenance.get("ended", ()))
+        return max((date for date in dates if date != NOT_RECORDED), default="")
 
 
 class Beside(NamedTuple):
@@ -286,7 +288,8 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
     if not done:
         curves = (pd.DataFrame(columns=[along, "iqm", "low", "high"]) for along in ("step", "seconds"))
         names = (label, spec["label"], spec["label"], spec["algo"], spec["package"])
-        return Row(*names, (), (), None, None, float("nan"), failures, *curves, {})
+        ended = sorted({run.record.get("ended", NOT_RECORDED) for run in runs})
+        return Row(*names, (), (), None, None, float("nan"), failures, *curves, {"ended": ended})
     evaluations = pd.concat([run.evaluations for run in done])
     records = [run.record for run in done]
     scores = [run.evaluations["score"].iloc[-1] for run in done]
@@ -317,7 +320,9 @@ def _variant(spec: dict[str, Any]) -> str:
     overridden = {name: given[name] for name in given if re.search(rf"[\[,]{re.escape(name)}=", spec["label"])}
     usual = {name: parameter.default for name, parameter in algorithm.parameters.items()}
     usual |= load_hyperparameters(algorithm, spec["env"])
-    same = all(_as_lists(value) == _as_lists(usual.get(name)) for name, value in overridden.items())
+    # Another run of so many steps would have had the value cut.
+    cut = [within_budget(usual, algorithm, budget, spec["steps"]) for budget in BUDGETS]
+    same = all(_as_lists(value) == _as_lists(each.get(name)) for name, value in overridden.items() for each in (usual, *cut))
     return algorithm.name if same and spec["label"] == algorithm.label(overridden) else spec["label"]
 
 
@@ -377,7 +382,10 @@ def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) 
         parents = {row.algo: ALGORITHMS[row.algo].parent for row in scored if row.algo in ALGORITHMS}
         wanted = [(x, y) for x in scored for y in _runs_of(parents.get(x.algo, ""), scored)]
     else:
-        wanted = [(x, y) for names in chosen for x in scored for y in scored if (x.label, y.label) == names]
+        # Versions of one setting share its name.
+        wanted = [
+            (x, y) for names in chosen for x in scored for y in scored if names in ((x.label, y.label), (x.name, y.name))
+        ]
     scores = {row.label: {env: row.scores} for row in scored}
     return [
         Pair(x.label, y.label, probability_of_improvement(scores[x.label], scores[y.label])) for x, y in wanted if x is not y

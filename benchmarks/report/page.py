@@ -72,7 +72,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
     looks = styles([[row.label for row in table.rows] for table in [*boards, *tables]])
     sections = [
         {
-            "id": _identifier(grid.name, board.env, board.steps, board.episodes),
+            "id": _identifier(grid.name, board.env, board.steps, board.episodes, place),
             "grid": grid.name,
             "board": board,
             "notes": notes_on(board),
@@ -80,19 +80,19 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
             "literature": [cells_beside(beside) for beside in board.literature],
             "range": _range([row.summary.iqm for row in board.ranked]),
         }
-        for grid in grids
+        for place, grid in enumerate(grids, start=1)
         for board in grid.boards
     ]
     across = [
         {
-            "id": _identifier(grid.name, "across", number),
+            "id": _identifier(grid.name, "across", number, place),
             "grid": grid.name,
             "table": table,
             "rows": [row for one in table.rows for row in one.rows],
             "notes": notes_across(table, gap=False),
             "range": _range([row.score for row in table.rows]),
         }
-        for grid in grids
+        for place, grid in enumerate(grids, start=1)
         for number, table in enumerate(grid.tables, start=1)
     ]
     verdicts = find_verdicts(grids)
@@ -130,6 +130,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
 
 
 def _identifier(*parts: str | int) -> str:
+    """Of a section; names that differ in signs alone are told apart by the grid's place."""
     return "board-" + re.sub(r"[^A-Za-z0-9]+", "-", "-".join(map(str, parts))).strip("-")
 
 

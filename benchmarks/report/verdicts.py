@@ -91,7 +91,8 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
                 places[verdict.algo, where].append(verdict)
         together: dict[str, list[Verdict]] = {}
         for table in grid.tables:
-            where, rows = f"{len(table.boards)} environments together ({grid.name})", {r.label: r.rows for r in table.rows}
+            where = f"{len(table.boards)} environments together" + f" ({grid.name})" * bool(grid.name)
+            rows = {r.label: r.rows for r in table.rows}
             envs = [board.env for board in table.boards]
             verdicts = [replace(v, together=True) for v in _verdicts(table.pairs, rows, envs, where, grid.name)]
             # The first has the most environments.

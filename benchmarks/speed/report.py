@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.speed.cases import CASES, Case
 from benchmarks.speed.measure import Timing
+from benchmarks.store import replace_text
 from sb3_entropic.errors import UserError
 
 Record = dict[str, Any]
@@ -129,5 +130,5 @@ def write(records: dict[str, Record], out: Path) -> None:
     """Write ``speed.json`` and ``speed.md``, cases in the table's order."""
     out.mkdir(parents=True, exist_ok=True)
     ordered = {name: records[name] for name in (*CASES, *records) if name in records}
-    (out / "speed.json").write_text(json.dumps(ordered, indent=1) + "\n")
-    (out / "speed.md").write_text(markdown(ordered))
+    replace_text(out / "speed.json", json.dumps(ordered, indent=1) + "\n")
+    replace_text(out / "speed.md", markdown(ordered))

@@ -98,6 +98,12 @@ def test_where_no_run_of_the_candidate_finished(compared, tmp_path, make_spec):
     assert written["comparisons"][0]["difference"] is None
 
 
+def test_a_newer_version_of_which_every_run_failed_is_meant(compared, tmp_path, make_spec):
+    candidate, newer = Store(tmp_path / "candidate"), make_spec(package="sb3_entropic 0.2.0")
+    candidate.fail(newer, candidate.begin(newer), "ValueError: no")
+    assert compared([-300.0] * 3, [-300.0] * 3)[0] == 1
+
+
 def test_runs_that_failed_before_too_are_none(compared, tmp_path, make_spec):
     for name in ("base", "candidate"):
         store = Store(tmp_path / name)

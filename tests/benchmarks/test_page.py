@@ -174,6 +174,15 @@ def test_the_same_data_gives_the_same_bytes_and_every_id_once(make_spec, finish,
     assert targets <= set(ids)
 
 
+def test_grids_with_similar_names_have_sections_of_their_own(make_spec, finish, store, tmp_path):
+    for seed in range(2):
+        finish(make_spec(seed=seed), [1.0, 2.0])
+    boards = build_leaderboards(store)
+    html = write_page([Grid(name, boards, (), ()) for name in ("run_1", "run-1")], tmp_path / "page.html").read_text()
+    ids = Parsed(html).all("id")
+    assert len(ids) == len(set(ids))
+
+
 def test_an_algorithm_is_told_by_its_dashes_as_by_its_colour():
     labels = [f"algorithm {index:02}" for index in range(28)]
     looks = styles([reversed(labels)])

@@ -84,6 +84,8 @@ BROKEN = {
     "a key of the run missing": (RECORD, without("spec", "env"), "lacks 'spec.env'."),
     "all that the run is missing": (RECORD, without("spec"), "lacks 'spec'."),
     "a wrong type": (RECORD, with_value("many", "spec", "steps"), "has 'many' as 'spec.steps'."),
+    "no hyperparameters": (RECORD, without("spec", "hyperparameters"), "lacks 'spec.hyperparameters'."),
+    "an error that says nothing": (RECORD, with_value(None, "error"), "has None as 'error'."),
     "an impossible number": (RECORD, with_value(0, "stack"), "has 0 as 'stack'."),
     "a time that is not a number": (RECORD, with_value(float("nan"), "train_seconds"), "has nan as 'train_seconds'."),
     "a newer schema": (

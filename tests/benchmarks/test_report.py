@@ -89,6 +89,22 @@ def test_how_rows_came_about_is_said(store, make_spec, finish):
     assert any(caution.startswith("Steps/s and times depend on what else a machine was doing") for caution in board.cautions)
 
 
+def test_a_value_that_a_budget_cuts_is_not_the_usual_one(store, make_spec, finish):
+    usual = {"learning_starts": 10_000}
+    label = "msac[learning_starts=10000]"
+    finish(make_spec(env="Hopper-v4", label=label, hyperparameters=usual, steps=30_000), [1.0, 2.0])
+    finish(make_spec(env="Hopper-v4", label=label, hyperparameters=usual, steps=1_000_000), [1.0, 2.0])
+    assert [board.rows[0].variant for board in build_leaderboards(store)] == [label, "msac"]
+
+
+def test_pairs_may_be_named_without_the_version(store, make_spec, finish):
+    for package in ("sb3_entropic 0.1.0", "sb3_entropic 0.2.0"):
+        finish(make_spec(package=package), [1.0, 2.0])
+    finish(make_spec(algo="sac", label="sac"), [1.0, 1.5])
+    (board,) = build_leaderboards(store, pairs=[("msac", "sac")])
+    assert [pair.y for pair in board.pairs] == ["sac", "sac"]
+
+
 def test_how_many_pairs_of_equals_would_be_called(store, make_spec, finish):
     for algo in ("sac", "msac", "mdac", "softq"):
         for seed in range(5 if algo != "softq" else 4):

@@ -94,6 +94,15 @@ def test_a_record_is_replaced_only_by_a_whole_one(store, make_spec, finish):
     assert list((store.out / spec.path).parent.iterdir()) == [store.out / spec.path]
 
 
+def test_a_folder_without_a_record_is_in_nobodys_way(store, make_spec, finish):
+    spec = make_spec()
+    (store.out / spec.path).mkdir(parents=True)
+    (store.out / spec.path / "log.txt").write_text("half a copy")
+    finish(spec, [1.0, 2.0])
+    assert store.is_finished(spec)
+    assert not [path for path in (store.out / spec.path).parent.iterdir() if path.name != "seed-0"]
+
+
 def test_killed_while_replacing_the_earlier_record_comes_back(store, make_spec, finish):
     spec = make_spec()
     finish(spec, [1.0, 2.0])

@@ -45,8 +45,10 @@
     const chips = [...document.querySelectorAll("#chips input")];
     const matches = (label) => !words.length || words.some((word) => label.toLowerCase().includes(word));
     shown = new Set(chips.filter((chip) => chip.checked && matches(chip.value)).map((chip) => chip.value));
+    const known = new Set(chips.map((chip) => chip.value));
     for (const element of document.querySelectorAll("main [data-label]")) {
-      element.hidden = !shown.has(element.dataset.label);
+      // A verdict is of an algorithm, of which a table may show several versions by other labels.
+      element.hidden = known.has(element.dataset.label) && !shown.has(element.dataset.label);
     }
     let count = 0;
     for (const element of document.querySelectorAll("main [data-board]")) {
