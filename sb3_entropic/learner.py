@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch as th
-from torch.utils._pytree import tree_map_only
+from stable_baselines3.common.callbacks import BaseCallback
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine, as_engine
@@ -66,15 +67,44 @@ class Learner:
                 return self
             except RecordingError as error:
                 reason = str(error)
+            except lockstep.CallbackObjects as objection:
+                lockstep.leave_to_sb3(self, objection.reason)
+                return self.go_on_begun(*objection.begun[0], log_interval)
         lockstep.leave_to_sb3(self, reason)
         self.engine_used = "sb3"
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
+    def go_on_begun(self, total_timesteps: int, callback: BaseCallback, log_interval: int | None) -> Any:
+        """Learn in SB3's own loop, set up and with a callback that has been told so.
+
+        :param total_timesteps: at which to end
+        :param callback: as ``_setup_learn`` has returned it
+        :param log_interval: as in ``learn``
+        """
+
+        def set_up(*args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+            del self._setup_learn
+            return total_timesteps, callback
+
+        def was_told(*args: Any) -> None:
+            del callback.on_training_start
+
+        self._setup_learn, callback.on_training_start = set_up, was_told
+        self.engine_used = "sb3"
+        return super().learn(total_timesteps, callback, log_interval)
+
     def get_parameters(self) -> dict[str, dict]:
         """As in SB3; what is saved in the middle of a stack's training holds this model's parameters alone."""
-        return tree_map_only(th.Tensor, _without_the_rest, super().get_parameters())
+        parameters = super().get_parameters()
+        parts = [value for value in tree_leaves(parameters) if isinstance(value, th.Tensor) and _is_part(value)]
+        # Copies of dictionaries would lose what torch keeps beside their values.
+        return tree_map_only(th.Tensor, _without_the_rest, parameters) if parts else parameters
+
+
+def _is_part(tensor: th.Tensor) -> bool:
+    """Whether a tensor is a part of a larger storage."""
+    return tensor.layout is th.strided and tensor.untyped_storage().nbytes() > tensor.nbytes
 
 
 def _without_the_rest(tensor: th.Tensor) -> th.Tensor:
-    """A copy, if the tensor is a part of a larger storage."""
-    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+    return tensor.clone() if _is_part(tensor) else tensor

@@ -147,17 +147,33 @@ def train_together(
             return models, lockstep.learn(models, callbacks, streams, *arguments)
         except RecordingError as error:
             reason = str(error)
+        except lockstep.CallbackObjects as objection:
+            lockstep.leave_to_sb3(first, objection.reason)
+            steps = [
+                partial(model.go_on_begun, *begun, log_interval) for model, begun in zip(models, objection.begun, strict=True)
+            ]
+            return models, _one_after_the_other(steps, streams, objection.errors)
     lockstep.leave_to_sb3(first, reason)
-    raised: list[Exception | None] = []
-    for model, called, stream, name in zip(models, callbacks, streams, names, strict=True):
-        with stream.alone():
-            try:
-                model.learn(total_timesteps, called, log_interval, name, reset_num_timesteps, progress_bar)
-            except Exception as error:
-                raised.append(error)
-            else:
-                raised.append(None)
-    return models, raised
+    steps = [
+        partial(model.learn, total_timesteps, called, log_interval, name, reset_num_timesteps, progress_bar)
+        for model, called, name in zip(models, callbacks, names, strict=True)
+    ]
+    return models, _one_after_the_other(steps, streams, [None] * len(models))
+
+
+def _one_after_the_other(
+    learn: list[Callable[[], Any]], streams: list[Streams], raised: list[Exception | None]
+) -> list[Exception | None]:
+    """Let models learn that have not raised yet, each with its own random numbers; returns what each has raised."""
+    raised = list(raised)
+    for index, (function, stream) in enumerate(zip(learn, streams, strict=True)):
+        if raised[index] is None:
+            with stream.alone():
+                try:
+                    function()
+                except Exception as error:
+                    raised[index] = error
+    return raised
 
 
 def _checked(seeds: Iterable[int], env: Any, callback: Any) -> list[int]:

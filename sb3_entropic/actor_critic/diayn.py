@@ -148,6 +148,8 @@ class DIAYN(ActorCriticLoop, SAC):
         :raises ValueError: with a skill for every episode, where ``episode_start`` is missing
         """
         space = self.observation_space
+        if not isinstance(observation, (dict, tuple)):
+            observation = np.asarray(observation)
         if isinstance(observation, np.ndarray) and observation.shape[-1:] == space.plain.shape:
             shape = observation.shape[:-1]
             if self.skill is None:

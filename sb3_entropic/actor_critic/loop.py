@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,9 @@ class ActorCriticLoop(OffPolicyLoop):
     def _setup_model(self) -> None:
         ent_coef, target_entropy = self.ent_coef, self.target_entropy
         check_temperature("ent_coef", ent_coef)
+        with suppress(ValueError, TypeError):
+            # SB3 takes a number as text, too.
+            target_entropy = self.target_entropy = float(target_entropy) if isinstance(target_entropy, str) else target_entropy
         if target_entropy != "auto":
             check_scheduled("target_entropy", target_entropy, partial(check_finite, or_text="auto"))
         # SB3 makes numbers of both: a schedule's first value stands in for it meanwhile.

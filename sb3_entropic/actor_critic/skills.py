@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,13 @@ class VecSkills(VecEnvWrapper):
         self.skills = np.zeros(self.num_envs, dtype=np.int64)
         """The skill of each environment's episode, ``(n_envs,)``."""
         self._generator = skill_generator(None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What SB3 keeps of the class can be neither copied nor pickled.
+        return {name: value for name, value in vars(self).items() if name != "class_attributes"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, class_attributes=dict(inspect.getmembers(type(self))))
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Seed the environments and the draws of skills."""

@@ -24,6 +24,19 @@ from sb3_entropic.engine.streams import Streams, numpys_generator_given_back
 from sb3_entropic.engine.support import loops_alike, most_alike, structure, why_not, why_not_replay, why_not_unasked
 
 
+class CallbackObjects(Exception):
+    """When training began, a callback has made of a model what the fast engine does not run, such as one with hooks.
+
+    :param reason: as a clause
+    :param begun: the steps at which training is to end, and the callback, of each model; for :meth:`Learner.go_on_begun`
+    :param errors: what each had raised by then
+    """
+
+    def __init__(self, reason: str, begun: list[tuple[int, Any]], errors: list[Exception | None]):
+        super().__init__(reason)
+        self.reason, self.begun, self.errors = reason, begun, errors
+
+
 class Lockstep:
     """Learning of models that are alike and have taken the same number of steps.
 
@@ -451,6 +464,7 @@ def learn(
     :param streams: the random numbers of each
     :param options: of the engine; the other arguments are SB3's
     :raises RecordingError: if the losses cannot be recorded; the models are then as they were
+    :raises CallbackObjects: if the engine is ``"auto"`` and a callback leaves it nothing that it runs
     """
     with numpys_generator_given_back(), fast_matrix_products(models[0].policy, options.matrix_library) as library:
         done = 0 if reset_num_timesteps else models[0].num_timesteps
@@ -467,6 +481,11 @@ def learn(
         except BaseException:
             lockstep.release()
             raise
+        if options.kind == "auto":
+            begun = [model for model, runner in zip(models, runners, strict=True) if not runner.stopped]
+            if reason := next((found for model in begun if (found := why_not(model)) is not None), None):
+                lockstep.release()
+                raise CallbackObjects(reason, [(target, runner.callback) for runner in runners], [r.error for r in runners])
         say(models[0], f"Fast engine, {why}; {library}")
         lockstep.learn(runners, target)
         for runner in runners:

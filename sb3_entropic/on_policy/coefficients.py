@@ -65,7 +65,7 @@ def usual_entropy(space: spaces.Space, squashed: bool, remaining: float) -> floa
     """The target of ``"auto"`` in nats.
 
     Of discrete actions 0.7 of the largest entropy at the start, and a tenth of it at the end. Of a box the entropy of a
-    Gaussian whose standard deviation is 0.3 of half the width of the actions (of 1 where they have no bounds).
+    Gaussian whose standard deviation is 0.3 of half the width of the actions (of 1 where they have no bounds, or no width).
 
     :param space: of the actions
     :param squashed: whether the policy has its density on (-1, 1)
@@ -74,4 +74,6 @@ def usual_entropy(space: spaces.Space, squashed: bool, remaining: float) -> floa
     if not isinstance(space, spaces.Box):
         return (0.1 + 0.6 * remaining) * largest_entropy(space, squashed)
     half = np.ones(space.shape) if squashed else (space.high.astype(float) - space.low) / 2
-    return float((np.log(0.3 * np.where(half < BOUNDLESS, half, 1.0)) + 0.5 * math.log(2 * math.pi * math.e)).sum())
+    return float(
+        (np.log(0.3 * np.where((half > 0) & (half < BOUNDLESS), half, 1.0)) + 0.5 * math.log(2 * math.pi * math.e)).sum()
+    )

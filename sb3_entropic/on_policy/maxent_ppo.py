@@ -202,7 +202,12 @@ class MaxEntPPO(EntropyPPO):
         """With the entropy to come, if there is a critic of it."""
         if not self._has_two_critics():
             return super().evaluate_actions(networks, observations, actions)
-        values, log_prob, entropy, entropy_values = networks.evaluate_all(observations, actions)
+        if type(networks).evaluate_actions is not ActorCriticPolicy.evaluate_actions:
+            # A user's own may do anything.
+            values, log_prob, entropy = networks.evaluate_actions(observations, actions)
+            entropy_values = networks.predict_entropy_values(observations)
+        else:
+            values, log_prob, entropy, entropy_values = networks.evaluate_all(observations, actions)
         return Evaluation(values.flatten(), log_prob, entropy, entropy_values.flatten())
 
     def value_loss(self, evaluation: Evaluation, batch: Any) -> tuple[th.Tensor, Metrics]:

@@ -212,6 +212,62 @@ def test_auto_leaves_losses_of_a_users_to_sb3s_loop(capsys, monkeypatch):
     assert difference(*models[1:]) < 1e-5
 
 
+class Watches(BaseCallback):
+    """Registers a hook when it is told of its model, as those do that log gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.told, self.seen = 0, 0
+
+    def _init_callback(self):
+        next(self.model.policy.parameters()).register_hook(self.see)
+
+    def see(self, gradient):
+        self.seen += 1
+
+    def _on_training_start(self):
+        self.told += 1
+
+    def _on_step(self):
+        return True
+
+
+@pytest.mark.parametrize("algorithm", [partial(make, "MSAC"), partial(EntropyPPO, "MlpPolicy", "CartPole-v1", n_steps=16)])
+def test_auto_leaves_what_a_callback_makes_of_a_model_to_sb3s_loop(algorithm, monkeypatch):
+    monkeypatch.setattr(lockstep, "LONG_RUN", 1)
+    arguments, models, watches = {"seed": 0, "batch_size": 16, "device": "cpu"}, {}, {}
+    for engine in ("auto", "sb3"):
+        watches[engine] = Watches()
+        models[engine] = algorithm(engine=engine, **arguments).learn(STARTS + 20, watches[engine])
+        models[engine].learn(30, reset_num_timesteps=False)
+    assert models["auto"].engine_used == "sb3"
+    assert watches["auto"].told == watches["sb3"].told == 1
+    assert watches["auto"].seen == watches["sb3"].seen > 0
+    assert difference(models["auto"], models["sb3"]) == 0
+    assert "_setup_learn" not in vars(models["auto"])
+
+
+def test_so_it_does_with_all_seeds_of_a_stack():
+    arguments = {"policy_kwargs": {"net_arch": [8]}, "learning_starts": 20, "device": "cpu"}
+    watches = {engine: {seed: Watches() for seed in (0, 1)} for engine in ("auto", "sb3")}
+    models = [
+        train_seeds(
+            MSAC,
+            "MlpPolicy",
+            "Pendulum-v1",
+            seeds=[0, 1],
+            total_timesteps=60,
+            engine=engine,
+            callback=lambda seed, engine=engine: watches[engine][seed] if seed else None,
+            **arguments,
+        )
+        for engine in ("auto", "sb3")
+    ]
+    assert [model.engine_used for model in models[0]] == ["sb3", "sb3"]
+    assert watches["auto"][1].seen == watches["sb3"][1].seen > 0
+    assert [difference(*pair) for pair in zip(*models, strict=True)] == [0, 0]
+
+
 def test_auto_leaves_short_runs_to_sb3s_loop_bit_for_bit(capsys):
     automatic = make("MSAC", engine="auto", verbose=1).learn(STARTS + 20)
     assert "20 gradient steps would not repay the fast engine" in capsys.readouterr().out
