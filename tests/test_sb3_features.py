@@ -1,6 +1,7 @@
 """What an SB3 user relies on, on every algorithm of ours, with its entropic term on."""
 
 import inspect
+from copy import deepcopy
 from dataclasses import replace
 
 import gymnasium as gym
@@ -243,6 +244,17 @@ def test_predictions_of_one_observation_and_of_many(algorithm):
         assert env.action_space.contains(single.item() if single.shape == () else single)
     first, again = (model.predict(observation, deterministic=True)[0] for _ in range(2))
     assert np.array_equal(first, again)
+
+
+@every_algorithm
+def test_a_model_may_be_copied(algorithm):
+    model = build(algorithm)
+    copied = deepcopy(model)
+    observation = model.get_env().reset()
+    np.testing.assert_array_equal(
+        copied.predict(observation, deterministic=True)[0], model.predict(observation, deterministic=True)[0]
+    )
+    assert hasattr(model.get_parameters()["policy"], "_metadata"), "as torch has it"
 
 
 @every_algorithm

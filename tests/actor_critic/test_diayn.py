@@ -326,6 +326,12 @@ class TestPredict:
         assert not np.array_equal(actions[0], actions[1])
         model.set_skill(0)
 
+    def test_a_list_is_an_observation_too(self, model, observations):
+        of_array, of_list = (
+            model.predict(each, deterministic=True)[0] for each in (observations[0], observations[0].tolist())
+        )
+        assert of_list == pytest.approx(of_array)
+
     def test_observations_with_a_skill_are_taken_as_they_are(self, model, observations):
         joined = model.observation_space.join(observations, np.array([2, 1, 0, 1, 2]))
         action, _ = model.predict(joined, deterministic=True)

@@ -312,6 +312,25 @@ def test_the_signature_is_sacs_and_then_ours():
     assert all(ours[name].default == theirs[name].default for name in theirs)
 
 
+def test_a_sparse_buffer_of_the_policys_is_saved(tmp_path):
+    model = MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, device="cpu")
+    model.policy.register_buffer("adjacency", th.eye(3).to_sparse())
+    assert model.get_parameters()["policy"]["adjacency"].is_sparse
+    model.save(tmp_path / "model.zip")
+    assert (tmp_path / "model.zip").is_file()
+
+
+@pytest.mark.parametrize("engine", ["sb3", "auto"])
+def test_a_frequency_of_no_steps_is_refused_as_by_sac(engine):
+    with pytest.raises(AssertionError, match="at least collect one step"):
+        MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, train_freq=0, engine=engine, device="cpu").learn(10)
+
+
+def test_a_target_entropy_may_be_a_number_as_text_as_in_sac():
+    models = [cls("MlpPolicy", "Pendulum-v1", buffer_size=10, target_entropy="-2", device="cpu") for cls in (SAC, MSAC)]
+    assert [model.target_entropy for model in models] == [-2.0, -2.0]
+
+
 def test_a_scheduled_target_entropy_is_checked_at_both_ends():
     for schedule in (lambda remaining: float("nan"), lambda remaining: 1 / remaining if remaining else float("inf")):
         with pytest.raises(ValueError, match=r"target_entropy\([01]\.0\)=(nan|inf) is not"):

@@ -213,8 +213,9 @@ def test_the_usual_target():
     assert model.current_target_entropy() == pytest.approx(gaussian)
     assert make(ent_coef="auto", **SQUASHED).current_target_entropy() == pytest.approx(gaussian - math.log(2.0))
     assert largest_entropy(model.action_space, squashed=True) == pytest.approx(math.log(2))
-    boundless = spaces.Box(-3.4e38, 3.4e38, (2,))
-    assert usual_entropy(boundless, False, 1.0) == pytest.approx(2 * th.distributions.Normal(0.0, 0.3).entropy().item())
+    for without_width in (spaces.Box(-3.4e38, 3.4e38, (2,)), spaces.Box(np.zeros(2), np.zeros(2), dtype=np.float64)):
+        of_width_one = 2 * th.distributions.Normal(0.0, 0.3).entropy().item()
+        assert usual_entropy(without_width, False, 1.0) == pytest.approx(of_width_one)
 
 
 def test_the_divergences_are_unbiased_and_so_are_their_gradients():

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_entropic import Engine, MaxEntPPO
+from sb3_entropic.on_policy.policies import MlpPolicy
 from sb3_entropic.on_policy.rollouts import generalised_advantages
 from tests.on_policy.worlds import Bandit, Corridor
 
@@ -45,6 +46,21 @@ def test_advantages_are_sb3s(seed, gamma, gae_lambda):
     buffer.compute_returns_and_advantage(th.as_tensor(last), dones)
     ours = generalised_advantages(rewards, values, last, starts, dones, gamma, gae_lambda)
     np.testing.assert_allclose(ours, buffer.advantages, atol=1e-5)
+
+
+def test_a_policys_own_evaluation_of_actions_is_asked():
+    class Own(MlpPolicy):
+        asked = 0
+
+        def evaluate_actions(self, obs, actions):
+            Own.asked += 1
+            return super().evaluate_actions(obs, actions)
+
+    arguments = {"n_steps": 16, "batch_size": 16, "n_epochs": 2, "ent_coef": 0.01, "seed": 0, "device": "cpu", "engine": "sb3"}
+    own, plain = (MaxEntPPO(policy, "CartPole-v1", **arguments).learn(32) for policy in (Own, MlpPolicy))
+    assert Own.asked == 4
+    for ours, theirs in zip(own.policy.parameters(), plain.policy.parameters(), strict=True):
+        th.testing.assert_close(ours, theirs)
 
 
 class KeepRollout(BaseCallback):
