@@ -91,6 +91,7 @@ class Row:
         ``engine``, ``matrix_library``, ``stack``, ``started``; ``resumed``, in what of the environment after an
         interruption, ``restored`` or ``new episode``; ``hours``, their wall time in all; and ``hyperparameters``
     :param overshoot: environment steps actually taken, where they are over 1 % more than the run asked for; else 0
+    :param ended: when the last of its runs failed, in ISO 8601, if all did
     """
 
     label: str
@@ -108,12 +109,12 @@ class Row:
     curve_in_time: pd.DataFrame
     provenance: dict[str, Any]
     overshoot: int = 0
+    ended: str = ""
 
     @property
     def last_started(self) -> str:
         """When the last of its runs was started, or had failed if all have, in ISO 8601; empty where no record says."""
-        dates = (*self.provenance.get("started", ()), *self.provenance.get("ended", ()))
-        return max((date for date in dates if date != NOT_RECORDED), default="")
+        return max((date for date in self.provenance.get("started", ()) if date != NOT_RECORDED), default=self.ended)
 
 
 class Beside(NamedTuple):
@@ -288,8 +289,8 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
     if not done:
         curves = (pd.DataFrame(columns=[along, "iqm", "low", "high"]) for along in ("step", "seconds"))
         names = (label, spec["label"], spec["label"], spec["algo"], spec["package"])
-        ended = sorted({run.record.get("ended", NOT_RECORDED) for run in runs})
-        return Row(*names, (), (), None, None, float("nan"), failures, *curves, {"ended": ended})
+        ended = max(run.record.get("ended", "") for run in runs)
+        return Row(*names, (), (), None, None, float("nan"), failures, *curves, {}, ended=ended)
     evaluations = pd.concat([run.evaluations for run in done])
     records = [run.record for run in done]
     scores = [run.evaluations["score"].iloc[-1] for run in done]

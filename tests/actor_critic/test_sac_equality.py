@@ -37,7 +37,7 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.mark.parametrize(("classes", "steps"), [(SACS, 1000), (TQCS, 500)], ids=["SAC", "TQC"])
+@pytest.mark.parametrize(("classes", "steps"), [(SACS, 600), (TQCS, 300)], ids=["SAC", "TQC"])
 @pytest.mark.parametrize("arguments", CONFIGURATIONS.values(), ids=CONFIGURATIONS.keys())
 def test_same_parameters_after_hundreds_of_steps(classes, steps, arguments):
     ours, theirs = train_both(classes, steps, **arguments)
