@@ -414,7 +414,8 @@ def _departures(row: Row, env: str) -> list[str]:
 def _cut(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     """What a budget may cut of them, see ``protocols.yml``."""
     policy_kwargs = hyperparameters.get("policy_kwargs") or {}
-    return {"learning_starts": hyperparameters.get("learning_starts"), "n_quantiles": policy_kwargs.get("n_quantiles")}
+    cut = {name: hyperparameters.get(name) for name in ("learning_starts", "n_steps")}
+    return {**cut, "n_quantiles": policy_kwargs.get("n_quantiles")}
 
 
 def _provenance(records: list[dict[str, Any]]) -> dict[str, Any]:
