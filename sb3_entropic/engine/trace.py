@@ -26,6 +26,12 @@ Tensors = dict[str, th.Tensor]
 
 _RECORDING = threading.RLock()
 
+_OUT_OF_PLACE = {
+    th.ops.aten.logical_and_.default: th.ops.aten.logical_and.default,
+    th.ops.aten.masked_fill_.Scalar: th.ops.aten.masked_fill.Scalar,
+}
+"""What torch's gradients of ``clamp`` and ``std`` end with, and the same without mutation."""
+
 
 class StepInputs(NamedTuple):
     """What a gradient step reads; every tensor has a leading dimension of seeds."""
@@ -210,11 +216,28 @@ def _record(function: Callable[[list[th.Tensor]], list[th.Tensor]], values: list
     """The operations of a function of a list, as a module that takes the list's members one by one."""
     # It changes parts of torch for all threads.
     with _RECORDING, th.no_grad(), _unchecked_distributions():
-        recorded = make_fx(function)(values)
-        # Apart, since functionalize admits no autograd inside; what is left is without mutation.
-        module = make_fx(th.func.functionalize(recorded))(values)
+        module = make_fx(function)(values)
+        if _mutates(module.graph):
+            # Apart, since functionalize admits no autograd inside, and takes as long again.
+            module = make_fx(th.func.functionalize(module))(values)
     module.graph.set_codegen(fx.graph.CodeGen())
     return simplify(module)
+
+
+def _mutates(graph: fx.Graph) -> bool:
+    """Whether something is overwritten, but for what torch's gradients overwrite themselves: that is mended."""
+    mutating = [node for node in graph.nodes if isinstance(node.target, th._ops.OpOverload) and node.target._schema.is_mutable]
+    if not all(node.target in _OUT_OF_PLACE and _is_fresh(node.args[0], node) for node in mutating):
+        return True
+    for node in mutating:
+        node.target = _OUT_OF_PLACE[node.target]
+    return False
+
+
+def _is_fresh(written: fx.Node, node: fx.Node) -> bool:
+    """Whether nobody but ``node`` reads what it overwrites, and what it makes of it out of place has the same type."""
+    is_own = written.op == "call_function" and not _is_view(written) and list(written.users) == [node]
+    return is_own and (node.target != th.ops.aten.logical_and_.default or written.meta["tensor_meta"].dtype == th.bool)
 
 
 @contextmanager

@@ -151,6 +151,39 @@ def test_a_whole_number_times_one_point_zero_is_none():
     assert not [node for node in floats.graph.nodes if node.op == "call_function"], "what does nothing is dropped"
 
 
+def _overwritten(x):
+    y = x.cos()
+    twice = y * 2
+    return y.masked_fill_(x > 0, 2.0) + twice + y
+
+
+def _overwritten_in_part(x):
+    y = x.cos()
+    y[:2].masked_fill_(x[:2] > 0, 2.0)
+    return y
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x > 0).logical_and_(x < 1) * x,
+        lambda x: (x > 0).double().logical_and_(x < 1) * x,
+        lambda x: x.cos().masked_fill_(x > 0, 2.0),
+        lambda x: x.cos().add_(1),
+        _overwritten,
+        _overwritten_in_part,
+    ],
+)
+def test_nothing_is_overwritten(function):
+    x = th.tensor([-1.0, 0.5, 2.0, -3.0])
+    graph = trace_function(function, x)
+    calls = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    assert not [target for target in calls if target._schema.is_mutable]
+    (result,), expected = graph(x), function(x)
+    assert result.dtype == expected.dtype
+    th.testing.assert_close(result, expected, rtol=0, atol=0)
+
+
 def test_things_that_differ_in_a_keyword_are_not_equal():
     x, y = th.randn(3), th.randn(3)
     graph = trace_function(lambda x, y: th.add(x, y, alpha=2) * th.add(x, y, alpha=3), x, y)
