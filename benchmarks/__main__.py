@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.store import Store
 
 CHECKPOINT_SECONDS = 300
-PAGE = "index.html"
+PAGE, VERDICTS = "index.html", "does-it-help"
 DEFAULT_OUT, DEFAULT_RESULTS, DEFAULT_SPEED_OUT = Path("runs"), Path("results"), Path("results/speed")
 
 EXAMPLES = """\
@@ -436,6 +436,7 @@ def _restore(arguments: argparse.Namespace, console: Console) -> int:
 def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.published import RUNS, Published
     from benchmarks.report import Grid, build_across, build_leaderboards, show_problems, write_page, write_report
+    from benchmarks.report.figures import draw_verdicts
     from benchmarks.report.verdicts import find_verdicts, write_into
 
     folders = sorted(path.parent for path in arguments.results.glob(f"*/{RUNS}"))
@@ -453,8 +454,13 @@ def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
         grids.append(Grid(folder.name, boards, tables, problems))
     page = write_page(grids, arguments.results / PAGE)
     console.print(f"Written: {page}", highlight=False, soft_wrap=True, markup=False)
+    verdicts = find_verdicts(grids)
+    for suffix in _suffixes(arguments.svg) if verdicts else ():
+        figure = (arguments.results / VERDICTS).with_suffix(suffix)
+        draw_verdicts(verdicts, figure)
+        console.print(f"Written: {figure}", highlight=False, soft_wrap=True, markup=False)
     readme = arguments.readme or arguments.results.parent / "README.md"
-    if write_into(readme, find_verdicts(grids)):
+    if write_into(readme, verdicts):
         console.print(f"Written: the table in {readme}", highlight=False, soft_wrap=True, markup=False)
     return 1 if any(grid.problems for grid in grids) else 0
 

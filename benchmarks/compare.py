@@ -19,8 +19,8 @@ from benchmarks.report import Leaderboard, build_leaderboards, show_problems
 from benchmarks.report.cautions import cautions_on
 from benchmarks.report.leaderboard import Row
 from benchmarks.report.show import show_notes, show_table
-from benchmarks.report.words import number, title_of, with_interval
-from benchmarks.report.write import estimate_as_json, markdown_table
+from benchmarks.report.words import markdown_table, number, title_of, with_interval
+from benchmarks.report.write import estimate_as_json
 from benchmarks.statistics import Estimate, iqm_difference, probability_of_improvement
 from benchmarks.store import check_folder, replace_text
 from sb3_entropic.errors import UserError, nearest

@@ -23,7 +23,8 @@ from matplotlib.lines import Line2D
 
 from benchmarks.plan import RunSpec
 from benchmarks.records import read_evaluations
-from benchmarks.report.figures import COLOURS, save, thousands
+from benchmarks.report.figures import COLOURS, save
+from benchmarks.report.words import thousands
 from benchmarks.store import EVALUATIONS, RECORD
 from sb3_entropic.errors import UserError
 

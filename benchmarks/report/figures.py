@@ -22,10 +22,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.report.across import Across
-from benchmarks.report.cautions import false_calls
+from benchmarks.report.cautions import FEW_SEEDS, false_calls
 from benchmarks.report.leaderboard import Leaderboard
 from benchmarks.report.sensitivity import Sensitivity
-from benchmarks.report.words import number
+from benchmarks.report.verdicts import UNDECIDED, Verdict
+from benchmarks.report.words import number, thousands
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -168,6 +169,69 @@ def draw_sensitivity(board: Leaderboard, path: Path, sensitivity: Sensitivity) -
     save(figure, path)
 
 
+def draw_verdicts(verdicts: Iterable[Verdict], path: Path) -> None:
+    """Write :func:`does_it_help`.
+
+    :param verdicts: to draw, at least one of a single environment
+    :param path: file to write, PNG or SVG by its name
+    """
+    save(does_it_help(verdicts), path)
+
+
+def does_it_help(verdicts: Iterable[Verdict]) -> Figure:
+    """How often a run of each algorithm ends above one of its parent's, environment by environment, as matrices.
+
+    Algorithms that share no environment with the others have a matrix of their own.
+
+    :param verdicts: to draw; those of several environments together are left out
+    """
+    blocks = _apart([verdict for verdict in verdicts if not verdict.together])
+    sizes = [[list(dict.fromkeys(map(key, block))) for key in (_beside_parent, _where)] for block in blocks]
+    lines = [len(names) for names, _ in sizes]
+    figure, grid = plt.subplots(
+        len(blocks),
+        1,
+        figsize=(2.4 + 0.8 * max(len(places) for _, places in sizes), 0.9 + sum(1.1 + 0.44 * n for n in lines)),
+        height_ratios=lines,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, block, (names, places) in zip(grid.flat, blocks, sizes, strict=True):
+        shares = np.full((len(names), max(len(places) for _, places in sizes)), np.nan)
+        for verdict in block:
+            i, j, estimate = names.index(_beside_parent(verdict)), places.index(_where(verdict)), verdict.improvement
+            shares[i, j] = estimate.value
+            ends = "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
+            ends += f" (n={verdict.seeds})" if verdict.seeds < FEW_SEEDS else ""
+            weight = "normal" if verdict.column == UNDECIDED else "bold"
+            _write_cell(axes, j, i, f"{estimate.value:.2f}{verdict.mark}", ends, weight)
+        axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(len(places)), places, rotation=30, ha="left", fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=9)
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+    title = "how often a run of an algorithm ends above one of its parent's, with 95 % intervals; bold: it excludes one half"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    return figure
+
+
+def _beside_parent(verdict: Verdict) -> str:
+    return f"{verdict.algo} / {verdict.parent}"
+
+
+def _where(verdict: Verdict) -> str:
+    return verdict.where
+
+
+def _apart(verdicts: list[Verdict]) -> list[list[Verdict]]:
+    """The verdicts in groups that have neither an algorithm nor an environment in common."""
+    blocks: list[list[Verdict]] = []
+    for verdict in verdicts:
+        linked = [b for b in blocks if any(o.algo == verdict.algo or o.where == verdict.where for o in b)]
+        blocks = [b for b in blocks if b not in linked] + [[*itertools.chain(*linked), verdict]]
+    return blocks
+
+
 def _write_cell(axes: Axes, x: float, y: float, value: str, ends: str, weight: str = "normal") -> None:
     """A number in a cell of a matrix, and below it the ends of its interval, if it has one."""
     axes.text(x, y, value, ha="center", va="bottom" if ends else "center", fontsize=9, weight=weight)
@@ -275,7 +339,7 @@ class _Curve:
 
 
 def _named(board: Leaderboard) -> str:
-    return f"{board.env} ({thousands(board.steps, None)} steps)"
+    return f"{board.env} ({thousands(board.steps)} steps)"
 
 
 def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
@@ -333,10 +397,3 @@ def _finish(figure: Figure, title: str, x_label: str) -> None:
     else:
         figure.supxlabel(x_label, fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-
-
-def thousands(steps: float, _: object) -> str:
-    """Environment steps as a tick's label, such as ``20k``; in the signature of matplotlib's formatters."""
-    if steps >= 1e6:
-        return f"{steps / 1e6:g}M"
-    return f"{steps / 1e3:g}k" if steps >= 1000 else f"{steps:g}"

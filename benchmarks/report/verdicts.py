@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.report.cautions import FEW_SEEDS, false_call_rate, false_calls
-from benchmarks.report.figures import thousands
 from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Pair, Row
-from benchmarks.report.words import interval, number, without_width
-from benchmarks.report.write import markdown_table
+from benchmarks.report.words import interval, markdown_table, number, thousands, without_width
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 from sb3_entropic.catalog import ALGORITHMS, STAND_INS
@@ -20,7 +18,8 @@ from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
 from sb3_entropic.zoo import how_found
 
-COLUMNS = ("algorithm", "its parent", "better", "worse", "one cannot say")
+UNDECIDED = "one cannot say"
+COLUMNS = ("algorithm", "its parent", "better", "worse", UNDECIDED)
 STAND_IN, ROUNDED_INPUTS, SEARCHED = "*", "†", "‡"
 BEGIN, END = "<!-- begin: does it help -->", "<!-- end: does it help -->"
 
@@ -62,17 +61,21 @@ class Verdict:
     def column(self) -> str:
         """``better`` or ``worse``, where 5 seeds or more, none of which failed, exclude one half, else ``one cannot say``."""
         if self.seeds < FEW_SEEDS or self.failures[0] or not self.improvement.excludes(0.5):
-            return COLUMNS[4]
+            return UNDECIDED
         return COLUMNS[2] if self.improvement.value > 0.5 else COLUMNS[3]
+
+    @property
+    def mark(self) -> str:
+        """What :func:`notes_on_verdicts` explains."""
+        return STAND_IN * self.stand_in + ROUNDED_INPUTS * self.rounded + SEARCHED * self.searched
 
     @property
     def text(self) -> str:
         """In a table's cell."""
-        mark = STAND_IN * self.stand_in + ROUNDED_INPUTS * self.rounded + SEARCHED * self.searched
         few = f", {self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds < FEW_SEEDS else ""
         failed = f", {self.failures[0]} of {self.failures[1]} runs failed" if self.failures[0] else ""
-        between = "" if self.column == COLUMNS[4] else f" {interval(self.improvement)}"
-        return f"{self.where}{mark}{few}{failed}: {number(self.improvement.value)}{between}"
+        between = "" if self.column == UNDECIDED else f" {interval(self.improvement)}"
+        return f"{self.where}{self.mark}{few}{failed}: {number(self.improvement.value)}{between}"
 
 
 def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
@@ -86,7 +89,7 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     places: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for grid in grids:
         for board in grid.boards:
-            where, rows = f"{board.env} ({thousands(board.steps, None)})", {row.label: (row,) for row in board.ranked}
+            where, rows = f"{board.env} ({thousands(board.steps)})", {row.label: (row,) for row in board.ranked}
             for verdict in _verdicts(board.pairs, rows, [board.env], where, grid.name):
                 places[verdict.algo, where].append(verdict)
         together: dict[str, list[Verdict]] = {}
@@ -155,6 +158,19 @@ def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
     ]
 
 
+def in_short(verdicts: Iterable[Verdict]) -> list[list[str]]:
+    """The same, with a count and the range in the place of what one cannot say of single environments."""
+    verdicts = list(verdicts)
+    rows = cells_of_verdicts(verdicts)
+    for row in rows:
+        shares = [
+            v.improvement.value for v in verdicts if [v.algo, v.parent] == row[:2] and v.column == UNDECIDED and not v.together
+        ]
+        ends = " to ".join(dict.fromkeys((number(min(shares)), number(max(shares))))) if shares else ""
+        row[4] = f"{len(shares)} comparison{'s' * (len(shares) != 1)}: {ends}" if shares else "–"
+    return rows
+
+
 def notes_on_verdicts(verdicts: Sequence[Verdict]) -> str:
     """What a reader must know of the table of them: :func:`chance`, and what its marks mean."""
     notes = [chance(verdicts)]
@@ -164,14 +180,14 @@ def notes_on_verdicts(verdicts: Sequence[Verdict]) -> str:
         notes.append(f"{ROUNDED_INPUTS}: matrix products of inputs rounded to 16 bits or TF32, not SB3's 32 bits.")
     if any(verdict.searched for verdict in verdicts):
         notes.append(f"{SEARCHED}: the algorithm's hyperparameters were found on that task, as its parent's were by the zoo.")
-    return " ".join(notes + without_width(verdict.improvement for verdict in verdicts if verdict.column != COLUMNS[4]))
+    return " ".join(notes + without_width(verdict.improvement for verdict in verdicts if verdict.column != UNDECIDED))
 
 
 def chance(verdicts: Iterable[Verdict]) -> str:
     """How many comparisons are called better or worse, how many of equals would be, and which of them hang together."""
     # What is said of several environments together repeats what is said of each.
     verdicts = [v for v in verdicts if v.seeds >= FEW_SEEDS and not (v.failures[0] or v.together)]
-    called = [verdict for verdict in verdicts if verdict.column != COLUMNS[4]]
+    called = [verdict for verdict in verdicts if verdict.column != UNDECIDED]
     columns = Counter(verdict.column for verdict in called)
     shared = Counter((verdict.column, verdict.where, verdict.grid, verdict.baseline) for verdict in called)
     expected = sum(false_call_rate(verdict.seeds) for verdict in verdicts)
@@ -204,6 +220,6 @@ def write_into(readme: Path, verdicts: Sequence[Verdict]) -> bool:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise UserError(f"{readme} needs both {BEGIN} and, below it, {END}.")
-    table = "\n".join([*markdown_table(COLUMNS, cells_of_verdicts(verdicts), numbers=False), "", notes_on_verdicts(verdicts)])
+    table = "\n".join([*markdown_table(COLUMNS, in_short(verdicts), numbers=False), "", notes_on_verdicts(verdicts)])
     replace_text(readme, f"{before}{BEGIN}\n{table}\n{END}{after}")
     return True

@@ -27,6 +27,13 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
+def thousands(steps: float, _: object = None) -> str:
+    """Environment steps in short, such as ``20k``; in the signature of matplotlib's formatters."""
+    if steps >= 1e6:
+        return f"{steps / 1e6:g}M"
+    return f"{steps / 1e3:g}k" if steps >= 1000 else f"{steps:g}"
+
+
 def interval(estimate: Estimate) -> str:
     """Such as ``[0.08, 0.84]``, or a dash."""
     return "-" if math.isnan(estimate.low) else f"[{number(estimate.low)}, {number(estimate.high)}]"
@@ -137,6 +144,17 @@ def without_width(estimates: Iterable[Estimate]) -> list[str]:
     if 0.5 in points:
         sentences.append("0.50 [0.50, 0.50] says that all runs of both have the same score.")
     return sentences
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> list[str]:
+    """The lines of a table in Markdown.
+
+    :param columns: headings
+    :param rows: the cells of each row
+    :param numbers: whether the columns but the first are numbers, and go to the right
+    """
+    lines = ["| " + " | ".join(columns) + " |", "|---|" + ("---:|" if numbers else "---|") * (len(columns) - 1)]
+    return lines + ["| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def _improvements(pairs: Sequence[Pair], every: Iterable[Estimate]) -> list[str]:

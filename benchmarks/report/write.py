@@ -37,6 +37,7 @@ from benchmarks.report.words import (
     cells_of,
     columns_across,
     columns_of,
+    markdown_table,
     notes_across,
     notes_on,
     short_commit,
@@ -162,17 +163,6 @@ def _estimates(prefix: str, summary: Aggregate | None) -> dict[str, float]:
         f"{prefix}median": median.value,
         f"{prefix}mean": mean.value,
     }
-
-
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> list[str]:
-    """The lines of a table in Markdown.
-
-    :param columns: headings
-    :param rows: the cells of each row
-    :param numbers: whether the columns but the first are numbers, and go to the right
-    """
-    lines = ["| " + " | ".join(columns) + " |", "|---|" + ("---:|" if numbers else "---|") * (len(columns) - 1)]
-    return lines + ["| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def _as_markdown(board: Leaderboard, figures: dict[str, str]) -> str:

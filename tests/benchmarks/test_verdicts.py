@@ -1,11 +1,22 @@
 """Better or worse is said where the interval excludes one half, of plain algorithms and their own parents."""
 
+import matplotlib.pyplot as plt
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.published import publish
 from benchmarks.report import Grid, build_across, build_leaderboards
-from benchmarks.report.verdicts import BEGIN, END, cells_of_verdicts, chance, find_verdicts, notes_on_verdicts, write_into
+from benchmarks.report.figures import does_it_help
+from benchmarks.report.verdicts import (
+    BEGIN,
+    END,
+    cells_of_verdicts,
+    chance,
+    find_verdicts,
+    in_short,
+    notes_on_verdicts,
+    write_into,
+)
 from benchmarks.report.words import notes_across
 from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
@@ -79,10 +90,43 @@ def test_the_table_takes_the_place_of_the_one_before(tmp_path, store, fill):
     assert main(call) == 0
     text = readme.read_text()
     assert text.startswith(f"above\n{BEGIN}\n| algorithm |")
+    assert (tmp_path / "results" / "does-it-help.png").is_file()
     assert text.endswith(f"{END}\nbelow\n")
     assert "| msac | sac | Pendulum-v1 (100): 1.00 [1.00, 1.00] | – | – |" in text
     assert main(call) == 0
     assert readme.read_text() == text
+
+
+def test_in_short_what_one_cannot_say_is_counted(store, fill):
+    fill(0.0)
+    fill(50.0, env="Hopper-v4")
+    boards = build_leaderboards(store)
+    verdicts = find_verdicts([Grid("mine", boards, build_across(boards))])
+    ((*_, better, worse, unknown),) = in_short(verdicts)
+    assert "Hopper-v4 (100): 1.00 [1.00, 1.00]" in better
+    assert (worse, unknown) == ("–", "1 comparison: 0.50")
+    fill(10.0, env="HalfCheetah-v4", seeds=3)
+    fill(-10.0, env="Walker2d-v4", seeds=3)
+    ((*_, unknown),) = in_short(find_verdicts([Grid("mine", build_leaderboards(store), [])]))
+    assert unknown == "3 comparisons: 0.00 to 1.00"
+
+
+def test_the_picture_has_a_matrix_for_algorithms_that_share_environments(store, make_spec, finish, fill):
+    fill(50.0, seeds=3)
+    fill(50.0, env="Hopper-v4")
+    for seed in range(5):
+        finish(make_spec(env="CartPole-v1", seed=seed, algo="dqn", label="dqn"), [0.0, float(seed)])
+        for name in ("softdqn", "mdqn"):
+            finish(make_spec(env="CartPole-v1", seed=seed, algo=name, label=name), [0.0, float(seed)])
+    boards = build_leaderboards(store)
+    figure = does_it_help(find_verdicts([Grid("mine", boards, build_across(boards))]))
+    continuous, discrete = figure.axes
+    assert [label.get_text() for label in continuous.get_yticklabels()] == ["msac / sac"]
+    assert [label.get_text() for label in discrete.get_yticklabels()] == ["softdqn / dqn", "mdqn / dqn"]
+    assert [label.get_text() for label in continuous.get_xticklabels()] == ["Hopper-v4 (100)", "Pendulum-v1 (100)"]
+    assert {text.get_text().strip() for text in continuous.texts} == {"1.00", "1.00–1.00", "1.00–1.00 (n=3)"}
+    assert [text.get_weight() for text in continuous.texts if text.get_text() == "1.00"] == ["bold", "normal"]
+    plt.close(figure)
 
 
 def test_a_text_without_the_place_is_left_alone(tmp_path):
