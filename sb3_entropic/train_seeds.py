@@ -54,7 +54,7 @@ def train_seeds(
     """Train one model a seed, all of them in the same passes over common storage, and return ordinary SB3 models.
 
     A seed's result is that of the seed alone, to rounding: it keeps its own environment, replay buffer, random numbers,
-    callback and logger. Ten small networks take little more time than one. A model whose callback stops it, or whose
+    callback and logger. Small networks gain most: what they wait for is Python. A model whose callback stops it, or whose
     environment or callback raises, leaves, and the others go on. What the fast engine does not run is trained by SB3's
     own loop, one seed after the other.
 

@@ -5,7 +5,7 @@
 #   benchmarks/studies/on-policy.sh [options of `python -m benchmarks run`, such as --out runs/on-policy]
 #
 # PPO, EntropyPPO and MaxEntPPO with the steps that rl-baselines3-zoo gives PPO, 5 seeds; 3.3 hours of one
-# core, a third of it SB3's PPO on LunarLander. Beside that there is EntropyPPO with the zoo's constant coefficient, which is PPO
+# core, a quarter of it SB3's PPO on LunarLander. Beside that there is EntropyPPO with the zoo's constant coefficient, which is PPO
 # itself, as a stack on the fast engine. What is finished is never run again, and what is published need not be:
 #
 #   .venv/bin/python -m benchmarks restore results/on-policy --out runs/on-policy

@@ -31,8 +31,8 @@ class ActorCriticLoop(OffPolicyLoop):
     """SAC's losses on the shared loop; to be placed before the SB3 parent in the bases.
 
     ``class MSAC(ActorCriticLoop, SAC)`` keeps everything of SAC but ``train``, and, with the losses below unchanged,
-    *is* SAC: same operations, same random draws, same parameters to the bit. An algorithm overrides a loss, or only a
-    term of the target inside it, or appends to :meth:`updates`.
+    *is* SAC: same operations, same random draws, and with ``engine="sb3"`` same parameters to the bit. An algorithm overrides
+    a loss, or only a term of the target inside it, or appends to :meth:`updates`.
 
     ``ent_coef`` and ``target_entropy`` may also be functions of the remaining progress (1 at the start, 0 at the end).
     """

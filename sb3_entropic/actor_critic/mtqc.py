@@ -25,7 +25,7 @@ class MTQC(Munchausen, TQC):
 
     with ``z_(1) <= z_(2) <= ...`` the quantiles of all target critics, pooled and sorted, without the
     ``top_quantiles_to_drop_per_net * n_critics`` largest. Everything else is as in :class:`sb3_entropic.MSAC`; with
-    ``munchausen_alpha=0`` it is TQC, bit for bit.
+    ``munchausen_alpha=0`` it is TQC, bit for bit with ``engine="sb3"``.
 
     Every argument of :class:`sb3_contrib.TQC` is accepted, in the same order and with the same default; see
     https://sb3-contrib.readthedocs.io/en/master/modules/tqc.html. The keyword-only arguments are ours: see

@@ -26,6 +26,7 @@ class Munchausen(ActorCriticLoop):
     with ``a`` from the replay buffer, ``f`` the :attr:`munchausen_bound`, and without gradient.
 
     :param munchausen_alpha: weight of the bonus, in [0, 1]; 0, with ``entropy_bound=None``, is the SB3 parent, bit for bit
+        with ``engine="sb3"``
     :param munchausen_bound: limit of the bonus in reward units, before ``munchausen_alpha``; see
         :func:`sb3_entropic.operators.as_bound`. ``None`` is unstable: the density of a saturated or an old action has no
         bound. Scale it with the rewards.

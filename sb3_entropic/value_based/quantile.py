@@ -42,7 +42,8 @@ class MQRDQN(_QuantileLoss, QRDQN):
                 + gamma (1 - done) sum_a' pi(a'|s') (Z_j(s', a') - temperature log pi(a'|s'))
 
     with ``pi = softmax(mean_j Z_j / temperature)``, all of it the target network's. The mean of the targets is
-    :class:`MDQN`'s. With ``munchausen_alpha=0, soft_value="max"`` it is ``QRDQN``, bit for bit.
+    :class:`MDQN`'s. With ``munchausen_alpha=0, soft_value="max"`` it is ``QRDQN``, bit for
+    bit with ``engine="sb3"``.
 
     Every argument of :class:`sb3_contrib.QRDQN` is accepted, in the same order and with the same default; see
     https://sb3-contrib.readthedocs.io/en/master/modules/qrdqn.html. The keyword-only arguments are ours: see

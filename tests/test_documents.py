@@ -1,0 +1,26 @@
+"""What the texts point at is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def anchors(text):
+    """Of a text's headings, as GitHub names them."""
+    return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"(?m)^#+ (.+)$", text)}
+
+
+@pytest.mark.parametrize("name", ["README.md", "results/README.md"])
+def test_links_lead_somewhere(name):
+    document = ROOT / name
+    text = re.sub(r"\s+", " ", document.read_text())
+    links = LINK.findall(text)
+    assert len(links) > 10
+    for path, anchor in links:
+        target = document.parent / path if path else document
+        assert target.exists(), f"{name} has a link to {path}"
+        assert not anchor or anchor in anchors(target.read_text()), f"{name} has a link to {path}#{anchor}"
