@@ -20,7 +20,7 @@ from torch.nn.utils import prune
 from sb3_entropic import MDQN, MSAC, Engine, EntropyPPO, MoDQN, train_seeds
 from sb3_entropic.engine import compiler, gemm, lockstep
 from sb3_entropic.train_seeds import train_together
-from tests.engine.cases import FAST, STARTS, difference, make
+from tests.engine.cases import FAST, STARTS, difference, in_double_precision, make
 from tests.extractors import BatchNormExtractor, DropoutExtractor
 
 LARGE, SMALL = th.nn.Linear(256, 256), th.nn.Linear(64, 64)
@@ -386,12 +386,14 @@ class TestCompiler:
         assert difference(model, make("MSAC").learn(STARTS + 5)) == 0
 
     @pytest.mark.skipif(not compiler.has_compiler(), reason="needs a C++ compiler")
-    def test_what_is_compiled_is_the_same_maths(self):
+    @pytest.mark.parametrize("name", ["MDQN", "MSAC"])
+    def test_what_is_compiled_is_the_same_maths(self, name, monkeypatch):
+        double = in_double_precision(monkeypatch)
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="compiling failed")
-            compiled = make("MDQN", engine=Engine("fast", compile=True)).learn(STARTS + 20)
+            compiled = double(make(name, engine=Engine("fast", compile=True))).learn(STARTS + 100)
         assert compiled.engine_used == "fast, compiled"
-        assert difference(compiled, make("MDQN").learn(STARTS + 20)) < 1e-5
+        assert difference(compiled, double(make(name, engine="sb3")).learn(STARTS + 100)) < 1e-10
 
 
 class TestMatrixLibrary:
