@@ -17,8 +17,8 @@ from sb3_entropic.errors import HyperparameterWarning, UserError, nearest
 
 POINTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Where schedules are looked at before training begins: shares of it that remain."""
-SCALES = (1e-30, 1e15)
-"""What 32 bits can divide by, and square once it is multiplied."""
+SCALES = (1e-15, 1e15)
+"""What 32 bits can divide or multiply by, and square then."""
 
 
 def check_fraction(name: str, value: Any) -> None:

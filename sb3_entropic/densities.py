@@ -62,6 +62,28 @@ def squashed_gaussian_log_prob(u: th.Tensor, mean: th.Tensor, std: th.Tensor) ->
     return gaussian_log_prob(u, mean, std) - tanh_log_det(u).sum(dim=-1)
 
 
+def log_prob_of_action(
+    action: th.Tensor, mean: th.Tensor, std: th.Tensor, squashed: bool = True, margin: float = 1e-6
+) -> th.Tensor:
+    """Log-density of a given action ``a`` in [-1, 1] under ``a = tanh(u)``, ``u ~ N(mean, std^2)``.
+
+    32 bits round ``tanh(u)`` to ±1 from about ``|u| = 9`` on. An action at the limit therefore stands for every ``u`` beyond
+    it, and of these for the likeliest: the mean, where the mean is beyond. So a policy that has saturated finds its own
+    actions likely, as :func:`sample_squashed_gaussian` does, and one that has not finds them as unlikely as the limit.
+
+    :param action: ``(batch, action_dim)``
+    :param mean: ``(batch, action_dim)``
+    :param std: standard deviation > 0, ``(batch, action_dim)``
+    :param squashed: whether it is the density of ``a``, or else that of ``u``
+    :param margin: distance from ±1 that is the limit
+    :return: ``(batch,)``
+    """
+    u = unsquash(action, margin)
+    beyond = u.sign() * th.maximum(u.abs(), u.sign() * mean)
+    log_prob = gaussian_log_prob(th.where(action.abs() > 1.0 - margin, beyond, u), mean, std)
+    return log_prob - tanh_log_det(u).sum(dim=-1) if squashed else log_prob
+
+
 def gaussian_entropy(std: th.Tensor) -> th.Tensor:
     """Entropy of a diagonal Gaussian, ``sum_i (log std_i + log(2 pi e) / 2)``.
 
@@ -92,7 +114,7 @@ def sample_squashed_gaussian(
     """A reparameterised action ``tanh(mean + noise * std)`` and its log-density, with SB3's squash correction.
 
     SB3 corrects by ``log(1 - a^2 + epsilon)``; the actor and the target terms keep that, so that an algorithm with its
-    entropic term off is its SB3 parent to the bit. For a *given* action use :func:`squashed_gaussian_log_prob`.
+    entropic term off is its SB3 parent to the bit. For a *given* action use :func:`log_prob_of_action`.
 
     :param mean: ``(batch, action_dim)``
     :param std: standard deviation > 0, ``(batch, action_dim)``

@@ -270,8 +270,7 @@ def kl_from_old(log_ratio: th.Tensor) -> th.Tensor:
     :param log_ratio: ``log r = log pi(a|s) - log pi_old(a|s)`` with ``a ~ pi_old``, ``(batch,)``
     :return: nats, ``(batch,)``
     """
-    ratio = log_ratio.exp()
-    return ratio * log_ratio - (ratio - 1)
+    return log_ratio.exp() * log_ratio - log_ratio.expm1()
 
 
 def kl_to_new(log_ratio: th.Tensor) -> th.Tensor:

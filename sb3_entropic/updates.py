@@ -130,4 +130,4 @@ class MetricsMean:
         """
         if not self._rows:
             return {}
-        return dict(zip(self._names, th.stack(self._rows[since:]).double().mean(dim=0).tolist(), strict=True))
+        return dict(zip(self._names, th.stack(self._rows[since:]).cpu().double().mean(dim=0).tolist(), strict=True))

@@ -13,6 +13,7 @@ from torch.distributions.transforms import TanhTransform
 from sb3_entropic.densities import (
     gaussian_entropy,
     gaussian_log_prob,
+    log_prob_of_action,
     sample_squashed_gaussian,
     squashed_gaussian_entropy,
     squashed_gaussian_log_prob,
@@ -83,6 +84,31 @@ def test_density_integrates_to_one(mean, std):
 def test_unsquash_inverts_tanh_inside_the_margin(values):
     action = th.tensor(values, dtype=th.float64)
     assert th.allclose(th.tanh(unsquash(action)), action, atol=1e-12)
+
+
+@given(actions, st.floats(-20, 20), st.floats(0.05, 3.0))
+def test_the_log_density_of_an_action_inside_is_that_of_its_inverse(values, mean, std):
+    action = th.tensor([values], dtype=th.float64)
+    mean, std = th.full_like(action, mean), th.full_like(action, std)
+    u = unsquash(action)
+    assert th.equal(log_prob_of_action(action, mean, std), squashed_gaussian_log_prob(u, mean, std))
+    assert th.equal(log_prob_of_action(action, mean, std, squashed=False), gaussian_log_prob(u, mean, std))
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 7.0, 7.5, 8.0, 9.0, 12.0, 100.0])
+@pytest.mark.parametrize("std", [0.1, 0.5, 3.0])
+def test_of_its_own_sample_a_policy_has_sb3s_log_density_however_saturated(mean, std):
+    noise = th.randn(20_000, 1, generator=th.Generator().manual_seed(0))
+    means, stds = th.full_like(noise, mean), th.full_like(noise, std)
+    for sign in (1, -1):
+        action, log_prob = sample_squashed_gaussian(sign * means, stds, noise)
+        assert log_prob_of_action(action, sign * means, stds).mean().item() == pytest.approx(log_prob.mean().item(), abs=0.7)
+
+
+def test_an_end_is_unlikely_for_a_policy_that_has_not_saturated():
+    ends, mean, std = th.tensor([[1.0], [-1.0]]), th.tensor([[0.5], [0.5]]), th.full((2, 1), 0.3)
+    assert th.equal(log_prob_of_action(ends, mean, std), squashed_gaussian_log_prob(unsquash(ends), mean, std))
+    assert (log_prob_of_action(ends, mean, std) < -200).all()
 
 
 def test_unsquash_keeps_saturated_actions_finite():

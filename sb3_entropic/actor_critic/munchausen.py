@@ -9,11 +9,11 @@ import torch as th
 from sb3_entropic.actor_critic.loop import ActorCriticLoop
 from sb3_entropic.actor_critic.networks import ModuleNetworks, has_known_density
 from sb3_entropic.checks import check_choice, check_flag, check_fraction
-from sb3_entropic.densities import gaussian_log_prob, squashed_gaussian_log_prob, unsquash
+from sb3_entropic.densities import log_prob_of_action
 from sb3_entropic.operators import BoundLike, as_bound, check_bound, is_off, scaled_log_policy
 from sb3_entropic.updates import bonus_metrics
 
-_LOG_DENSITIES = {"squashed": squashed_gaussian_log_prob, "pretanh": gaussian_log_prob}
+DENSITIES = ("squashed", "pretanh")
 
 
 class Munchausen(ActorCriticLoop):
@@ -75,7 +75,7 @@ class Munchausen(ActorCriticLoop):
         check_bound(self.munchausen_bound, "munchausen_bound")
         check_bound(self.entropy_bound, "entropy_bound")
         check_flag("munchausen_shift", self.munchausen_shift)
-        check_choice("munchausen_density", self.munchausen_density, _LOG_DENSITIES)
+        check_choice("munchausen_density", self.munchausen_density, DENSITIES)
 
     def coefficients(self) -> dict[str, float]:
         """The family's, and the weight of the bonus."""
@@ -86,7 +86,8 @@ class Munchausen(ActorCriticLoop):
         if is_off(self.munchausen_alpha):
             return batch.rewards, {}
         mean, std = networks.gaussian(batch.observations)
-        log_prob = _LOG_DENSITIES[self.munchausen_density](unsquash(batch.actions.to(mean.dtype)), mean, std)
+        squashed = self.munchausen_density == "squashed"
+        log_prob = log_prob_of_action(batch.actions.to(mean.dtype), mean, std, squashed)
         shift = self.current_target_entropy() if self.munchausen_shift else 0.0
         unbounded = scaled_log_policy(log_prob.reshape(-1, 1), networks.temperature, shift)
         bound = as_bound(self.munchausen_bound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 
 from sb3_entropic.checks import check_actions, check_at_least_zero, check_choice, check_finite, check_positive, check_scheduled
 from sb3_entropic.densities import squashed_gaussian_entropy
+from sb3_entropic.errors import HyperparameterWarning
 from sb3_entropic.on_policy.coefficients import (
     DIVERGENCE_WEIGHTS,
     largest_entropy,
@@ -64,7 +66,8 @@ class EntropyPPO(OnPolicyLoop, PPO):
     :param kl_coef: weight of the divergence from the policy that collected the rollout, >= 0; a number, a schedule like
         those of ``ent_coef``, or ``"auto"`` (from 1) or ``"auto_0.1"``: doubled after an update whose divergence came to
         more than 1.5 ``target_kl``, and halved after one that stayed below ``target_kl / 1.5`` (arXiv 1707.06347, section
-        4). Whenever ``target_kl`` is given an update stops early at 1.5 of it, as in SB3
+        4). The divergence is the mean of the last pass, before each of its steps, so take ``n_epochs`` of 2 or more. Whenever
+        ``target_kl`` is given an update stops early at 1.5 of it, as in SB3
 
     Logged besides PPO's ``train/...``: ``ent_coef``; ``target_entropy`` (nats) with a learned one; ``kl_coef`` and
     ``kl_from_old`` (nats) with ``kl_coef``.
@@ -121,6 +124,13 @@ class EntropyPPO(OnPolicyLoop, PPO):
             if self.target_kl is None:
                 raise ValueError(f"kl_coef={self.kl_coef!r} adapts to target_kl, which is None: give one, such as 0.01.")
             check_positive("target_kl", self.target_kl)
+            if self.n_epochs == 1:
+                warnings.warn(
+                    f"kl_coef={self.kl_coef!r} follows the divergence of the last pass over the rollout, which n_epochs=1 "
+                    "makes the first one, that begins at 0: give n_epochs=2 or more.",
+                    HyperparameterWarning,
+                    stacklevel=2,
+                )
             low, high = DIVERGENCE_WEIGHTS
             if not low <= self.learned_kl_coef <= high:
                 raise ValueError(f"kl_coef={self.kl_coef!r} starts at {self.learned_kl_coef:g}, outside ({low:g}, {high:g}).")

@@ -35,8 +35,9 @@ class MoDQN(ValueBasedLoop, DQN):
     https://stable-baselines3.readthedocs.io/en/master/modules/dqn.html. ``policy_kwargs={"dueling": True}`` splits the
     last layer into a state value and advantages. The keyword-only arguments are ours:
 
-    :param momentum: weight of the average so far, in [0, 1); 0 follows Q. It spans about
-        ``target_update_interval / (1 - momentum)`` environment steps.
+    :param momentum: weight of the average so far, in [0, 1); 0 follows Q. It follows copies
+        of itself that change when networks are copied to their targets, if there were gradient steps since, so it spans about
+        ``max(target_update_interval, train_freq * n_envs) / (1 - momentum)`` environment steps
     :param temperature: of ``exploration="boltzmann"``, in reward units, and of the entropy that is logged
     :param exploration: see :class:`sb3_entropic.value_based.loop.ValueBasedLoop`, of ``H``
 

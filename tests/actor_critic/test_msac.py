@@ -77,6 +77,28 @@ def test_the_bonus_respects_its_bound_for_saturated_and_unlikely_actions(model, 
     assert bonus.max() <= 0.2 + 1e-5
 
 
+@pytest.mark.parametrize("density", ["squashed", "pretanh"])
+def test_a_saturated_policy_finds_its_own_actions_likely(density):
+    """Though 32 bits round them to the end of the action space, where the Gaussian's mean is beyond."""
+    model = trained(
+        munchausen_alpha=1.0, munchausen_bound=None, munchausen_density=density, munchausen_shift=False, ent_coef=1.0
+    )
+    with th.no_grad():
+        model.actor.mu.weight.zero_()
+        model.actor.log_std.weight.zero_()
+        model.actor.log_std.bias.fill_(math.log(0.1))
+        for mean in (-12.0, -8.0, 8.0, 12.0):
+            model.actor.mu.bias.fill_(mean)
+            batch = model.replay_buffer.sample(64)
+            networks = ModuleNetworks(model)
+            own, log_prob = networks.act(batch.observations, th.randn(64, 1))
+            bonus = rewards_of(model, batch._replace(actions=own))[0] - batch.rewards
+            expected = log_prob.mean() if density == "squashed" else th.tensor(-math.log(0.1 * math.sqrt(2 * math.pi)))
+            th.testing.assert_close(bonus.mean(), expected, atol=1.0, rtol=0)
+            # The other end is as unlikely as it was.
+            assert (rewards_of(model, batch._replace(actions=-own))[0] - batch.rewards).max() < -1000
+
+
 def test_a_function_bounds_too(batch):
     tanh = trained(munchausen_alpha=1.0, munchausen_bound=lambda x: th.tanh(x / 10), ent_coef=5.0)
     rewards, _ = rewards_of(tanh, batch)
@@ -238,7 +260,7 @@ def test_a_bound_the_wrong_way_round_is_named(name):
         ({"ent_coef": lambda progress: progress - 0.5}, r"ent_coef\(0.25\)=-0.25 is below 0"),
         ({"ent_coef": lambda progress: 1 - 8 * progress * (1 - progress)}, r"ent_coef\(0.75\)=-0.5 is below 0"),
         ({"ent_coef": "auto_0"}, "ent_coef='auto_0', of which ent_coef=0.0 is not a finite number above 0"),
-        ({"ent_coef": "auto_1e-46"}, r"of which ent_coef=1e-46 is outside \[1e-30, 1e\+15\]"),
+        ({"ent_coef": "auto_1e-46"}, r"of which ent_coef=1e-46 is outside \[1e-15, 1e\+15\]"),
         ({"ent_coef": 1e39}, r"ent_coef=1e\+39 is outside"),
         ({"ent_coef": "1" + 400 * "0"}, "of which ent_coef=inf is not finite"),
         ({"ent_coef": "auto_1" + 400 * "0"}, "of which ent_coef=inf is not a finite number above 0"),

@@ -1,6 +1,7 @@
 """The entropy bonus and its estimators, what holds the entropy at a target, and the divergence from the old policy."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -13,9 +14,14 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_entropic import Engine, EntropyPPO, MaxEntPPO
+from sb3_entropic.errors import HyperparameterWarning
 from sb3_entropic.on_policy.coefficients import largest_entropy, towards_divergence, towards_entropy, usual_entropy
+from sb3_entropic.on_policy.loop import Evaluation
 from sb3_entropic.operators import kl_from_old, kl_to_new
 from tests.on_policy.worlds import Bandit
+
+# One pass is enough for most of these tests.
+pytestmark = pytest.mark.filterwarnings("ignore:kl_coef=.* follows")
 
 SQUASHED = {"use_sde": True, "policy_kwargs": {"net_arch": [8], "squash_output": True}}
 
@@ -230,6 +236,29 @@ def test_the_divergences_are_unbiased_and_so_are_their_gradients():
         assert estimate.item() == pytest.approx(truth.item())
         th.testing.assert_close(*(th.autograd.grad(value, logits, retain_graph=True)[0] for value in (estimate, truth)))
     assert min(kl_from_old(th.tensor([-2.0, 0.0, 1.0]))) == 0.0
+    small = th.linspace(-1e-3, 1e-3, 1001)
+    assert kl_from_old(small).min() >= 0
+    th.testing.assert_close(kl_from_old(small), 0.5 * small**2, rtol=2e-2, atol=1e-10)
+
+
+def test_the_penalty_is_the_divergence_from_the_old_policy():
+    """And not the other one, which is the same near 0."""
+    model = make(ent_coef=0.2, kl_coef=3.0)
+    evaluation, log_ratio = Evaluation(th.zeros(2), th.zeros(2), th.tensor([0.5, 1.5])), th.tensor([-1.0, 0.5])
+    loss, metrics = model.regularisation(evaluation, log_ratio)
+    ratio = log_ratio.exp()
+    divergence = (ratio * log_ratio - (ratio - 1)).mean()
+    th.testing.assert_close(metrics["kl_from_old"], divergence)
+    th.testing.assert_close(loss, 3.0 * divergence - 0.2)
+
+
+def test_a_weight_that_adapts_needs_a_second_pass():
+    with pytest.warns(HyperparameterWarning, match="kl_coef='auto' follows the divergence of the last pass .* n_epochs=1"):
+        make(kl_coef="auto", target_kl=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(kl_coef="auto", target_kl=0.01, n_epochs=2)
+        make(kl_coef=0.1)
 
 
 @pytest.mark.parametrize("engine", ["sb3", "fast"])

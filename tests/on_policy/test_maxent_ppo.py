@@ -1,5 +1,7 @@
 """Entropy in the return: its advantages, its critic, and what episodes' ends make of it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch as th
@@ -14,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_entropic import Engine, MaxEntPPO
 from sb3_entropic.on_policy.policies import MlpPolicy
 from sb3_entropic.on_policy.rollouts import generalised_advantages
-from tests.on_policy.worlds import Bandit, Corridor
+from tests.on_policy.worlds import Bandit, Corridor, Numbered
 
 
 def random_rollout(seed, n_steps=12, n_envs=3):
@@ -66,6 +68,10 @@ def test_a_policys_own_evaluation_of_actions_is_asked():
 class KeepRollout(BaseCallback):
     """What a user's callback sees of a rollout, before the update, and what the critics said of each state then."""
 
+    def __init__(self, states):
+        super().__init__()
+        self.states = states
+
     def _on_step(self):
         return True
 
@@ -75,15 +81,14 @@ class KeepRollout(BaseCallback):
         self.kept = {name: getattr(buffer, name).copy() for name in names}
         if hasattr(buffer, "entropy_returns"):
             self.kept["entropy_returns"] = buffer.entropy_returns.copy()
-        states = th.arange(4.0)[:, None]
         with th.no_grad():
-            self.values = policy.predict_values(states).numpy().flatten()
-            self.entropy_values = policy.predict_entropy_values(states).numpy().flatten()
+            self.values = policy.predict_values(self.states).numpy().flatten()
+            self.entropy_values = policy.predict_entropy_values(self.states).numpy().flatten()
 
 
-def rollout(env, **arguments):
+def rollout(env, states=th.arange(4.0)[:, None], **arguments):  # noqa: B008
     arguments = {"n_steps": 10, "batch_size": 10, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}, **arguments}
-    model, callback = MaxEntPPO("MlpPolicy", env, seed=0, device="cpu", **arguments), KeepRollout()
+    model, callback = MaxEntPPO("MlpPolicy", env, seed=0, device="cpu", **arguments), KeepRollout(states)
     with th.no_grad():
         # Entropies that differ from state to state.
         model.policy.action_net.weight.normal_()
@@ -131,6 +136,43 @@ def test_a_single_critic_has_the_entropy_in_its_reward():
     rewards = 0.5 - 0.7 * seen.kept["log_probs"] + 0.9 * (at == 2) * seen.values[3]
     expected = of_rollout(seen, rewards, seen.values[at], seen.values[at[-1, 0] + 1], 0.9, 0.8)
     np.testing.assert_allclose(seen.kept["advantages"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["sb3", "fast"])
+@pytest.mark.parametrize("entropy_critic", [True, False])
+def test_every_environment_has_its_own_ends(engine, entropy_critic):
+    """Corridors of several lengths, some with a time limit, three of which are at their end when the rollout is."""
+    lengths = ((3, True), (4, False), (9, True), (9, False), (10, False))
+    worlds = [partial(Numbered, number, truncates, length) for number, (length, truncates) in enumerate(lengths)]
+    discounts = {"gamma": 0.9, "gae_lambda": 0.8, "entropy_gamma": 0.5, "entropy_gae_lambda": 0.3}
+    states = th.cartesian_prod(th.arange(5.0), th.arange(11.0))
+    _, seen = rollout(
+        DummyVecEnv(worlds),
+        states,
+        n_steps=9,
+        batch_size=9,
+        ent_coef=0.7,
+        entropy_critic=entropy_critic,
+        engine=Engine(engine, compile=False),
+        **discounts,
+    )
+    values, entropy_values = (said.reshape(5, 11) for said in (seen.values, seen.entropy_values))
+    for number, (length, truncates) in enumerate(lengths):
+        reward_to_come = entropy_to_come = 0.0
+        for step in reversed(range(9)):
+            at, log_prob = int(seen.kept["observations"][step, number, 1]), seen.kept["log_probs"][step, number]
+            ends = at + 1 == length
+            bootstraps, goes_on = truncates or not ends, not ends
+            reward = 0.5 - (0.0 if entropy_critic else 0.7 * log_prob)
+            error = reward + 0.9 * bootstraps * values[number, at + 1] - values[number, at]
+            advantage = reward_to_come = error + 0.9 * 0.8 * goes_on * reward_to_come
+            if entropy_critic:
+                error = -log_prob + 0.5 * bootstraps * entropy_values[number, at + 1] - entropy_values[number, at]
+                entropy_to_come = error + 0.5 * 0.3 * goes_on * entropy_to_come
+                expected = entropy_to_come + entropy_values[number, at]
+                assert seen.kept["entropy_returns"][step, number] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+                advantage = reward_to_come + 0.7 * entropy_to_come
+            assert seen.kept["advantages"][step, number] == pytest.approx(advantage, rel=1e-4, abs=1e-5)
 
 
 def test_the_discounts_are_by_default_the_returns():

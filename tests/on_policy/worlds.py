@@ -20,12 +20,13 @@ class Bandit(gym.Env):
 
 
 class Corridor(gym.Env):
-    """Counts to three whatever is done; there it ends, or runs out of time."""
+    """Counts, to three by default, whatever is done; there it ends, or runs out of time."""
 
     observation_space, action_space = spaces.Box(0.0, 3.0, (1,)), spaces.Discrete(2)
 
-    def __init__(self, truncates):
+    def __init__(self, truncates, length=3):
         self.truncates = truncates
+        self.length = length
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -34,5 +35,23 @@ class Corridor(gym.Env):
 
     def step(self, action):
         self.at += 1
-        over = self.at == 3
+        over = self.at == self.length
         return np.full(1, self.at, np.float32), 0.5, over and not self.truncates, over and self.truncates, {}
+
+
+class Numbered(Corridor):
+    """A corridor whose number is seen, too."""
+
+    observation_space = spaces.Box(0.0, 20.0, (2,))
+
+    def __init__(self, number, truncates, length):
+        super().__init__(truncates, length)
+        self.number = number
+
+    def reset(self, *, seed=None, options=None):
+        at, info = super().reset(seed=seed)
+        return np.append(np.float32(self.number), at), info
+
+    def step(self, action):
+        at, *rest = super().step(action)
+        return np.append(np.float32(self.number), at), *rest

@@ -16,6 +16,7 @@ from tests.value_based.tables import (
     arguments,
     as_network,
     expectation,
+    seeded,
     small_mdp,
     table,
 )
@@ -142,6 +143,41 @@ def test_momentums_target_is_the_greedy_evaluation_of_the_average():
     targets, _ = model.td_target(networks, all_transitions(MDP), Fractions())
     greedy = table(3).gather(1, table(5).argmax(1, keepdim=True)).squeeze(1)
     assert th.allclose(expectation(MDP, targets).squeeze(-1), MDP.backup(greedy), atol=1e-9)
+
+
+def test_after_a_termination_momentums_target_is_the_reward():
+    batch = all_transitions(MDP, 1.0)
+    targets, _ = make(MoDQN).td_target(Averages(table(7), table(3), table(5)), batch, Fractions())
+    assert th.equal(targets, batch.rewards)
+
+
+def test_momentum_reads_the_network_of_each_name():
+    """All four of a model's, where they differ, and its own batch of three-step returns."""
+    model = make(MoDQN, n_steps=3, learning_starts=10, batch_size=8).learn(40)
+    with th.no_grad():
+        for seed, parameter in enumerate(model.policy.parameters()):
+            parameter.add_(2.0 * th.randn(parameter.shape, generator=seeded(seed)))
+        np.random.seed(0)
+        batch = model.replay_buffer.sample(32)
+        online, target, average, average_target = (
+            [network(observations) for observations in (batch.observations, batch.next_observations)]
+            for network in (
+                model.q_net,
+                model.q_net_target,
+                model.policy.average_net,
+                model.policy.average_net_target,
+            )
+        )
+        assert batch.discounts.unique().numel() > 1
+        greedy = average_target[1].argmax(dim=1, keepdim=True)
+        assert not th.equal(greedy, average[1].argmax(dim=1, keepdim=True))
+        assert not th.equal(greedy, target[1].argmax(dim=1, keepdim=True))
+        expected = batch.rewards + (1 - batch.dones) * batch.discounts * target[1].gather(1, greedy)
+        targets, _ = model.td_target(model.make_networks(), batch, Fractions())
+        th.testing.assert_close(targets, expected)
+        mixture = 0.1 * online[0] + 0.9 * average_target[0]
+        loss, _ = model.average_loss(model.make_networks(), batch, Fractions())
+        th.testing.assert_close(loss, th.nn.functional.smooth_l1_loss(average[0], mixture))
 
 
 def test_the_average_is_drawn_to_the_mixture_at_the_same_state_and_action():
