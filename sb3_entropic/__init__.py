@@ -6,6 +6,7 @@ environments, saving and logging stay as they are.
 
 from importlib.metadata import version
 
+import sb3_entropic.envs  # noqa: F401, gymnasium learns their ids by it
 from sb3_entropic.active_inference import VFE
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
 from sb3_entropic.engine.options import Engine

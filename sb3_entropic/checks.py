@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 
-from sb3_entropic.errors import HyperparameterWarning, UserError, nearest
+from sb3_entropic.errors import HyperparameterWarning, UserError, article, nearest
 
 POINTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Where schedules are looked at before training begins: shares of it that remain."""
@@ -63,6 +63,15 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} is not a whole number above 0.")
 
 
+def check_whole(name: str, value: Any) -> None:
+    """Check that an argument is a whole number that is 0 or positive.
+
+    :raises ValueError: if it is not
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name}={value!r} is neither 0 nor a whole number above it.")
+
+
 def check_at_least_zero(name: str, value: Any) -> None:
     """Check that an argument is a finite number that is 0 or positive.
 
@@ -98,6 +107,17 @@ def check_scheduled(name: str, value: Any, check: Callable[[str, Any], None]) ->
             check(f"{name}({remaining})", value(remaining))
     else:
         check(name, value)
+
+
+def check_inherited(arguments: Mapping[str, Any]) -> None:
+    """Check arguments of an SB3 parent, with which it would train whatever they are, or fail late.
+
+    :param arguments: by name; others may be among them
+    :raises ValueError: for a value that is not allowed
+    """
+    for name in _INHERITED.keys() & arguments.keys():
+        if arguments[name] is not None:
+            _INHERITED[name](name, arguments[name])
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -167,8 +187,8 @@ def check_network(model: Any, name: str, wanted: type | None = None) -> None:
         kind = "" if wanted is None else f" that is a {wanted.__name__}"
         aliases = ", ".join(map(repr, model.policy_aliases))
         raise ValueError(
-            f"{type(model).__name__} needs a policy with a {name}{kind}, which {type(model.policy).__name__} has not: take "
-            f"one of {aliases}, or a subclass of {model.policy_aliases['MlpPolicy'].__name__}."
+            f"{type(model).__name__} needs a policy with {article(name)} {name}{kind}, which {type(model.policy).__name__} "
+            f"has not: take one of {aliases}, or a subclass of {model.policy_aliases['MlpPolicy'].__name__}."
         )
 
 
@@ -221,6 +241,14 @@ def check_every_state(model: Any) -> None:
         raise UserError(
             f"{type(model).__name__} reads the state after every action, some of which {setting} drops: leave it out."
         )
+
+
+_INHERITED: dict[str, Callable[[str, Any], None]] = {
+    **dict.fromkeys(("gamma", "tau", "gae_lambda"), check_fraction),
+    **dict.fromkeys(("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"), check_fraction),
+    **dict.fromkeys(("batch_size", "buffer_size", "n_steps", "n_epochs", "target_update_interval"), check_count),
+    "learning_starts": check_whole,
+}
 
 
 def _check_number(name: str, value: Any, remedy: str) -> None:

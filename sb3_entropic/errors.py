@@ -14,12 +14,18 @@ class HyperparameterWarning(UserWarning):
     """A value that is allowed and does what its user cannot want; its message says what, and what to take instead."""
 
 
-def nearest(given: str, allowed: Iterable[str]) -> str:
+def article(noun: str) -> str:
+    """``"an"`` before a vowel, else ``"a"``."""
+    return "an" if noun[:1].lower() in "aeiou" else "a"
+
+
+def nearest(given: str, allowed: Iterable[str], cutoff: float = 0.6) -> str:
     """The ending of a message: ``": did you mean 'x'?"``, or a full stop where nothing is near.
 
     :param given: what the user wrote
     :param allowed: the valid choices
+    :param cutoff: how alike they have to be, 0 to 1
     """
     by_lower = {choice.lower(): choice for choice in allowed}
-    close = difflib.get_close_matches(given.lower(), by_lower, n=1)
+    close = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=cutoff)
     return f": did you mean {by_lower[close[0]]!r}?" if close else "."

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from sb3_entropic.checks import check_inherited
 from sb3_entropic.engine import lockstep
 from sb3_entropic.engine.options import Engine, as_engine
 from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not
+from sb3_entropic.errors import article, nearest
 
 
 class Learner:
@@ -25,6 +30,7 @@ class Learner:
     """How the fast engine lets models of the family act and learn."""
 
     def __init__(self, *args: Any, engine: str | Engine = "auto", **kwargs: Any):
+        check_inherited(kwargs)
         self.engine = as_engine(engine)
         self.engine_used = ""
         """What ran the last ``learn``: ``"sb3"``, or ``"fast"`` and whether it was compiled; empty before it."""
@@ -33,7 +39,49 @@ class Learner:
     def _setup_model(self) -> None:
         # A loaded model gets its arguments after __init__, as they were given.
         self.engine = as_engine(self.engine)
+        check_inherited(vars(self))
         super()._setup_model()
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        if policy_name not in self.policy_aliases:
+            names = ", ".join(map(repr, self.policy_aliases))
+            hint = nearest(policy_name, self.policy_aliases)
+            raise ValueError(f"Policy {policy_name} unknown: {type(self).__name__} has {names}{hint}")
+        return super()._get_policy_from_name(policy_name)
+
+    @classmethod
+    def load(
+        cls,
+        path: Any,
+        env: Any = None,
+        device: Any = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """As in SB3.
+
+        :raises TypeError: for a misspelt argument
+        :raises ValueError: if the file holds a model with networks of another kind
+        """
+        arguments = signature(cls.__init__).parameters
+        for name in kwargs.keys() - arguments.keys():
+            # Attributes that are no arguments may be given, too.
+            if (hint := nearest(name, arguments, cutoff=0.85)) != ".":
+                raise TypeError(f"{cls.__name__} has no argument {name!r}{hint}")
+        try:
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        except Exception as error:
+            data = load_from_zip_file(path, device=device, custom_objects=custom_objects)[0] or {}
+            saved, ours = data.get("policy_class"), cls.policy_aliases["MlpPolicy"]
+            family = next(base for base in ours.__mro__ if not base.__module__.startswith("sb3_entropic"))
+            if isinstance(saved, type) and not issubclass(saved, family):
+                raise ValueError(
+                    f"{path} holds a model whose policy is {article(saved.__name__)} {saved.__name__}, and {cls.__name__} has "
+                    f"{article(ours.__name__)} {ours.__name__}: load it with the class that saved it."
+                ) from error
+            raise
 
     def coefficients(self) -> dict[str, float]:
         """Numbers among the algorithm's attributes that its losses read and that may change, or differ between seeds."""

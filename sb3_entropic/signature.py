@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from sb3_entropic.errors import nearest
 
 Class = TypeVar("Class", bound=type)
+
+_ARGUMENT = re.compile(r"(?m)^:param (\w+):.*(?:\n(?:[ \t]+.*)?$)*")
+"""An argument's description, with the indented lines that belong to it."""
 
 
 def extends(parent: type) -> Callable[[Class], Class]:
@@ -41,6 +45,7 @@ def extends(parent: type) -> Callable[[Class], Class]:
 
         __init__.__signature__ = signature  # type: ignore[attr-defined]
         cls.__init__ = __init__  # type: ignore[misc]
+        _describe(cls, ours)
         return cls
 
     return decorate
@@ -64,6 +69,21 @@ def preset(**defaults: Any) -> Callable[[Class], Class]:
 
         __init__.__signature__ = signature.replace(parameters=changed)  # type: ignore[attr-defined]
         cls.__init__ = __init__  # type: ignore[misc]
+        _describe(cls, (p.name for p in changed if p.kind is inspect.Parameter.KEYWORD_ONLY))
         return cls
 
     return decorate
+
+
+def _describe(cls: type, names: Iterable[str]) -> None:
+    """Let a class's docstring end with what its bases' say of the arguments that it leaves to them."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    said: dict[str, str] = {}
+    for base in cls.__mro__:
+        for block in _ARGUMENT.finditer(inspect.cleandoc(vars(base).get("__doc__") or "")):
+            said.setdefault(block[1], block[0].strip())
+    own = {block[1] for block in _ARGUMENT.finditer(text)}
+    missing = [said[name] for name in names if name in said and name not in own]
+    if text and missing:
+        before, raises, after = text.partition(":raises ")
+        cls.__doc__ = "\n".join([before.rstrip(), *[""] * (not own), *missing, *[""] * bool(raises)]) + raises + after

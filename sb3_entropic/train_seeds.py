@@ -17,6 +17,7 @@ from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not_together
+from sb3_entropic.learner import Learner
 
 AUTO = "auto"
 SWEEPABLE = ("learning_rate", "tau", "ent_coef", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
@@ -80,7 +81,7 @@ def train_seeds(
     :raises SeedsFailedError: if seeds raised, once the others have finished
     :raises ValueError: for arguments that are not allowed
     """
-    seeds = _checked(seeds, env, callback)
+    seeds = _checked(algorithm, seeds, env, callback)
 
     def make(index: int) -> Any:
         own = {name: _of_seed(name, value, index, len(seeds)) for name, value in arguments.items()}
@@ -176,7 +177,12 @@ def _one_after_the_other(
     return raised
 
 
-def _checked(seeds: Iterable[int], env: Any, callback: Any) -> list[int]:
+def _checked(algorithm: Any, seeds: Any, env: Any, callback: Any) -> list[int]:
+    if not (isinstance(algorithm, type) and issubclass(algorithm, Learner)):
+        named = algorithm.__name__ if isinstance(algorithm, type) else repr(algorithm)
+        raise ValueError(f"{named} is not a class of this package, such as sb3_entropic.MSAC, nor extends one.")
+    if not isinstance(seeds, Iterable):
+        raise ValueError(f"seeds={seeds!r} are not several whole numbers: write range({seeds!r}), say.")
     seeds = list(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={seeds} are not one or several different whole numbers.")

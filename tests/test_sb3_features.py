@@ -391,6 +391,46 @@ def test_unsuitable_actions_are_refused(algorithm):
         algorithm.constructor("MlpPolicy", "CartPole-v1" if continuous(algorithm) else "Pendulum-v1")
 
 
+WRONG = {
+    "gamma": (2.0, r"gamma=2.0 is outside \[0, 1\]: the nearest choice is 1"),
+    "batch_size": (0, "batch_size=0 is not a whole number above 0"),
+    "buffer_size": (0, "buffer_size=0 is not a whole number above 0"),
+    "tau": (5.0, r"tau=5.0 is outside \[0, 1\]"),
+    "gae_lambda": (-1.0, r"gae_lambda=-1.0 is outside \[0, 1\]: the nearest choice is 0"),
+    "n_steps": (0, "n_steps=0 is not a whole number above 0"),
+    "n_epochs": (0, "n_epochs=0 is not a whole number above 0"),
+    "learning_starts": (-5, "learning_starts=-5 is neither 0 nor a whole number above it"),
+    "target_update_interval": (0, "target_update_interval=0 is not a whole number above 0"),
+    "exploration_final_eps": (3.0, r"exploration_final_eps=3.0 is outside \[0, 1\]"),
+}
+
+
+@every_algorithm
+def test_what_the_parent_would_train_with_without_a_word_is_refused(algorithm):
+    constructor = algorithm.constructor
+    taken = WRONG.keys() & inspect.signature(constructor).parameters.keys()
+    assert len(taken) >= 4
+    for name in taken:
+        value, message = WRONG[name]
+        with pytest.raises(ValueError, match=message):
+            constructor("MlpPolicy", env_id(algorithm), **{**small(algorithm), name: value})
+    with pytest.raises(ValueError, match=r"Policy MlpPolcy unknown: .* did you mean 'MlpPolicy'\?"):
+        constructor("MlpPolcy", env_id(algorithm), **small(algorithm))
+
+
+@every_algorithm
+def test_a_model_of_another_family_is_refused_and_so_is_a_misspelt_argument(algorithm, tmp_path):
+    other = ALGORITHMS[next(name for name in ("tqc", "dqn", "ppo", "qrdqn") if name not in (algorithm.parent, algorithm.name))]
+    build(other).save(tmp_path / "other")
+    constructor = algorithm.constructor
+    with pytest.raises(
+        ValueError, match=rf"holds a model whose policy is a \w+, and {constructor.__name__} has an? \w+: load"
+    ):
+        constructor.load(tmp_path / "other", device="cpu")
+    with pytest.raises(TypeError, match=f"{constructor.__name__} has no argument 'engin': did you mean 'engine'"):
+        constructor.load(tmp_path / "other", device="cpu", engin="sb3")
+
+
 @every_algorithm
 def test_loading_takes_sb3s_arguments_in_their_order(algorithm):
     ours, theirs = (inspect.signature(cls.load).parameters for cls in (algorithm.constructor, BaseAlgorithm))

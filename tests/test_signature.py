@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 
+import sb3_entropic
 from sb3_entropic.signature import extends, preset
 
 
@@ -45,6 +46,54 @@ def test_a_preset_changes_a_default_and_yields_to_what_is_given():
     assert Blue(1, colour="green").colour == "green"
     assert (Blue(1, 5, size=7).given, Blue(1, size=7).given, Blue(1, size=7).size) == ((1, 5), (1, 4), 7)
     assert Child(1).colour == "red"
+
+
+class Documented(Parent):
+    """One.
+
+    :param colour: of it
+    :param shape: round, or
+        square
+    """
+
+    def __init__(self, *args, colour="red", shape="round", **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+@extends(Parent)
+class Described(Documented):
+    """Another.
+
+    :param colour: another's
+    :raises ValueError: never
+    """
+
+
+@preset(shape="square")
+class Squared(Documented):
+    """A third."""
+
+
+@extends(Parent)
+class Undescribed(Documented):
+    pass
+
+
+def test_the_docstring_ends_with_the_arguments_of_the_bases():
+    assert Described.__doc__ == (
+        "Another.\n\n:param colour: another's\n:param shape: round, or\n    square\n:raises ValueError: never"
+    )
+    assert Squared.__doc__ == "A third.\n\n:param colour: of it\n:param shape: round, or\n    square"
+    assert Undescribed.__doc__ is None
+
+
+@pytest.mark.parametrize("name", [name for name in sb3_entropic.__all__ if hasattr(getattr(sb3_entropic, name), "learn")])
+def test_help_describes_every_argument_of_ours(name):
+    algorithm = getattr(sb3_entropic, name)
+    ours = [p.name for p in inspect.signature(algorithm).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert "engine" in ours
+    assert [argument for argument in ours if f":param {argument}: " not in algorithm.__doc__] == []
+    assert ":raises ValueError: " in algorithm.__doc__
 
 
 def test_a_misspelt_argument_is_answered_by_the_nearest():

@@ -3,8 +3,9 @@
 import pytest
 import torch as th
 from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_entropic import MSAC, MTQC, DiscreteSAC
+from sb3_entropic import MDQN, MSAC, MTQC, DiscreteSAC, Engine
 from sb3_entropic.temperature import current_temperature, temperature_loss
 
 
@@ -69,6 +70,31 @@ def test_a_loaded_model_of_sac_takes_another_temperature(tmp_path):
     SAC("MlpPolicy", "Pendulum-v1", ent_coef=0.1, buffer_size=500, device="cpu").save(tmp_path / "model")
     assert current_temperature(MSAC.load(tmp_path / "model", device="cpu")).item() == pytest.approx(0.1)
     assert current_temperature(MSAC.load(tmp_path / "model", device="cpu", ent_coef=0.7)).item() == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("engine", ["sb3", "fast"])
+@pytest.mark.parametrize("later", [0.9, lambda progress: 0.9])
+def test_a_fixed_temperature_may_be_set_while_training(engine, later):
+    class Sets(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == 120:
+                self.model.ent_coef = value
+            return True
+
+    trained = []
+    for value in (0.1, later):
+        arguments = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 500, "device": "cpu", "seed": 0, "ent_coef": 0.1}
+        model = MSAC("MlpPolicy", "Pendulum-v1", engine=Engine(engine, compile=False), **arguments).learn(150, Sets())
+        trained.append(next(model.actor.parameters()))
+        assert model.logger.name_to_value["train/ent_coef"] == pytest.approx(0.1 if value == 0.1 else 0.9)
+    assert not th.equal(*trained)
+
+
+def test_text_is_a_schedule_of_temperatures_too():
+    model = MSAC("MlpPolicy", "Pendulum-v1", ent_coef="lin_0.2", target_entropy=-1, buffer_size=500, device="cpu")
+    assert [model.ent_coef(remaining) for remaining in (1.0, 0.5, 0.0)] == pytest.approx([0.2, 0.1, 0.0])
+    with pytest.raises(ValueError, match="temperature='lin_x' is not a schedule"):
+        MDQN("MlpPolicy", "CartPole-v1", temperature="lin_x")
 
 
 @pytest.mark.parametrize("constructor", [SAC, MSAC])

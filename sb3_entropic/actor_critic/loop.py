@@ -9,6 +9,7 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
+from sb3_contrib import TQC
 from stable_baselines3.common.save_util import load_from_zip_file
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
 from sb3_entropic.state_dependent import draw_matrices, explore_anew, matrices_of
 from sb3_entropic.temperature import (
+    as_scheduled,
     at_progress,
     check_temperature,
     learned_from,
@@ -34,11 +36,19 @@ class ActorCriticLoop(OffPolicyLoop):
     *is* SAC: same operations, same random draws, and with ``engine="sb3"`` same parameters to the bit. An algorithm overrides
     a loss, or only a term of the target inside it, or appends to :meth:`updates`.
 
-    ``ent_coef`` and ``target_entropy`` may also be functions of the remaining progress (1 at the start, 0 at the end).
+    ``ent_coef`` and ``target_entropy`` may also be functions of the remaining progress (1 at the start, 0 at the end), or
+    ``"lin_0.1"``, from 0.1 to 0. An ``ent_coef`` that is not learned may be set while training.
     """
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        # SB3 reads another attribute, made of it once.
+        if name == "ent_coef" and isinstance(value, (int, float)) and getattr(self, "ent_coef_tensor", None) is not None:
+            self.ent_coef_tensor.fill_(value)
+
     def _setup_model(self) -> None:
-        ent_coef, target_entropy = self.ent_coef, self.target_entropy
+        ent_coef, target_entropy = (as_scheduled(name, getattr(self, name)) for name in ("ent_coef", "target_entropy"))
+        self.target_entropy = target_entropy
         check_temperature("ent_coef", ent_coef)
         with suppress(ValueError, TypeError):
             # SB3 takes a number as text, too.
@@ -48,6 +58,11 @@ class ActorCriticLoop(OffPolicyLoop):
         # SB3 makes numbers of both: a schedule's first value stands in for it meanwhile.
         self.ent_coef, self.target_entropy = at_progress(ent_coef, 1.0), at_progress(target_entropy, 1.0)
         super()._setup_model()
+        if hasattr(self.critic, "quantiles_total") and not isinstance(self, TQC):
+            raise ValueError(
+                f"{type(self).__name__} needs critics of values, and {type(self.policy).__name__} has critics of quantiles: "
+                "they are MTQC's."
+            )
         if self.ent_coef_optimizer is not None and isinstance(self.action_space, spaces.Box):
             warn_of_unreachable_entropy(target_entropy, math.prod(self.action_space.shape))
         self.ent_coef = ent_coef

@@ -52,4 +52,6 @@ class MDAC(MSAC):
 
     It is :class:`MSAC` with other defaults: ``f(x) = g(x) = clip(x / 10, -1, 1)`` and no shift. ``"tanh(x/10)"`` is the
     smooth form. ``munchausen_alpha`` is the paper's ``beta``, the KL share of the regularisation; 0.9 is our default.
+
+    :raises ValueError: for a value that is not allowed
     """

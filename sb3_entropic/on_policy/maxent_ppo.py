@@ -99,7 +99,10 @@ class MaxEntPPO(EntropyPPO):
             self._choose_rollout_buffer()
         super()._setup_model()
         if self.entropy_critic:
-            check_network(self, "entropy_net")
+            try:
+                check_network(self, "entropy_net")
+            except ValueError as error:
+                raise ValueError(f"{error} Or, as for a model that PPO has saved, give entropy_critic=False.") from None
 
     def _maybe_recommend_cpu(self, mlp_class_name: str = MlpPolicy.__name__) -> None:
         super()._maybe_recommend_cpu(mlp_class_name)
@@ -113,6 +116,13 @@ class MaxEntPPO(EntropyPPO):
             check_finite("entropy_baseline", self.entropy_baseline, or_text="mean")
         check_at_least_zero("entropy_vf_coef", self.entropy_vf_coef)
         check_flag("entropy_critic", self.entropy_critic)
+        if not self.entropy_critic:
+            ignored = {"entropy_gamma": None, "entropy_gae_lambda": None, "entropy_vf_coef": 0.5}
+            for name, default in ignored.items():
+                if getattr(self, name) != default:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} is of the critic that entropy_critic=False leaves out: leave out both."
+                    )
 
     def _choose_rollout_buffer(self) -> None:
         chosen, is_dict = self.rollout_buffer_class, isinstance(self.observation_space, spaces.Dict)

@@ -46,14 +46,12 @@ from sb3_entropic.value_based.policies import CnnPolicy, MlpPolicy, MultiInputPo
 class GapIncreasing(ValueBasedLoop):
     """The operator of this module, for one value an action or a whole distribution of returns.
 
-    :param temperature: see :class:`sb3_entropic.value_based.loop.ValueBasedLoop`. It is in reward units: scale it, and
-        ``munchausen_clip``, with the rewards.
     :param munchausen_alpha: weight of the gap-increasing term, in [0, 1]
-    :param munchausen_clip: lower limit of that term before ``munchausen_alpha``, in reward units, < 0; ``None`` for none
+    :param munchausen_clip: lower limit of that term before ``munchausen_alpha``, in reward units, < 0; ``None`` for none.
+        Scale it with the rewards
     :param soft_value: value of a state, see :func:`sb3_entropic.operators.soft_value`
     :param double_q: the next state's policy is the online network's, its values the target network's (arXiv 1509.06461);
         the gap-increasing term stays the target network's
-    :param exploration: see :class:`sb3_entropic.value_based.loop.ValueBasedLoop`
     """
 
     def __init__(
@@ -117,7 +115,7 @@ class GapIncreasingDQN(GapIncreasing, DQN):
 
     Every argument of :class:`stable_baselines3.DQN` is accepted, in the same order and with the same default; see
     https://stable-baselines3.readthedocs.io/en/master/modules/dqn.html. ``policy_kwargs={"dueling": True}`` splits the
-    last layer into a state value and advantages. The keyword-only arguments are ours: see :class:`GapIncreasing`.
+    last layer into a state value and advantages. The keyword-only arguments are ours.
 
     With ``n_steps > 1`` the target keeps the gap-increasing term of the *first* action and the soft value of the bootstrap
     state; those of the steps between, and so their entropies, are dropped.
@@ -143,14 +141,21 @@ class SoftDQN(GapIncreasingDQN):
     """Soft Q-learning for discrete actions: ``y = r + gamma (1 - done) temperature log sum_a exp(Q(s', a) / temperature)``.
 
     ``temperature -> 0`` gives DQN. Values are up to ``temperature log(n_actions) / (1 - gamma)`` above the return; with
-    ``soft_value="mellowmax"`` they are below. Arguments: :class:`GapIncreasingDQN`.
+    ``soft_value="mellowmax"`` (arXiv 1612.05628) they are below. From arXiv 1702.08165. SB3's arguments, what is logged and
+    what is loaded: :class:`GapIncreasingDQN`.
+
+    :raises ValueError: for a value that is not allowed
     """
 
 
+@preset()
 class MDQN(GapIncreasingDQN):
     """Munchausen DQN: soft Q-learning with ``munchausen_alpha * temperature * log pi(a|s)`` added to the reward.
 
-    The defaults are the paper's for Atari; they suit rewards of the order of 1. Arguments: :class:`GapIncreasingDQN`.
+    The defaults are those of the paper (arXiv 2007.14430) for Atari; they suit rewards of the order of 1. SB3's arguments,
+    what is logged and what is loaded: :class:`GapIncreasingDQN`.
+
+    :raises ValueError: for a value that is not allowed
     """
 
 
@@ -158,7 +163,9 @@ class MDQN(GapIncreasingDQN):
 class CVIDQN(GapIncreasingDQN):
     """Conservative Value Iteration with function approximation: :class:`MDQN` with the mean in place of the sum.
 
-    Arguments: :class:`GapIncreasingDQN`.
+    From Kozuno et al., AISTATS 2019. SB3's arguments, what is logged and what is loaded: :class:`GapIncreasingDQN`.
+
+    :raises ValueError: for a value that is not allowed
     """
 
 
@@ -167,8 +174,10 @@ class ALDQN(GapIncreasingDQN):
     """Advantage Learning: ``munchausen_alpha`` times the action gap is taken from the value of every other action.
 
     It is the limit ``temperature -> 0`` of ``MDQN(munchausen_clip=None)``; the temperature is that of
-    ``exploration="boltzmann"`` alone.
-    Arguments: :class:`GapIncreasingDQN`.
+    ``exploration="boltzmann"`` alone. From arXiv 1512.04860. SB3's arguments, what is logged and what is loaded:
+    :class:`GapIncreasingDQN`.
+
+    :raises ValueError: for a value that is not allowed
     """
 
 
@@ -177,6 +186,8 @@ class DPP(GapIncreasingDQN):
     """Dynamic Policy Programming: all of the regularisation is towards the previous policy, none is entropy.
 
     Its errors average out over iterations. The preferences of all but the best action fall for ever, by the action gap
-    an iteration; ``munchausen_clip`` bounds them, ``None`` is the algorithm as published. Arguments:
-    :class:`GapIncreasingDQN`.
+    an iteration; ``munchausen_clip`` bounds them, ``None`` is the algorithm as published (Azar et
+    al., JMLR 13). SB3's arguments, what is logged and what is loaded: :class:`GapIncreasingDQN`.
+
+    :raises ValueError: for a value that is not allowed
     """

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sb3_entropic.checks import check_actions, check_choice, check_network, check_scale, check_scheduled
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import action_gap, policy_entropy, sample_boltzmann
-from sb3_entropic.temperature import Scheduled, at_progress
+from sb3_entropic.temperature import Scheduled, as_scheduled, at_progress
 from sb3_entropic.updates import Metrics, Update
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 
@@ -24,8 +24,8 @@ class ValueBasedLoop(OffPolicyLoop):
 
     An algorithm says what its :meth:`td_target` is, or appends to :meth:`updates`.
 
-    :param temperature: of the policy ``softmax(Q / temperature)``, in reward units, > 0; or a function of the remaining
-        progress (1 to 0) that stays above 0
+    :param temperature: of the policy ``softmax(Q / temperature)``, in reward units, > 0, -> 0 for a greedy one; or a function
+        of the remaining progress (1 to 0) that stays above 0. Scale it with the rewards
     :param exploration: ``"epsilon"`` acts as DQN does; ``"boltzmann"`` samples from ``softmax(Q / temperature)`` after
         the warm-up and ignores the exploration rate. ``predict`` with ``deterministic=False`` does the same;
         ``deterministic=True`` is greedy either way.
@@ -53,6 +53,7 @@ class ValueBasedLoop(OffPolicyLoop):
         :raises ValueError: for a value that is not allowed
         """
         check_choice("exploration", self.exploration, EXPLORATIONS)
+        self.temperature = as_scheduled("temperature", self.temperature)
         check_scheduled("temperature", self.temperature, check_scale)
 
     def updates(self) -> list[Update]:

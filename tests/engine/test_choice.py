@@ -11,6 +11,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
+from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -300,6 +301,9 @@ def test_wrong_options_are_answered(arguments, message):
     [
         ({"seeds": [1, 1]}, "are not one or several different"),
         ({"seeds": []}, "are not one or several different"),
+        ({"seeds": 3}, r"seeds=3 are not several whole numbers: write range\(3\)"),
+        ({"algorithm": "MSAC"}, "'MSAC' is not a class of this package, such as sb3_entropic.MSAC"),
+        ({"algorithm": SAC}, "SAC is not a class of this package"),
         ({"callback": []}, "callback is one object"),
         ({"env": make_vec_env("Pendulum-v1")}, "every seed needs its own"),
         ({"gamma": [0.9]}, "gamma has 1 values for 2 seeds"),
@@ -311,7 +315,7 @@ def test_wrong_options_are_answered(arguments, message):
 def test_wrong_arguments_of_train_seeds_are_answered(arguments, message):
     arguments = {"seeds": [1, 2], "env": "Pendulum-v1", "total_timesteps": 10, "engine": FAST, "device": "cpu"} | arguments
     with pytest.raises((ValueError, TypeError), match=message):
-        train_seeds(MSAC, "MlpPolicy", **arguments)
+        train_seeds(**{"algorithm": MSAC, "policy": "MlpPolicy"} | arguments)
 
 
 def test_seeds_that_the_fast_engine_does_not_run_are_those_of_sb3s_loop():

@@ -144,7 +144,9 @@ def test_every_environment_has_its_own_ends(engine, entropy_critic):
     """Corridors of several lengths, some with a time limit, three of which are at their end when the rollout is."""
     lengths = ((3, True), (4, False), (9, True), (9, False), (10, False))
     worlds = [partial(Numbered, number, truncates, length) for number, (length, truncates) in enumerate(lengths)]
-    discounts = {"gamma": 0.9, "gae_lambda": 0.8, "entropy_gamma": 0.5, "entropy_gae_lambda": 0.3}
+    discounts = {"gamma": 0.9, "gae_lambda": 0.8}
+    if entropy_critic:
+        discounts |= {"entropy_gamma": 0.5, "entropy_gae_lambda": 0.3}
     states = th.cartesian_prod(th.arange(5.0), th.arange(11.0))
     _, seen = rollout(
         DummyVecEnv(worlds),
@@ -173,6 +175,12 @@ def test_every_environment_has_its_own_ends(engine, entropy_critic):
                 assert seen.kept["entropy_returns"][step, number] == pytest.approx(expected, rel=1e-4, abs=1e-5)
                 advantage = reward_to_come + 0.7 * entropy_to_come
             assert seen.kept["advantages"][step, number] == pytest.approx(advantage, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("ignored", [{"entropy_gamma": 0.9}, {"entropy_gae_lambda": 0.9}, {"entropy_vf_coef": 0.4}])
+def test_what_a_single_critic_would_ignore_is_refused(ignored):
+    with pytest.raises(ValueError, match=f"{next(iter(ignored))}=0.[49] is of the critic that entropy_critic=False leaves"):
+        MaxEntPPO("MlpPolicy", Bandit(), entropy_critic=False, **ignored)
 
 
 def test_the_discounts_are_by_default_the_returns():
