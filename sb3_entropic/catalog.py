@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import pprint
 import re
@@ -324,6 +325,9 @@ def _make_environment(env_id: str) -> gym.Env:
     except ImportError as error:
         if error.name is not None and error.name.split(".")[0] in _EXTRAS:
             raise UserError(_missing_package(env_id, str(error))) from None
+        module = env_id.rpartition(":")[0]
+        if module and importlib.util.find_spec(module.partition(".")[0]) is None:
+            raise UserError(f"{env_id!r} needs the module {module!r}: install it, or name its folder in PYTHONPATH.") from None
         raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}){_nearest_environment(env_id)}") from None
     except (ValueError, TypeError, AttributeError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -348,6 +352,10 @@ def _missing_package(env_id: str, reason: str) -> str:
 def _nearest_environment(env_id: str) -> str:
     module, colon, registered = env_id.rpartition(":")
     name = re.sub(r"-v\d+$", "", registered)
+    namespace, slash, _ = registered.rpartition("/")
+    if slash and nearest(namespace, {spec.namespace for spec in gym.registry.values() if spec.namespace}) == ".":
+        example = f"ale_py:{registered}" if namespace == "ALE" else f"module:{registered}"
+        return f": no module that is imported has the namespace {namespace!r}. Name the one that has, as in {example!r}."
     versions = [known for known in gym.registry if re.sub(r"-v\d+$", "", known) == name]
     if versions:
         latest = max(versions, key=lambda known: gym.registry[known].version or 0)

@@ -85,6 +85,19 @@ def test_the_full_id_has_the_version_and_the_module_that_registers_it():
 
 
 @pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("ALE/Breakout-v5", "no module that is imported has the namespace 'ALE'. .* as in 'ale_py:ALE/Breakout-v5'"),
+        ("no/Such-v0", "no module that is imported has the namespace 'no'. .* as in 'module:no/Such-v0'"),
+        ("no_such_module:FetchReach-v4", "needs the module 'no_such_module': install it"),
+    ],
+)
+def test_an_environment_of_a_package_that_is_not_there(given, message):
+    with pytest.raises(UserError, match=f"'{given}'.*{message}"):
+        find_environment(given)
+
+
+@pytest.mark.parametrize(
     ("env_id", "error", "extra"),
     [
         ("LunarLander-v3", gym.error.DependencyNotInstalled("Box2D is not installed, run `pip install box2d`"), "box2d"),
