@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_entropic import __version__
 from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
 from sb3_entropic.checks import check_gpu
 from sb3_entropic.cli import ArgumentParser, Console, positive, seed, show_warnings_in_one_line
@@ -42,7 +43,13 @@ then, in Python:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for a wrong input, 130 after Ctrl-C."""
-    parser = ArgumentParser(prog="python -m sb3_entropic", description=__doc__)
+    parser = ArgumentParser(
+        prog="python -m sb3_entropic",
+        description="Entropy-regularised reinforcement learning for Stable-Baselines3: train one model in one short command.",
+        epilog=overview(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sb3_entropic {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="train")
     train = commands.add_parser(
         "train", help="train one model", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,6 +75,21 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
+
+
+def overview() -> str:
+    """What there is besides: the algorithms, and the other commands."""
+    width = max(map(len, ALGORITHMS))
+    lines = [f"  {algorithm.name:{width}}  {algorithm.summary}" for algorithm in ALGORITHMS.values()]
+    return "\n".join(
+        [
+            "algorithms:",
+            *lines,
+            "",
+            "`python -m sb3_entropic train --help` tells what train takes. `python -m benchmarks --help`, in a clone of the",
+            "repository, runs grids of seeds and compares algorithms.",
+        ]
+    )
 
 
 def _train(arguments: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ import pytest
 import torch as th
 from gymnasium.envs.classic_control import PendulumEnv
 
-from sb3_entropic import MSAC
+from sb3_entropic import MSAC, __version__
 from sb3_entropic.__main__ import main
+from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.checks import check_fraction
 from sb3_entropic.errors import UserError
 
@@ -156,3 +157,12 @@ def test_ctrl_c_saves_what_there_is(tmp_path):
     assert process.returncode == 130
     assert "Stopped by Ctrl-C" in printed
     assert MSAC.load(path).num_timesteps > 0
+
+
+@pytest.mark.parametrize(("option", "said"), [("--help", list(ALGORITHMS)), ("--version", [f"sb3_entropic {__version__}"])])
+def test_what_there_is_is_told(option, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([option])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in said)
