@@ -21,7 +21,7 @@ CANDIDATE ?= runs
 CASES ?=
 ROUNDS ?=
 
-.PHONY: help install test test-harness test-learning sb3-suite lint format benchmark report leaderboard compare speed clean
+.PHONY: help install test test-harness test-learning sb3-suite docs lint format benchmark report leaderboard compare speed clean
 
 help:  ## this list
 	@echo "make benchmark ENV=Hopper-v4   [ALGOS=msac,sac SEEDS=5 STEPS=30000 WORKERS=2 BUDGET=smoke|short|full OUT=runs ARGS='--dry-run']"
@@ -50,6 +50,11 @@ test-learning: $(READY)  ## the tests that train to a score, longer
 
 sb3-suite: $(READY)  ## Stable-Baselines3's own tests, with our class in the place of its parent
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m tests.sb3_suite
+
+docs: $(READY)  ## the reference, in docs/_build/index.html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo "written: docs/_build/index.html"
 
 lint: $(READY)  ## check the style
 	$(BIN)/ruff check .
@@ -80,5 +85,5 @@ speed: $(READY)  ## training speed beside Stable-Baselines3's [CASES=msac-hopper
 	  $(if $(STEPS),--steps '$(STEPS)') $(ARGS)
 
 clean:  ## delete the virtual environment and caches, never runs
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info MUJOCO_LOG.TXT
+	rm -rf $(VENV) docs/_build .cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info MUJOCO_LOG.TXT
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -86,4 +86,6 @@ def _describe(cls: type, names: Iterable[str]) -> None:
     missing = [said[name] for name in names if name in said and name not in own]
     if text and missing:
         before, raises, after = text.partition(":raises ")
-        cls.__doc__ = "\n".join([before.rstrip(), *[""] * (not own), *missing, *[""] * bool(raises)]) + raises + after
+        ends_with_arguments = before.rstrip().rpartition("\n\n")[2].startswith(":param ")
+        lines = [before.rstrip(), *[""] * (not ends_with_arguments), *missing, *[""] * bool(raises)]
+        cls.__doc__ = "\n".join(lines) + raises + after

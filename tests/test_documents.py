@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from sb3_entropic.catalog import ALGORITHMS
+
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
@@ -12,6 +14,12 @@ LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 def anchors(text):
     """Of a text's headings, as GitHub names them."""
     return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"(?m)^#+ (.+)$", text)}
+
+
+def test_the_reference_has_every_algorithm():
+    reference = (ROOT / "docs" / "algorithms.md").read_text()
+    ours = [algorithm.constructor.__name__ for algorithm in ALGORITHMS.values() if algorithm.parent]
+    assert sorted(re.findall(r"autoclass:: sb3_entropic\.(\w+)$", reference, re.MULTILINE)) == sorted(ours)
 
 
 @pytest.mark.parametrize("name", ["README.md", "results/README.md"])

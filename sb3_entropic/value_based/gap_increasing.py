@@ -6,16 +6,16 @@
 
 with ``Q`` the target network, ``a`` the replayed action and ``mQ`` the value of a state, ``m = soft_value``:
 
-============  =========  ============  ====================================================================
-class         ``alpha``  ``m``         source
-============  =========  ============  ====================================================================
-SB3's DQN     0          ``max``       the bits are SB3's
-``SoftDQN``   0          ``lse``       soft Q-learning (arXiv 1702.08165); ``mellowmax`` (1612.05628)
-``MDQN``      (0, 1)     ``lse``       Munchausen DQN (arXiv 2007.14430)
-``CVIDQN``    (0, 1)     ``mellowmax`` Conservative Value Iteration (Kozuno et al., AISTATS 2019)
-``ALDQN``     (0, 1)     ``max``       Advantage Learning (arXiv 1512.04860)
-``DPP``       1          ``boltzmann`` Dynamic Policy Programming (Azar et al., JMLR 13)
-============  =========  ============  ====================================================================
+============  =========  =============  ====================================================================
+class         ``alpha``  ``m``          source
+============  =========  =============  ====================================================================
+SB3's DQN     0          ``max``        the bits are SB3's
+``SoftDQN``   0          ``lse``        soft Q-learning (arXiv 1702.08165); ``mellowmax`` (1612.05628)
+``MDQN``      (0, 1)     ``lse``        Munchausen DQN (arXiv 2007.14430)
+``CVIDQN``    (0, 1)     ``mellowmax``  Conservative Value Iteration (Kozuno et al., AISTATS 2019)
+``ALDQN``     (0, 1)     ``max``        Advantage Learning (arXiv 1512.04860)
+``DPP``       1          ``boltzmann``  Dynamic Policy Programming (Azar et al., JMLR 13)
+============  =========  =============  ====================================================================
 
 For ``lse`` the term in the clip is ``temperature * log pi(a|s)``, for ``max`` the negated action gap. Its weight
 ``alpha`` makes the operator regularise the policy towards its predecessor: of the total ``temperature``, ``alpha``
