@@ -41,9 +41,10 @@ test: $(READY)  ## the tests, under 10 minutes on two cores
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not learning and not harness"
 
-test-harness: $(READY)  ## the slow tests of the harness: killed grids, Ray, and the page in Chromium where it is installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+test-harness: $(READY)  ## the slow tests of the harness: killed grids, Ray, rl_zoo3, and the page in Chromium where it is installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,zoo]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m harness
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_rl_zoo3.py
 
 test-learning: $(READY)  ## the tests that train to a score, longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m learning

@@ -87,7 +87,8 @@ def overview() -> str:
             *lines,
             "",
             "`python -m sb3_entropic train --help` tells what train takes. `python -m benchmarks --help`, in a clone of the",
-            "repository, runs grids of seeds and compares algorithms.",
+            "repository, runs grids of seeds and compares algorithms. `python -m sb3_entropic.zoo --help` tells those of",
+            "rl-baselines3-zoo with these algorithms.",
         ]
     )
 

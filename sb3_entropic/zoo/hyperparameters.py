@@ -129,8 +129,12 @@ def _from_text(name: str, value: Any) -> Any:
     if name == "policy_kwargs":
         if not isinstance(value, dict):
             raise HyperparameterError(f"policy_kwargs={value!r} is not a mapping: write {{net_arch: [64, 64]}}, say.")
-        return {key: _POLICY_CLASSES[key](inner) if key in _POLICY_CLASSES else inner for key, inner in value.items()}
+        return {key: _policy_argument(key, inner) for key, inner in value.items()}
     return value
+
+
+def _policy_argument(name: str, value: Any) -> Any:
+    return value if isinstance(value, type) or name not in _POLICY_CLASSES else _POLICY_CLASSES[name](value)
 
 
 def _activation(name: str) -> type[th.nn.Module]:

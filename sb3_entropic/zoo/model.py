@@ -64,7 +64,7 @@ def _make_model(
         if normalize := _normalization(hyperparameters.get("normalize")):
             options = normalize if isinstance(normalize, dict) else {}
             env = VecNormalize(env, **{"gamma": keywords.get("gamma", 0.99), **options})
-        policy = hyperparameters.get("policy", _policy_for(env.observation_space))
+        policy = hyperparameters.get("policy", policy_for(env.observation_space))
         # SB3's own do not look.
         check_actions(env.action_space)
         return algorithm.constructor(policy, env, seed=seed, **keywords)
@@ -91,7 +91,11 @@ def _normalization(value: Any) -> Any:
     return found
 
 
-def _policy_for(space: spaces.Space) -> str:
+def policy_for(space: spaces.Space) -> str:
+    """The alias of the policy that takes such observations.
+
+    :param space: of the observations
+    """
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy"
     return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
