@@ -92,6 +92,17 @@ def test_text_becomes_schedules_tuples_and_activations():
     assert arguments.keys() == {"learning_rate", "train_freq", "policy_kwargs"}
 
 
+def test_policy_arguments_may_be_written_as_the_zoo_writes_them():
+    written = "dict(net_arch=dict(pi=[8], qf=[16]), activation_fn=nn.Tanh, log_std_init=-3, n_critics=2)"
+    arguments = constructor_arguments(ALGORITHMS["msac"], {"policy_kwargs": written})["policy_kwargs"]
+    assert arguments == {
+        "net_arch": {"pi": [8], "qf": [16]},
+        "activation_fn": th.nn.Tanh,
+        "log_std_init": -3,
+        "n_critics": 2,
+    }
+
+
 @pytest.mark.parametrize(
     ("hyperparameters", "message"),
     [
@@ -119,6 +130,8 @@ def test_text_becomes_schedules_tuples_and_activations():
         ({"munchausen_bound": [1, -1]}, "low > high"),
         ({"engine": "sb33"}, "msac on Pendulum-v1: engine='sb33'"),
         ({"policy_kwargs": 5}, "policy_kwargs=5 is not a mapping"),
+        ({"policy_kwargs": "dict(8)"}, r"policy_kwargs='dict\(8\)' is not a mapping"),
+        ({"policy_kwargs": "dict(activation_fn=nn.Relu)"}, "did you mean 'ReLU'"),
         ({"n_envs": 0}, "n_envs=0 is not a whole number above 0"),
         ({"normalize": {"a": 1}}, "unexpected keyword argument 'a'"),
         ({"env": 3}, "no hyperparameter 'env'"),

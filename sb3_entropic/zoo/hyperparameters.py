@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -104,7 +106,7 @@ def digests_of_own(hyperparameters: dict[str, Any]) -> str:
     :param hyperparameters: zoo format
     """
     classes = [_class("env_wrapper", name, gym.Wrapper) for name, _ in _named_wrappers(hyperparameters)]
-    policy_kwargs = hyperparameters.get("policy_kwargs")
+    policy_kwargs = _as_mapping(hyperparameters.get("policy_kwargs"))
     if isinstance(policy_kwargs, dict) and (extractor := policy_kwargs.get("features_extractor_class")):
         classes.append(_features_extractor(extractor))
     places = {f"{cls.__module__}.{cls.__name__}": Path(inspect.getfile(cls)) for cls in classes}
@@ -127,10 +129,36 @@ def _from_text(name: str, value: Any) -> Any:
     if name == "train_freq" and isinstance(value, list):
         return tuple(value)
     if name == "policy_kwargs":
+        value = _as_mapping(value)
         if not isinstance(value, dict):
             raise HyperparameterError(f"policy_kwargs={value!r} is not a mapping: write {{net_arch: [64, 64]}}, say.")
         return {key: _policy_argument(key, inner) for key, inner in value.items()}
     return value
+
+
+def _as_mapping(value: Any) -> Any:
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return from_python(value)
+    return value
+
+
+def from_python(text: str) -> Any:
+    """What the zoo writes as Python, such as ``dict(net_arch=[64, 64], activation_fn=nn.ReLU)``; a class stays its name.
+
+    :param text: a literal, or a call of ``dict``
+    :raises SyntaxError: if it is not Python
+    :raises ValueError: if it is anything else
+    """
+    return _from_node(ast.parse(text.strip(), mode="eval").body)
+
+
+def _from_node(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name | ast.Attribute):
+        return ast.unparse(node)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
+        return {keyword.arg: _from_node(keyword.value) for keyword in node.keywords}
+    return ast.literal_eval(node)
 
 
 def _policy_argument(name: str, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import json
 import warnings
@@ -19,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_entropic.catalog import Algorithm
 from sb3_entropic.checks import check_actions
 from sb3_entropic.errors import UserError
-from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, env_wrapper
+from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, env_wrapper, from_python
 
 
 def make_model(
@@ -81,11 +80,7 @@ def _normalization(value: Any) -> Any:
     found = value
     if isinstance(value, str):
         with contextlib.suppress(ValueError, SyntaxError):
-            written = ast.parse(value, mode="eval").body
-            if isinstance(written, ast.Call) and isinstance(written.func, ast.Name) and written.func.id == "dict":
-                found = {keyword.arg: ast.literal_eval(keyword.value) for keyword in written.keywords}
-            else:
-                found = ast.literal_eval(value)
+            found = from_python(value)
     if not isinstance(found, bool | dict | None):
         raise HyperparameterError(f"normalize={value!r} is neither true nor false, nor arguments of VecNormalize.")
     return found
