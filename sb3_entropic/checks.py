@@ -63,15 +63,6 @@ def check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} is not a whole number above 0.")
 
 
-def check_whole(name: str, value: Any) -> None:
-    """Check that an argument is a whole number that is 0 or positive.
-
-    :raises ValueError: if it is not
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name}={value!r} is neither 0 nor a whole number above it.")
-
-
 def check_at_least_zero(name: str, value: Any) -> None:
     """Check that an argument is a finite number that is 0 or positive.
 
@@ -109,13 +100,14 @@ def check_scheduled(name: str, value: Any, check: Callable[[str, Any], None]) ->
         check(name, value)
 
 
-def check_inherited(arguments: Mapping[str, Any]) -> None:
+def check_inherited(arguments: Mapping[str, Any], names: Iterable[str]) -> None:
     """Check arguments of an SB3 parent, with which it would train whatever they are, or fail late.
 
     :param arguments: by name; others may be among them
+    :param names: of the parent's arguments
     :raises ValueError: for a value that is not allowed
     """
-    for name in _INHERITED.keys() & arguments.keys():
+    for name in _INHERITED.keys() & arguments.keys() & set(names):
         if arguments[name] is not None:
             _INHERITED[name](name, arguments[name])
 
@@ -184,7 +176,7 @@ def check_network(model: Any, name: str, wanted: type | None = None) -> None:
     """
     network = getattr(model.policy, name, None)
     if network is None or (wanted is not None and not isinstance(network, wanted)):
-        kind = "" if wanted is None else f" that is a {wanted.__name__}"
+        kind = "" if wanted is None else f" that is {article(wanted.__name__)} {wanted.__name__}"
         aliases = ", ".join(map(repr, model.policy_aliases))
         raise ValueError(
             f"{type(model).__name__} needs a policy with {article(name)} {name}{kind}, which {type(model.policy).__name__} "
@@ -245,9 +237,11 @@ def check_every_state(model: Any) -> None:
 
 _INHERITED: dict[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(("gamma", "tau", "gae_lambda"), check_fraction),
-    **dict.fromkeys(("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"), check_fraction),
-    **dict.fromkeys(("batch_size", "buffer_size", "n_steps", "n_epochs", "target_update_interval"), check_count),
-    "learning_starts": check_whole,
+    **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), check_fraction),
+    **dict.fromkeys(("batch_size", "buffer_size", "n_steps", "n_epochs"), check_count),
+    # SB3 compares and divides with these alone, so that a file may have them as 1e4; a fraction above 1 never ends.
+    "target_update_interval": check_positive,
+    **dict.fromkeys(("learning_starts", "exploration_fraction"), check_at_least_zero),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import signature
 from typing import Any
 
@@ -30,7 +31,7 @@ class Learner:
     """How the fast engine lets models of the family act and learn."""
 
     def __init__(self, *args: Any, engine: str | Engine = "auto", **kwargs: Any):
-        check_inherited(kwargs)
+        check_inherited(kwargs, self._parents_arguments())
         self.engine = as_engine(engine)
         self.engine_used = ""
         """What ran the last ``learn``: ``"sb3"``, or ``"fast"`` and whether it was compiled; empty before it."""
@@ -39,8 +40,13 @@ class Learner:
     def _setup_model(self) -> None:
         # A loaded model gets its arguments after __init__, as they were given.
         self.engine = as_engine(self.engine)
-        check_inherited(vars(self))
+        check_inherited(vars(self), self._parents_arguments())
         super()._setup_model()
+
+    @classmethod
+    def _parents_arguments(cls) -> Iterable[str]:
+        parent = next(base for base in cls.__mro__ if _is_sb3s(base))
+        return signature(parent.__init__).parameters
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name not in self.policy_aliases:
@@ -67,15 +73,15 @@ class Learner:
         """
         arguments = signature(cls.__init__).parameters
         for name in kwargs.keys() - arguments.keys():
-            # Attributes that are no arguments may be given, too.
-            if (hint := nearest(name, arguments, cutoff=0.85)) != ".":
+            # Attributes that are no arguments may be given, too, such as _stats_window_size.
+            if not name.startswith("_") and (hint := nearest(name, arguments, cutoff=0.85)) != ".":
                 raise TypeError(f"{cls.__name__} has no argument {name!r}{hint}")
         try:
             return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         except Exception as error:
             data = load_from_zip_file(path, device=device, custom_objects=custom_objects)[0] or {}
-            saved, ours = data.get("policy_class"), cls.policy_aliases["MlpPolicy"]
-            family = next(base for base in ours.__mro__ if not base.__module__.startswith("sb3_entropic"))
+            saved, ours = data.get("policy_class"), cls.policy_aliases.get("MlpPolicy", BasePolicy)
+            family = next(base for base in ours.__mro__ if _is_sb3s(base))
             if isinstance(saved, type) and not issubclass(saved, family):
                 raise ValueError(
                     f"{path} holds a model whose policy is {article(saved.__name__)} {saved.__name__}, and {cls.__name__} has "
@@ -147,6 +153,10 @@ class Learner:
         parts = [value for value in tree_leaves(parameters) if isinstance(value, th.Tensor) and _is_part(value)]
         # Copies of dictionaries would lose what torch keeps beside their values.
         return tree_map_only(th.Tensor, _without_the_rest, parameters) if parts else parameters
+
+
+def _is_sb3s(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in ("stable_baselines3", "sb3_contrib")
 
 
 def _is_part(tensor: th.Tensor) -> bool:

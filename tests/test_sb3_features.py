@@ -399,8 +399,8 @@ WRONG = {
     "gae_lambda": (-1.0, r"gae_lambda=-1.0 is outside \[0, 1\]: the nearest choice is 0"),
     "n_steps": (0, "n_steps=0 is not a whole number above 0"),
     "n_epochs": (0, "n_epochs=0 is not a whole number above 0"),
-    "learning_starts": (-5, "learning_starts=-5 is neither 0 nor a whole number above it"),
-    "target_update_interval": (0, "target_update_interval=0 is not a whole number above 0"),
+    "learning_starts": (-5, "learning_starts=-5 is below 0: the nearest choice is 0"),
+    "target_update_interval": (0, "target_update_interval=0 is not a finite number above 0"),
     "exploration_final_eps": (3.0, r"exploration_final_eps=3.0 is outside \[0, 1\]"),
 }
 

@@ -1,5 +1,6 @@
 """The learned temperature moves the policy's entropy towards its target."""
 
+import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import SAC
@@ -73,7 +74,7 @@ def test_a_loaded_model_of_sac_takes_another_temperature(tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["sb3", "fast"])
-@pytest.mark.parametrize("later", [0.9, lambda progress: 0.9])
+@pytest.mark.parametrize("later", [0.9, np.float32(0.9), "0.9", lambda progress: 0.9])
 def test_a_fixed_temperature_may_be_set_while_training(engine, later):
     class Sets(BaseCallback):
         def _on_step(self):
@@ -90,9 +91,24 @@ def test_a_fixed_temperature_may_be_set_while_training(engine, later):
     assert not th.equal(*trained)
 
 
-def test_text_is_a_schedule_of_temperatures_too():
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [(-1.0, "ent_coef=-1.0 is below 0"), ("auto", "cannot begin to be learned"), ("lin_x", "schedule")],
+)
+def test_what_is_set_while_training_is_checked(later, message):
+    model = MSAC("MlpPolicy", "Pendulum-v1", ent_coef=0.1, buffer_size=500, device="cpu")
+    with pytest.raises(ValueError, match=message):
+        model.ent_coef = later
+    assert (model.ent_coef, model.ent_coef_tensor.item()) == (0.1, pytest.approx(0.1))
+
+
+def test_text_is_a_schedule_of_temperatures_too(tmp_path):
     model = MSAC("MlpPolicy", "Pendulum-v1", ent_coef="lin_0.2", target_entropy=-1, buffer_size=500, device="cpu")
     assert [model.ent_coef(remaining) for remaining in (1.0, 0.5, 0.0)] == pytest.approx([0.2, 0.1, 0.0])
+    model.save(tmp_path / "model")
+    assert MSAC.load(tmp_path / "model", device="cpu", ent_coef="lin_0.4").ent_coef(0.5) == pytest.approx(0.2)
+    discrete = DiscreteSAC("MlpPolicy", "CartPole-v1", target_entropy="lin_0.2", buffer_size=500, device="cpu")
+    assert discrete.target_entropy(0.5) == pytest.approx(0.1)
     with pytest.raises(ValueError, match="temperature='lin_x' is not a schedule"):
         MDQN("MlpPolicy", "CartPole-v1", temperature="lin_x")
 

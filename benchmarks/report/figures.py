@@ -203,6 +203,7 @@ def does_it_help(verdicts: Iterable[Verdict]) -> Figure:
             shares[i, j] = estimate.value
             ends = "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
             ends += f" (n={verdict.seeds})" if verdict.seeds < FEW_SEEDS else ""
+            ends += "\n{} of {} failed".format(*verdict.failures) if verdict.failures[0] else ""
             weight = "normal" if verdict.column == UNDECIDED else "bold"
             _write_cell(axes, j, i, f"{estimate.value:.2f}{verdict.mark}", ends, weight)
         axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
@@ -210,7 +211,7 @@ def does_it_help(verdicts: Iterable[Verdict]) -> Figure:
         axes.set_yticks(range(len(names)), names, fontsize=9)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.spines[:].set_visible(False)
-    title = "how often a run of an algorithm ends above one of its parent's, with 95 % intervals; bold: it excludes one half"
+    title = "how often a run of an algorithm ends above one of its parent's, with 95 % intervals (bold: called)"
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -163,11 +164,12 @@ def in_short(verdicts: Iterable[Verdict]) -> list[list[str]]:
     verdicts = list(verdicts)
     rows = cells_of_verdicts(verdicts)
     for row in rows:
-        shares = [
-            v.improvement.value for v in verdicts if [v.algo, v.parent] == row[:2] and v.column == UNDECIDED and not v.together
-        ]
-        ends = " to ".join(dict.fromkeys((number(min(shares)), number(max(shares))))) if shares else ""
-        row[4] = f"{len(shares)} comparison{'s' * (len(shares) != 1)}: {ends}" if shares else "–"
+        those = [v for v in verdicts if [v.algo, v.parent] == row[:2] and v.column == UNDECIDED and not v.together]
+        shares = sorted(v.improvement.value for v in those if not math.isnan(v.improvement.value))
+        ends = f": {' to '.join(dict.fromkeys((number(shares[0]), number(shares[-1]))))}" if shares else ""
+        failed = sum(v.failures[0] for v in those)
+        lost = f" ({failed} runs failed)" if failed else ""
+        row[4] = f"{len(those)} comparison{'s' * (len(those) != 1)}{ends}{lost}" if those else "–"
     return rows
 
 

@@ -28,7 +28,7 @@ from sb3_entropic.checks import (
 )
 from sb3_entropic.operators import action_gap, is_off, sample_boltzmann, soft_td_target
 from sb3_entropic.signature import extends
-from sb3_entropic.temperature import current_temperature, largest, temperature_loss
+from sb3_entropic.temperature import as_scheduled, current_temperature, largest, temperature_loss
 from sb3_entropic.updates import Metrics, bonus_metrics
 
 
@@ -118,6 +118,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         if self.action_noise is not None:
             raise ValueError("DiscreteSAC takes no action_noise: it is for continuous actions.")
         n_actions = int(self.action_space.n)
+        self.target_entropy = as_scheduled("target_entropy", self.target_entropy)
         if self.target_entropy == "auto":
             self.target_entropy = epsilon_greedy_entropy(0.1, n_actions)
         check_scheduled("target_entropy", self.target_entropy, check_at_least_zero)

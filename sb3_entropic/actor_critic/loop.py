@@ -41,10 +41,15 @@ class ActorCriticLoop(OffPolicyLoop):
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
         # SB3 reads another attribute, made of it once.
-        if name == "ent_coef" and isinstance(value, (int, float)) and getattr(self, "ent_coef_tensor", None) is not None:
-            self.ent_coef_tensor.fill_(value)
+        if name == "ent_coef" and not isinstance(value, th.Tensor) and getattr(self, "ent_coef_tensor", None) is not None:
+            value = as_scheduled(name, value)
+            check_temperature(name, value)
+            if str(value).startswith("auto"):
+                raise ValueError(f"ent_coef={value!r} cannot begin to be learned: this model was made with another.")
+            if not callable(value):
+                self.ent_coef_tensor.fill_(float(value))
+        super().__setattr__(name, value)
 
     def _setup_model(self) -> None:
         ent_coef, target_entropy = (as_scheduled(name, getattr(self, name)) for name in ("ent_coef", "target_entropy"))
@@ -85,7 +90,7 @@ class ActorCriticLoop(OffPolicyLoop):
         :raises ValueError: if it is learned in the file and would not be, or the other way round
         """
         others = {**(custom_objects or {}), **kwargs}
-        saved = given = others.get("ent_coef")
+        saved = given = as_scheduled("ent_coef", others.get("ent_coef"))
         if "ent_coef" in others:
             kept = {name: value for name, value in (custom_objects or {}).items() if name != "ent_coef"}
             saved = (load_from_zip_file(path, device=device, custom_objects=kept)[0] or {}).get("ent_coef")

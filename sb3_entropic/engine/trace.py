@@ -236,7 +236,9 @@ def _mutates(graph: fx.Graph) -> bool:
 
 def _is_fresh(written: fx.Node, node: fx.Node) -> bool:
     """Whether nobody but ``node`` reads what it overwrites, and what it makes of it out of place has the same type."""
-    is_own = written.op == "call_function" and not _is_view(written) and list(written.users) == [node]
+    # A part of what unbind or split has returned is a view, and is not an operator's result itself.
+    is_result = isinstance(written.target, th._ops.OpOverload) and written.target is not th.ops.aten._unsafe_view.default
+    is_own = is_result and not _is_view(written) and list(written.users) == [node]
     return is_own and (node.target != th.ops.aten.logical_and_.default or written.meta["tensor_meta"].dtype == th.bool)
 
 

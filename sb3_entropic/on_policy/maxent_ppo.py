@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from torch.nn import functional as F
 
 from sb3_entropic.checks import check_at_least_zero, check_finite, check_flag, check_fraction, check_network
+from sb3_entropic.errors import HyperparameterWarning
 from sb3_entropic.on_policy.entropy_ppo import EntropyPPO
 from sb3_entropic.on_policy.loop import Evaluation
 from sb3_entropic.on_policy.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -120,8 +122,10 @@ class MaxEntPPO(EntropyPPO):
             ignored = {"entropy_gamma": None, "entropy_gae_lambda": None, "entropy_vf_coef": 0.5}
             for name, default in ignored.items():
                 if getattr(self, name) != default:
-                    raise ValueError(
-                        f"{name}={getattr(self, name)} is of the critic that entropy_critic=False leaves out: leave out both."
+                    warnings.warn(
+                        f"{name}={getattr(self, name)} is of the critic that entropy_critic=False leaves out: it has no use.",
+                        HyperparameterWarning,
+                        stacklevel=2,
                     )
 
     def _choose_rollout_buffer(self) -> None:

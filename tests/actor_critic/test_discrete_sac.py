@@ -275,7 +275,7 @@ def test_a_wrong_argument_is_named(name, value, message):
 
 
 def test_a_policy_for_continuous_actions_is_refused():
-    with pytest.raises(ValueError, match="needs a policy with a actor that is a CategoricalActor, which SACPolicy has not"):
+    with pytest.raises(ValueError, match="needs a policy with an actor that is a CategoricalActor, which SACPolicy has not"):
         DiscreteSAC(SACPolicy, TabularEnv(MDP), **arguments())
 
 

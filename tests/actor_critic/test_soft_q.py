@@ -292,5 +292,5 @@ def test_a_wrong_argument_is_named(name, value, message):
 
 
 def test_a_policy_with_another_actor_is_refused():
-    with pytest.raises(ValueError, match="needs a policy with a actor that is a Sampler, which SACPolicy has not"):
+    with pytest.raises(ValueError, match="needs a policy with an actor that is a Sampler, which SACPolicy has not"):
         SoftQ(SACPolicy, "Pendulum-v1", device="cpu")

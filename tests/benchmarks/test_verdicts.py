@@ -287,6 +287,11 @@ def test_where_runs_failed_nothing_is_called(algo, store, make_spec, fill):
     assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 1 of 11 runs failed: 1.00")
     (board,) = build_leaderboards(store)
     assert not board.is_called("msac", "sac")
+    ((*_, counted),) = in_short(find_verdicts([Grid("", [board], [])]))
+    assert counted == "1 comparison: 1.00 (1 runs failed)"
+    figure = does_it_help(find_verdicts([Grid("", [board], [])]))
+    assert "1 of 11 failed" in "".join(text.get_text() for text in figure.axes[0].texts)
+    plt.close(figure)
     said = notes_on_verdicts(find_verdicts([Grid("", [board], [])]))
     assert said.startswith("0 of 0 comparisons")
     assert "interval that is a point" not in said

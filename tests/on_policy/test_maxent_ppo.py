@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_entropic import Engine, MaxEntPPO
+from sb3_entropic.errors import HyperparameterWarning
 from sb3_entropic.on_policy.policies import MlpPolicy
 from sb3_entropic.on_policy.rollouts import generalised_advantages
 from tests.on_policy.worlds import Bandit, Corridor, Numbered
@@ -178,8 +179,9 @@ def test_every_environment_has_its_own_ends(engine, entropy_critic):
 
 
 @pytest.mark.parametrize("ignored", [{"entropy_gamma": 0.9}, {"entropy_gae_lambda": 0.9}, {"entropy_vf_coef": 0.4}])
-def test_what_a_single_critic_would_ignore_is_refused(ignored):
-    with pytest.raises(ValueError, match=f"{next(iter(ignored))}=0.[49] is of the critic that entropy_critic=False leaves"):
+def test_what_a_single_critic_ignores_is_warned_of(ignored):
+    said = f"{next(iter(ignored))}=0.[49] is of the critic that entropy_critic=False leaves out: it has no use"
+    with pytest.warns(HyperparameterWarning, match=said):
         MaxEntPPO("MlpPolicy", Bandit(), entropy_critic=False, **ignored)
 
 
@@ -242,7 +244,7 @@ def test_a_model_of_ppo_is_loaded_with_a_single_critic(tmp_path):
     assert loaded.current_ent_coef() == 0.1
     loaded.learn(16, log_interval=None)
     assert loaded.logger.name_to_value["rollout/entropy_reward"] > 1.0
-    with pytest.raises(ValueError, match="needs a policy with a entropy_net"):
+    with pytest.raises(ValueError, match="needs a policy with an entropy_net"):
         MaxEntPPO.load(tmp_path / "model", env=Bandit())
 
 

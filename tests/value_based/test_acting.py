@@ -337,8 +337,8 @@ def test_a_wrong_argument_of_one_algorithm_is_named(constructor, arguments, mess
     [
         (MDQN, QRDQNPolicy, "MDQN needs a policy with a q_net, which QRDQNPolicy has not"),
         (MQRDQN, DQNPolicy, "MQRDQN needs a policy with a quantile_net, which DQNPolicy has not"),
-        (MIQN, QRDQNPolicy, "MIQN needs a policy with a quantile_net that is a ImplicitQuantileNetwork"),
-        (MoDQN, DQNPolicy, "MoDQN needs a policy with a average_net, which DQNPolicy has not: take one of 'MlpPolicy'"),
+        (MIQN, QRDQNPolicy, "MIQN needs a policy with a quantile_net that is an ImplicitQuantileNetwork"),
+        (MoDQN, DQNPolicy, "MoDQN needs a policy with an average_net, which DQNPolicy has not: take one of 'MlpPolicy'"),
     ],
 )
 def test_a_policy_without_the_network_is_named(constructor, policy, message):
