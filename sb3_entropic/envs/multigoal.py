@@ -39,10 +39,11 @@ def register_multigoal() -> None:
 class MultiGoal(gym.Env):
     """A point on a plane, four equal goals around it, and nothing that says which to take.
 
-    The observation is the position ``(2,)`` in units of length, within ±:data:`LIMIT`; the action is the velocity ``(2,)`` in
-    units of length a step, within ±:data:`MAX_SPEED`. A step costs ``30 |velocity|^2 + |distance to the nearest goal|^2``; a
-    goal is reached, and the episode terminated, nearer than :data:`GOAL_RADIUS` to it, which pays :data:`GOAL_BONUS`. From
-    the origin the best action is thus along an axis, any of the four, at about four fifths of the largest speed at first.
+    The observation is the position ``(2,)`` in units of length, :data:`LIMIT` at most either way; the action is the
+    velocity ``(2,)`` in units of length a step, :data:`MAX_SPEED` at most. A step costs ``30 |velocity|^2 + |distance
+    to the nearest goal|^2``; a goal is reached, and the episode terminated, nearer than :data:`GOAL_RADIUS` to it,
+    which pays :data:`GOAL_BONUS`. From the origin the best action is thus along an axis, any of the four, at about four
+    fifths of the largest speed at first.
 
     ``info["goal"]`` is the goal reached, as an index of :data:`GOALS`, and -1 before.
 
