@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.speed.cases import CASES, PEERS, choose
 from sb3_entropic.catalog import ALGORITHMS, find_environment
-from sb3_entropic.cli import ArgumentParser, Console, amount, positive, show_warnings_in_one_line
+from sb3_entropic.cli import ArgumentParser, Console, amount, exit_code_of, positive, show_warnings_in_one_line
 from sb3_entropic.engine.gemm import MATRIX_LIBRARIES
 from sb3_entropic.engine.support import DEVICES
 from sb3_entropic.errors import UserError, nearest
@@ -57,10 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.words = sys.argv[1:] if argv is None else argv
     console = Console()
     try:
-        return arguments.command(arguments, console)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return exit_code_of(lambda: arguments.command(arguments, console))
     except ModuleNotFoundError as error:
         if error.name not in ("pandas", "pyarrow", "matplotlib", "jinja2", "plotly", "ray"):
             raise
@@ -71,9 +68,6 @@ def main(argv: list[str] | None = None) -> int:
         # Such as a full disk.
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 130
 
 
 def _parser() -> ArgumentParser:

@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_entropic import __version__
 from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
 from sb3_entropic.checks import check_gpu
-from sb3_entropic.cli import ArgumentParser, Console, positive, seed, show_warnings_in_one_line
+from sb3_entropic.cli import ArgumentParser, Console, exit_code_of, positive, seed, show_warnings_in_one_line
 from sb3_entropic.engine.support import KNOWN_PACKAGES
 from sb3_entropic.errors import UserError
 from sb3_entropic.evaluation import Evaluator
@@ -67,14 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         "-p", "--param", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter, over the zoo's; repeatable"
     )
     arguments = parser.parse_args(argv)
-    try:
-        return _train(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 130
+    return exit_code_of(lambda: _train(arguments))
 
 
 def overview() -> str:

@@ -7,11 +7,12 @@ import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import rich.console
 
-from sb3_entropic.errors import HyperparameterWarning, nearest
+from sb3_entropic.errors import HyperparameterWarning, UserError, nearest
 
 
 def positive(text: str) -> int:
@@ -41,6 +42,21 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}.")
     return int(text)
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """A command's own, 2 for a wrong input, which is printed as one sentence, or 130 after Ctrl-C.
+
+    :param command: to run
+    """
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
 
 
 def show_warnings_in_one_line() -> None:

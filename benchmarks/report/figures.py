@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from operator import attrgetter
 from pathlib import Path
 
 import matplotlib
@@ -27,6 +28,7 @@ from benchmarks.report.leaderboard import Leaderboard
 from benchmarks.report.sensitivity import Sensitivity
 from benchmarks.report.verdicts import UNDECIDED, Verdict
 from benchmarks.report.words import number, thousands
+from benchmarks.statistics import Estimate
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -121,17 +123,14 @@ def draw_improvements(board: Leaderboard, path: Path) -> None:
     for (i, x), (j, y) in itertools.permutations(enumerate(labels), 2):
         estimate = board.improvements[x, y]
         shares[i, j] = estimate.value
-        ends = "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
-        _write_cell(axes, j, i, f"{estimate.value:.2f}", ends, "bold" if board.is_called(x, y) else "normal")
-    axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
+        _write_cell(axes, j, i, f"{estimate.value:.2f}", _ends(estimate), "bold" if board.is_called(x, y) else "normal")
+    _colour_shares(axes, shares)
     if all(len(label) <= SHORT for label in labels):
         axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", fontsize=9)
         axes.set_yticks(range(len(labels)), labels, fontsize=9)
     else:
         axes.set_xticks(range(len(labels)), range(1, len(labels) + 1), fontsize=9)
         axes.set_yticks(range(len(labels)), [f"{label}  {i}" for i, label in enumerate(labels, start=1)], fontsize=9)
-    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    axes.spines[:].set_visible(False)
     pairs, expected = board.calls_of_equals
     title = (
         "how often a run of the row beats one of the column, with 95 % intervals\n"
@@ -186,31 +185,29 @@ def does_it_help(verdicts: Iterable[Verdict]) -> Figure:
     :param verdicts: to draw; those of several environments together are left out
     """
     blocks = _apart([verdict for verdict in verdicts if not verdict.together])
-    sizes = [[list(dict.fromkeys(map(key, block))) for key in (_beside_parent, _where)] for block in blocks]
-    lines = [len(names) for names, _ in sizes]
+    sizes = [[list(dict.fromkeys(map(key, block))) for key in (_beside_parent, attrgetter("where"))] for block in blocks]
+    lines, width = [len(names) for names, _ in sizes], max(len(places) for _, places in sizes)
     figure, grid = plt.subplots(
         len(blocks),
         1,
-        figsize=(2.4 + 0.8 * max(len(places) for _, places in sizes), 0.9 + sum(1.1 + 0.44 * n for n in lines)),
+        figsize=(2.4 + 0.8 * width, 0.9 + sum(1.1 + 0.44 * n for n in lines)),
         height_ratios=lines,
         squeeze=False,
         layout="constrained",
     )
     for axes, block, (names, places) in zip(grid.flat, blocks, sizes, strict=True):
-        shares = np.full((len(names), max(len(places) for _, places in sizes)), np.nan)
+        shares = np.full((len(names), width), np.nan)
         for verdict in block:
-            i, j, estimate = names.index(_beside_parent(verdict)), places.index(_where(verdict)), verdict.improvement
+            i, j, estimate = names.index(_beside_parent(verdict)), places.index(verdict.where), verdict.improvement
             shares[i, j] = estimate.value
-            ends = "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
+            ends = _ends(estimate)
             ends += f" (n={verdict.seeds})" if verdict.seeds < FEW_SEEDS else ""
             ends += "\n{} of {} failed".format(*verdict.failures) if verdict.failures[0] else ""
             weight = "normal" if verdict.column == UNDECIDED else "bold"
             _write_cell(axes, j, i, f"{estimate.value:.2f}{verdict.mark}", ends, weight)
-        axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
+        _colour_shares(axes, shares)
         axes.set_xticks(range(len(places)), places, rotation=30, ha="left", fontsize=8)
         axes.set_yticks(range(len(names)), names, fontsize=9)
-        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        axes.spines[:].set_visible(False)
     title = "how often a run of an algorithm ends above one of its parent's, with 95 % intervals (bold: called)"
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
     return figure
@@ -220,10 +217,6 @@ def _beside_parent(verdict: Verdict) -> str:
     return f"{verdict.algo} / {verdict.parent}"
 
 
-def _where(verdict: Verdict) -> str:
-    return verdict.where
-
-
 def _apart(verdicts: list[Verdict]) -> list[list[Verdict]]:
     """The verdicts in groups that have neither an algorithm nor an environment in common."""
     blocks: list[list[Verdict]] = []
@@ -231,6 +224,18 @@ def _apart(verdicts: list[Verdict]) -> list[list[Verdict]]:
         linked = [b for b in blocks if any(o.algo == verdict.algo or o.where == verdict.where for o in b)]
         blocks = [b for b in blocks if b not in linked] + [[*itertools.chain(*linked), verdict]]
     return blocks
+
+
+def _ends(estimate: Estimate) -> str:
+    """Of the interval of a probability, if it has one."""
+    return "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
+
+
+def _colour_shares(axes: Axes, shares: np.ndarray) -> None:
+    """A matrix of probabilities of improvement, its columns named above it."""
+    axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
 
 
 def _write_cell(axes: Axes, x: float, y: float, value: str, ends: str, weight: str = "normal") -> None:

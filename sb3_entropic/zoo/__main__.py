@@ -8,7 +8,7 @@ import runpy
 import sys
 from types import ModuleType
 
-from sb3_entropic.cli import ArgumentParser, show_warnings_in_one_line
+from sb3_entropic.cli import ArgumentParser, exit_code_of, show_warnings_in_one_line
 from sb3_entropic.errors import UserError
 from sb3_entropic.zoo.plugin import register
 
@@ -31,18 +31,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=COMMANDS, help=f"of rl_zoo3: {', '.join(COMMANDS)}")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="what rl_zoo3's command takes")
-    try:
+
+    def command() -> int:
         register()
         arguments = parser.parse_args(argv)
         show_warnings_in_one_line()
         _run(arguments.command, arguments.arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return exit_code_of(command)
 
 
 def _run(command: str, arguments: list[str]) -> None:

@@ -106,7 +106,7 @@ def digests_of_own(hyperparameters: dict[str, Any]) -> str:
     :param hyperparameters: zoo format
     """
     classes = [_class("env_wrapper", name, gym.Wrapper) for name, _ in _named_wrappers(hyperparameters)]
-    policy_kwargs = _as_mapping(hyperparameters.get("policy_kwargs"))
+    policy_kwargs = from_python(hyperparameters.get("policy_kwargs"))
     if isinstance(policy_kwargs, dict) and (extractor := policy_kwargs.get("features_extractor_class")):
         classes.append(_features_extractor(extractor))
     places = {f"{cls.__module__}.{cls.__name__}": Path(inspect.getfile(cls)) for cls in classes}
@@ -129,28 +129,22 @@ def _from_text(name: str, value: Any) -> Any:
     if name == "train_freq" and isinstance(value, list):
         return tuple(value)
     if name == "policy_kwargs":
-        value = _as_mapping(value)
+        value = from_python(value)
         if not isinstance(value, dict):
             raise HyperparameterError(f"policy_kwargs={value!r} is not a mapping: write {{net_arch: [64, 64]}}, say.")
         return {key: _policy_argument(key, inner) for key, inner in value.items()}
     return value
 
 
-def _as_mapping(value: Any) -> Any:
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError):
-            return from_python(value)
-    return value
-
-
-def from_python(text: str) -> Any:
+def from_python(value: Any) -> Any:
     """What the zoo writes as Python, such as ``dict(net_arch=[64, 64], activation_fn=nn.ReLU)``; a class stays its name.
 
-    :param text: a literal, or a call of ``dict``
-    :raises SyntaxError: if it is not Python
-    :raises ValueError: if it is anything else
+    :param value: text that is a literal or a call of ``dict``; anything else stays as it is
     """
-    return _from_node(ast.parse(text.strip(), mode="eval").body)
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return _from_node(ast.parse(value.strip(), mode="eval").body)
+    return value
 
 
 def _from_node(node: ast.expr) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import warnings
 from typing import Any
@@ -77,10 +76,7 @@ def _normalization(value: Any) -> Any:
 
     :raises HyperparameterError: for anything else
     """
-    found = value
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError):
-            found = from_python(value)
+    found = from_python(value)
     if not isinstance(found, bool | dict | None):
         raise HyperparameterError(f"normalize={value!r} is neither true nor false, nor arguments of VecNormalize.")
     return found
