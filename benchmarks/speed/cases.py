@@ -157,11 +157,11 @@ def _msac_hopper_gpu() -> Case:
     tf32 = {"matrix_library": "tf32"}
     systems = (
         row(peer, SAC),
-        row("SBX SAC", SBX_SAC),
+        *both("MSAC, fast engine", {}, scale=3.0),
+        *both("MSAC, TF32", tf32, scale=3.0),
+        *(system for seeds in (5, 20) for system in both(f"MSAC, {seeds} seeds, TF32", tf32, seeds=seeds, scale=10.0)),
         row("MSAC, SB3's loop", MSAC, engine={"kind": "sb3", "compile": False}),
-        *both("MSAC, fast engine", {}),
-        *both("MSAC, TF32", tf32),
-        *(system for seeds in (5, 20) for system in both(f"MSAC, {seeds} seeds, TF32", tf32, seeds=seeds, scale=2.0)),
+        row("SBX SAC", SBX_SAC, scale=2.0),
     )
     return Case("msac-hopper-gpu", "Hopper-v4, default arguments, one process, on a GPU", systems)
 
