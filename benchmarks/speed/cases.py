@@ -148,7 +148,7 @@ def _msac_hopper_gpu() -> Case:
         return System(label, peer, algorithm, "Hopper-v4", device="cuda", **more)
 
     def both(label: str, rounding: dict[str, Any], **more: Any) -> tuple[System, System]:
-        """With and without compiling, which is not sure to gain anything where a graph is launched as one."""
+        """With and without compiling, which gains little where a graph is launched as one."""
         return (
             row(label, MSAC, engine={**EAGER, **rounding}, **more),
             row(f"{label}, compiled", MSAC, engine={**COMPILED, **rounding}, **more),
