@@ -32,7 +32,7 @@ LEAST_SHARE = 20
 
 def evaluator_of(spec: RunSpec) -> Evaluator:
     """The evaluation episodes of a run, in environments wrapped like those it trains in."""
-    return Evaluator(spec.env, spec.episodes, spec.evaluation_seed, env_wrapper(spec.hyperparameters))
+    return Evaluator(spec.env, spec.episodes, spec.evaluation_seed, env_wrapper(spec.hyperparameters, evaluates=True))
 
 
 class TrainingClock:

@@ -14,6 +14,7 @@ import json
 import pickle
 import random
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from stable_baselines3.common.logger import CSVOutputFormat, Logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.her import HerReplayBuffer
 
 from benchmarks.store import sync
 
@@ -135,6 +137,7 @@ class Checkpoint:
             if state["wrappers"] is not None:
                 restore_environment(model.env, state["wrappers"], VecEnvWrapper)
             model._last_obs = None
+            _end_episodes(getattr(model, "replay_buffer", None))
             # With the seed of the run its first episodes would come again.
             sequence = np.random.SeedSequence((model.seed or 0, model.num_timesteps))
             model.env.seed(int(sequence.generate_state(1)[0]))
@@ -161,6 +164,17 @@ class Checkpoint:
             for name, drawn in self._state["exploration"].items():
                 vars(modules[name].action_dist).update(drawn)
             (generator or th.default_generator).set_state(self._state["torch"])
+
+
+def _end_episodes(buffer: ReplayBuffer | None) -> None:
+    """Keep what looks along episodes from taking the one that begins for the rest of the one that was stored last."""
+    if isinstance(buffer, HerReplayBuffer):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            buffer.truncate_last_trajectory()
+    elif isinstance(buffer, NStepReplayBuffer) and buffer.size():
+        last = buffer.pos - 1
+        buffer.timeouts[last] = np.maximum(buffer.timeouts[last], 1 - buffer.dones[last])
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "mujoco",
         "box2d",
         "minatar",
+        "ale_py",
         "sbx_rl",
         "jax",
     )

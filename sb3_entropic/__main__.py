@@ -127,7 +127,9 @@ def _train(arguments: argparse.Namespace) -> int:
             console.print(f"Its observations are normalised: open {statistics_file} with VecNormalize.load.", soft_wrap=True)
     if stopped:
         return 130
-    _print_evaluation(console, model, Evaluator(env_id, arguments.eval_episodes, wrapper=env_wrapper(hyperparameters)))
+    _print_evaluation(
+        console, model, Evaluator(env_id, arguments.eval_episodes, wrapper=env_wrapper(hyperparameters, evaluates=True))
+    )
     return 0
 
 

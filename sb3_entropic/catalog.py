@@ -239,15 +239,20 @@ class Environment:
 def find_environment(env_id: str) -> Environment:
     """Make the environment once, look at it and close it.
 
-    :param env_id: gymnasium id; without a version it means the newest
+    :param env_id: gymnasium id; without a version it means the newest. Ids of Atari games need not name their module
     :raises UserError: if it is unknown (names the nearest), of a version that no longer exists (names the one that
         does), or if the package behind it is not installed (names the extra)
     """
+    if _OF_ATARI.match(env_id):
+        env_id = f"ale_py:{env_id}"
     env = _make_environment(env_id)
     module, colon, _ = env_id.rpartition(":")
     found = Environment(f"{module}{colon}{env.spec.id}", env.action_space, env.observation_space, _digest_of_own(env))
     env.close()
     return found
+
+
+_OF_ATARI = re.compile(r"(ALE/|[A-Z]\w*NoFrameskip-v\d+$)")
 
 
 def without_module(env_id: str) -> str:
@@ -327,6 +332,8 @@ def _make_environment(env_id: str) -> gym.Env:
             raise UserError(_missing_package(env_id, str(error))) from None
         module = env_id.rpartition(":")[0]
         if module and importlib.util.find_spec(module.partition(".")[0]) is None:
+            if module in _EXTRAS:
+                raise UserError(_missing_package(env_id, module)) from None
             raise UserError(f"{env_id!r} needs the module {module!r}: install it, or name its folder in PYTHONPATH.") from None
         raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}){_nearest_environment(env_id)}") from None
     except (ValueError, TypeError, AttributeError) as error:
@@ -339,12 +346,12 @@ def _make_environment(env_id: str) -> gym.Env:
         raise UserError(f"Unknown environment {env_id!r}{_nearest_environment(env_id)}") from None
 
 
-_EXTRAS = ("box2d", "mujoco", "minatar")
-"""The extras that bring environments, each named like its package."""
+_EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "minatar": "minatar", "ale_py": "atari"}
+"""The extras that bring environments, by their packages."""
 
 
 def _missing_package(env_id: str, reason: str) -> str:
-    extra = next((name for name in _EXTRAS if name in reason.lower()), None)
+    extra = next((extra for package, extra in _EXTRAS.items() if package in reason.lower()), None)
     remedy = reason.rstrip(".") if extra is None else f"run `pip install -e '.[{extra}]'`"
     return f"{env_id} needs a package that is not installed: {remedy}."
 
@@ -354,11 +361,11 @@ def _nearest_environment(env_id: str) -> str:
     name = re.sub(r"-v\d+$", "", registered)
     namespace, slash, _ = registered.rpartition("/")
     if slash and nearest(namespace, {spec.namespace for spec in gym.registry.values() if spec.namespace}) == ".":
-        example = f"ale_py:{registered}" if namespace == "ALE" else f"module:{registered}"
-        return f": no module that is imported has the namespace {namespace!r}. Name the one that has, as in {example!r}."
+        where = f"'module:{registered}'"
+        return f": no module that is imported has the namespace {namespace!r}. Name the one that has, as in {where}."
     versions = [known for known in gym.registry if re.sub(r"-v\d+$", "", known) == name]
     if versions:
         latest = max(versions, key=lambda known: gym.registry[known].version or 0)
         return f": did you mean {module + colon + latest!r}?"
-    ending = nearest(registered, gym.registry)
+    ending = nearest(env_id, [module + colon + known for known in gym.registry])
     return ending if ending != "." else "; gymnasium.pprint_registry() lists those there are."

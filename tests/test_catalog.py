@@ -36,7 +36,7 @@ def test_an_unknown_algorithm(given, nearest):
         ("MinAtar/Breakot-v1", "MinAtar/Breakout-v1"),
         ("minatar/breakout-v1", "MinAtar/Breakout-v1"),
         ("sb3_entropic.envs:MultiGoal-v9", "sb3_entropic.envs:MultiGoal-v0"),
-        ("sb3_entropic.envs:MultiGol-v0", "MultiGoal-v0"),
+        ("sb3_entropic.envs:MultiGol-v0", "sb3_entropic.envs:MultiGoal-v0"),
     ],
 )
 def test_an_unknown_environment(given, nearest):
@@ -84,10 +84,17 @@ def test_the_full_id_has_the_version_and_the_module_that_registers_it():
     assert find_environment("sb3_entropic.envs:Pendulum").id == f"sb3_entropic.envs:{latest}"
 
 
+@pytest.mark.parametrize("given", ["ALE/Breakout-v5", "BreakoutNoFrameskip-v4"])
+def test_an_atari_game_need_not_name_its_module(given):
+    pytest.importorskip("ale_py", reason="ale_py is not installed")
+    assert find_environment(given).id == find_environment(f"ale_py:{given}").id == f"ale_py:{given}"
+    with pytest.raises(UserError, match=f"did you mean 'ale_py:{given}'"):
+        find_environment(given.replace("out", "aut"))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("ALE/Breakout-v5", "no module that is imported has the namespace 'ALE'. .* as in 'ale_py:ALE/Breakout-v5'"),
         ("no/Such-v0", "no module that is imported has the namespace 'no'. .* as in 'module:no/Such-v0'"),
         ("no_such_module:FetchReach-v4", "needs the module 'no_such_module': install it"),
     ],
@@ -102,6 +109,7 @@ def test_an_environment_of_a_package_that_is_not_there(given, message):
     [
         ("LunarLander-v3", gym.error.DependencyNotInstalled("Box2D is not installed, run `pip install box2d`"), "box2d"),
         ("MinAtar/Breakout-v1", ModuleNotFoundError("No module named 'minatar'", name="minatar"), "minatar"),
+        ("ale_py:ALE/Breakout-v5", ModuleNotFoundError("No module named 'ale_py'", name="ale_py"), "atari"),
     ],
 )
 def test_a_missing_package_names_the_extra(env_id, error, extra, monkeypatch):

@@ -1,5 +1,6 @@
 """The hyperparameter files are readable, current and safe."""
 
+from copy import deepcopy
 from importlib.resources import files
 from typing import ClassVar
 
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
-from stable_baselines3.common.envs import SimpleMultiObsEnv
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.atari_wrappers import ClipRewardEnv, EpisodicLifeEnv, MaxAndSkipEnv
+from stable_baselines3.common.buffers import NStepReplayBuffer, RolloutBuffer
+from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.envs import MinAtarCNN
@@ -28,7 +34,7 @@ ENTRIES = [
     (name, env)
     for name in FILES
     for env in yaml.safe_load((files("sb3_entropic.zoo") / "hyperparams" / f"{name}.yml").read_text())
-    if env != "default"
+    if env not in ("default", "atari", "ALE")
 ]
 
 
@@ -135,6 +141,15 @@ def test_policy_arguments_may_be_written_as_the_zoo_writes_them():
         ({"n_envs": 0}, "n_envs=0 is not a whole number above 0"),
         ({"normalize": {"a": 1}}, "unexpected keyword argument 'a'"),
         ({"env": 3}, "no hyperparameter 'env'"),
+        ({"frame_stack": 0}, "frame_stack=0 is not a whole number above 0"),
+        ({"noise_type": "norml", "noise_std": 0.1}, "noise_type='norml' is not a kind of noise: did you mean 'normal'"),
+        ({"noise_type": "normal"}, "noise_std=None is not a standard deviation"),
+        ({"noise_std": 0.1}, "noise_type=None is not a kind of noise"),
+        ({"replay_buffer_class": "HerReplayBufer"}, "is not a ReplayBuffer of SB3's: did you mean 'HerReplayBuffer'"),
+        ({"replay_buffer_class": "RolloutBuffer"}, "'RolloutBuffer' is not a ReplayBuffer of SB3's"),
+        ({"replay_buffer_class": "no.Such"}, "replay_buffer_class='no.Such' cannot be imported"),
+        ({"replay_buffer_class": 3}, "replay_buffer_class=3 is not a class"),
+        ({"replay_buffer_kwargs": "dict(4)"}, r"replay_buffer_kwargs='dict\(4\)' is not a mapping: write {n_sampled_goal: 4}"),
         ({"munchausen_alpha": "abc"}, "munchausen_alpha='abc' is not a number"),
         ({"policy": "MlpPolicie"}, "msac on Pendulum-v1: Policy MlpPolicie unknown"),
     ],
@@ -279,3 +294,128 @@ def test_normalisation_may_be_written_as_the_zoo_writes_it(value, normalised):
     assert (normalize and (normalize.norm_obs, normalize.norm_reward)) == normalised
     with pytest.raises(UserError, match="neither true nor false, nor arguments of VecNormalize"):
         make_model(ALGORITHMS["ppo"], "Pendulum-v1", {"normalize": "obs"})
+
+
+def test_noise_on_actions_may_be_written_as_the_zoo_writes_it():
+    entry = {"noise_type": "normal", "noise_std": 0.3}
+    noise = make_model(ALGORITHMS["msac"], "BipedalWalker-v3", entry, buffer_size=10).action_noise
+    assert isinstance(noise, NormalActionNoise)
+    assert (noise._mu.tolist(), noise._sigma.tolist()) == ([0.0] * 4, [0.3] * 4)
+    entry["noise_type"] = "ornstein-uhlenbeck"
+    model = make_model(ALGORITHMS["msac"], "Pendulum-v1", entry, buffer_size=10)
+    assert isinstance(model.action_noise, OrnsteinUhlenbeckActionNoise)
+
+
+@pytest.mark.parametrize(("name", "env"), [("mdqn", "CartPole-v1"), ("ppo", "Pendulum-v1")])
+def test_noise_is_for_continuous_actions_and_replay(name, env):
+    with pytest.raises(HyperparameterError, match="noise_type='normal' is for continuous actions"):
+        make_model(ALGORITHMS[name], env, {"noise_type": "normal", "noise_std": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("HerReplayBuffer", HerReplayBuffer),
+        ("NStepReplayBuffer", NStepReplayBuffer),
+        ("stable_baselines3.her.HerReplayBuffer", HerReplayBuffer),
+        (HerReplayBuffer, HerReplayBuffer),
+    ],
+)
+def test_a_replay_buffer_may_be_named(name, found):
+    assert constructor_arguments(ALGORITHMS["msac"], {"replay_buffer_class": name}) == {"replay_buffer_class": found}
+
+
+def test_a_rollout_buffer_may_be_named():
+    written = {"rollout_buffer_class": "RolloutBuffer", "rollout_buffer_kwargs": "dict()"}
+    arguments = constructor_arguments(ALGORITHMS["ppo"], written)
+    assert arguments == {"rollout_buffer_class": RolloutBuffer, "rollout_buffer_kwargs": {}}
+
+
+@pytest.fixture
+def goals():
+    gym.register("Goals-v0", lambda **_: BitFlippingEnv(n_bits=4, continuous=True), max_episode_steps=4)
+    yield "Goals-v0"
+    gym.registry.pop("Goals-v0")
+
+
+def test_goals_are_relabelled_as_the_zoo_writes_it(goals):
+    entry = {
+        "replay_buffer_class": "HerReplayBuffer",
+        "replay_buffer_kwargs": "dict(goal_selection_strategy='future', n_sampled_goal=3)",
+        "learning_starts": 20,
+        "buffer_size": 100,
+        "batch_size": 8,
+    }
+    model = make_model(ALGORITHMS["msac"], goals, entry, seed=0, device="cpu").learn(40)
+    assert isinstance(model.replay_buffer, HerReplayBuffer)
+    assert model.replay_buffer.her_ratio == 0.75
+    assert model._n_updates > 0
+
+
+def dictionary():
+    np.random.seed(0)
+    return SimpleMultiObsEnv(random_start=False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: gym.make("Pendulum-v1", max_episode_steps=5),
+        lambda: FakeImageEnv(20, 20, 3),
+        lambda: FakeImageEnv(20, 20, 3, channel_first=True),
+        dictionary,
+    ],
+    ids=["vectors", "images", "channels first", "dictionary"],
+)
+def test_frames_are_stacked_as_sb3_stacks_them(make):
+    ours, theirs = env_wrapper({"frame_stack": 3})(make()), VecFrameStack(DummyVecEnv([make]), 3)
+    assert ours.observation_space == theirs.observation_space
+    for env in (ours.unwrapped, theirs.venv.envs[0].unwrapped):
+        env.observation_space.seed(0)
+    theirs.seed(0)
+    expected, observation = theirs.reset(), ours.reset(seed=0)[0]
+    ours.action_space.seed(0)
+    episodes = 0
+    while episodes < 2:
+        np.testing.assert_equal(observation, only(expected))
+        kept, copy = observation, deepcopy(observation)
+        action = ours.action_space.sample()
+        expected, _, (done,), (info,) = theirs.step([action])
+        observation, _, terminated, truncated, _ = ours.step(action)
+        # A replay memory or a user may keep what it was shown.
+        np.testing.assert_equal(kept, copy)
+        assert done == (terminated or truncated)
+        if done:
+            np.testing.assert_equal(observation, info["terminal_observation"])
+            observation = ours.reset()[0]
+            episodes += 1
+
+
+def only(batch):
+    return {name: value[0] for name, value in batch.items()} if isinstance(batch, dict) else batch[0]
+
+
+@pytest.mark.parametrize(
+    ("env", "family", "skips"),
+    [("BreakoutNoFrameskip-v4", "atari", 4), ("ALE/Breakout-v5", "ALE", 1), ("Breakout-v4", "ALE", 1)],
+)
+@pytest.mark.parametrize("name", ["mdqn", "mqrdqn", "miqn", "discretesac", "entropyppo"])
+def test_atari_games_share_an_entry_that_skips_frames_once(name, env, family, skips):
+    pytest.importorskip("ale_py", reason="ale_py is not installed")
+    hyperparameters = load_hyperparameters(ALGORITHMS[name], f"ale_py:{env}")
+    source = name if name == "discretesac" else ALGORITHMS[name].parent
+    entry = yaml.safe_load((files("sb3_entropic.zoo") / "hyperparams" / f"{source}.yml").read_text())[family]
+    assert all(hyperparameters[key] == entry[key] for key in ("n_timesteps", "env_wrapper", "frame_stack"))
+    wrapped = env_wrapper(hyperparameters)(gym.make(f"ale_py:{env}"))
+    assert wrapped.observation_space == gym.spaces.Box(0, 255, (84, 84, 4), np.uint8)
+    layers = [wrapped]
+    while hasattr(layers[-1], "env"):
+        layers.append(layers[-1].env)
+    assert [layer._skip for layer in layers if isinstance(layer, MaxAndSkipEnv)] == [4] * (skips == 4)
+    names = {type(layer).__name__ for layer in layers}
+    assert {"EpisodicLifeEnv", "ClipRewardEnv"} <= names
+    whole = env_wrapper(hyperparameters, evaluates=True)(gym.make(f"ale_py:{env}"))
+    assert whole.observation_space == wrapped.observation_space
+    while hasattr(whole, "env"):
+        assert not isinstance(whole, EpisodicLifeEnv | ClipRewardEnv)
+        whole = whole.env

@@ -4,11 +4,11 @@ from sb3_entropic.zoo.hyperparameters import (
     HyperparameterError,
     constructor_arguments,
     digests_of_own,
-    env_wrapper,
     how_found,
     load_hyperparameters,
 )
 from sb3_entropic.zoo.model import check_name, checked_value, make_model, parse_override
+from sb3_entropic.zoo.wrappers import env_wrapper
 
 __all__ = [
     "HyperparameterError",

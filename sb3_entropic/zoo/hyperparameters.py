@@ -16,15 +16,19 @@ from typing import Any
 import gymnasium as gym
 import torch as th
 import yaml
+from stable_baselines3.common import buffers
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.her import HerReplayBuffer
 
 from sb3_entropic.catalog import ALGORITHMS, Algorithm, digest_of, is_installed, without_module
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.temperature import as_scheduled
 
-ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize", "env_wrapper"}
+ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize", "env_wrapper", "frame_stack", "noise_type", "noise_std"}
 """Keys of an entry that are not the constructor's: total steps, policy name (by default the one for the observation
-space), environments, VecNormalize, wrappers of an environment."""
+space), environments, VecNormalize, wrappers of an environment, observations shown as one, and the kind and the standard
+deviation of the noise on actions."""
 
 
 class HyperparameterError(UserError):
@@ -34,15 +38,25 @@ class HyperparameterError(UserError):
 def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
     """The entry for an environment, in zoo format; SB3's defaults (an empty entry) where there is none.
 
-    An algorithm of ours starts from its parent's entry and puts its own on top.
+    All Atari games share one, ``atari``, and ``ALE`` where they skip frames themselves. An algorithm of ours starts from its
+    parent's entry and puts its own on top.
 
     :param algorithm: see :data:`sb3_entropic.catalog.ALGORITHMS`
     :param env_id: with its version, which is part of the entry's name; the module that registers it is not
     """
     inherited = load_hyperparameters(ALGORITHMS[algorithm.parent], env_id) if algorithm.parent else {}
     entries = _entries(algorithm.name)
+    found = next((entries[key] for key in (without_module(env_id), _family(env_id), "default") if key in entries), {})
     # What is inside an entry is the caller's, too.
-    return {**inherited, **deepcopy(entries.get(without_module(env_id), entries.get("default", {})))}
+    return {**inherited, **deepcopy(found)}
+
+
+def _family(env_id: str) -> str:
+    """The entry that an environment shares with others of its kind."""
+    registered = gym.registry.get(without_module(env_id))
+    if registered is None or not str(registered.entry_point).startswith("ale_py."):
+        return "default"
+    return "atari" if registered.kwargs.get("frameskip") == 1 else "ALE"
 
 
 def how_found(algorithm: str, env_id: str) -> str:
@@ -81,23 +95,6 @@ def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any])
     return arguments
 
 
-def env_wrapper(hyperparameters: dict[str, Any]) -> Callable[[gym.Env], gym.Env]:
-    """What puts the entry's wrappers around an environment, the first one innermost; without any it stays as it is.
-
-    :param hyperparameters: zoo format; ``env_wrapper`` is a dotted name, a mapping of one to its arguments, or a list
-    :raises HyperparameterError: for what is not the dotted name of a wrapper; names the nearest
-    """
-    named = _named_wrappers(hyperparameters)
-    wrappers = [(_class("env_wrapper", name, gym.Wrapper), arguments or {}) for name, arguments in named]
-
-    def wrap(env: gym.Env) -> gym.Env:
-        for wrapper, arguments in wrappers:
-            env = wrapper(env, **arguments)
-        return env
-
-    return wrap
-
-
 def digests_of_own(hyperparameters: dict[str, Any]) -> str:
     """The user's own classes that an entry names, with digests of the files they are in, such as ``mine.Scale 1a2b3c4d5e``.
 
@@ -105,7 +102,8 @@ def digests_of_own(hyperparameters: dict[str, Any]) -> str:
 
     :param hyperparameters: zoo format
     """
-    classes = [_class("env_wrapper", name, gym.Wrapper) for name, _ in _named_wrappers(hyperparameters)]
+    classes = [find_class("env_wrapper", name, gym.Wrapper) for name, _ in named_wrappers(hyperparameters)]
+    classes += [make(hyperparameters[name]) for name, make in _BUFFERS.items() if name in hyperparameters]
     policy_kwargs = from_python(hyperparameters.get("policy_kwargs"))
     if isinstance(policy_kwargs, dict) and (extractor := policy_kwargs.get("features_extractor_class")):
         classes.append(_features_extractor(extractor))
@@ -114,8 +112,11 @@ def digests_of_own(hyperparameters: dict[str, Any]) -> str:
     return ", ".join(f"{name} {digest_of(path.read_bytes())}" for name, path in own.items())
 
 
-def _named_wrappers(hyperparameters: dict[str, Any]) -> list[tuple[Any, Any]]:
-    """The names of an entry's wrappers and their arguments, the innermost first."""
+def named_wrappers(hyperparameters: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """The names of an entry's wrappers and their arguments, the innermost first.
+
+    :param hyperparameters: zoo format
+    """
     entry = hyperparameters.get("env_wrapper", [])
     items = entry if isinstance(entry, list) else [entry]
     return [pair for item in items for pair in (item.items() if isinstance(item, dict) else [(item, None)])]
@@ -128,12 +129,22 @@ def _from_text(name: str, value: Any) -> Any:
         raise HyperparameterError(str(error)) from None
     if name == "train_freq" and isinstance(value, list):
         return tuple(value)
-    if name == "policy_kwargs":
+    if name in _BUFFERS:
+        return value if isinstance(value, type) else _BUFFERS[name](value)
+    if name in _MAPPINGS:
         value = from_python(value)
         if not isinstance(value, dict):
-            raise HyperparameterError(f"policy_kwargs={value!r} is not a mapping: write {{net_arch: [64, 64]}}, say.")
-        return {key: _policy_argument(key, inner) for key, inner in value.items()}
+            raise HyperparameterError(f"{name}={value!r} is not a mapping: write {{{_MAPPINGS[name]}}}, say.")
+        return {key: _policy_argument(key, inner) for key, inner in value.items()} if name == "policy_kwargs" else value
     return value
+
+
+_MAPPINGS = {
+    "policy_kwargs": "net_arch: [64, 64]",
+    "replay_buffer_kwargs": "n_sampled_goal: 4",
+    "rollout_buffer_kwargs": "name: value",
+}
+"""Arguments that are mappings, with an example of each."""
 
 
 def from_python(value: Any) -> Any:
@@ -167,7 +178,33 @@ def _activation(name: str) -> type[th.nn.Module]:
 
 
 def _features_extractor(name: Any) -> type:
-    return _class("features_extractor_class", name, BaseFeaturesExtractor)
+    return find_class("features_extractor_class", name, BaseFeaturesExtractor)
+
+
+def _replay_buffer(name: Any) -> type:
+    return _buffer("replay_buffer_class", name, ReplayBuffer)
+
+
+def _rollout_buffer(name: Any) -> type:
+    return _buffer("rollout_buffer_class", name, RolloutBuffer)
+
+
+def _buffer(option: str, name: Any, kind: type[BaseBuffer]) -> type:
+    if not isinstance(name, str) or "." in name:
+        return find_class(option, name, kind)
+    # The zoo names SB3's own without their module.
+    classes = [value for value in (*vars(buffers).values(), HerReplayBuffer) if isinstance(value, type)]
+    own = {cls.__name__: cls for cls in classes if issubclass(cls, kind)}
+    if name not in own:
+        raise HyperparameterError(f"{option}={name!r} is not a {kind.__name__} of SB3's{nearest(name, own)}")
+    return own[name]
+
+
+_BUFFERS: dict[str, Callable[[Any], type]] = {
+    "replay_buffer_class": _replay_buffer,
+    "rollout_buffer_class": _rollout_buffer,
+}
+"""Arguments that are classes, which an entry can only name."""
 
 
 _POLICY_CLASSES: dict[str, Callable[[Any], type]] = {
@@ -177,8 +214,14 @@ _POLICY_CLASSES: dict[str, Callable[[Any], type]] = {
 """What of ``policy_kwargs`` is a class that an entry can only name."""
 
 
-def _class(option: str, name: Any, kind: type) -> type:
-    """The class of that kind with that dotted name."""
+def find_class(option: str, name: Any, kind: type) -> type:
+    """The class of that kind with that dotted name.
+
+    :param option: what it is for
+    :param name: with the module's full name
+    :param kind: of which it is to be a subclass
+    :raises HyperparameterError: if it is not there; names the nearest
+    """
     module_name, _, class_name = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not module_name:
         raise HyperparameterError(f"{option}={name!r} is not a class: write module.Class, with the module's full name.")

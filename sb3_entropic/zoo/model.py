@@ -7,23 +7,26 @@ import warnings
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import yaml
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic.catalog import Algorithm
 from sb3_entropic.checks import check_actions
-from sb3_entropic.errors import UserError
-from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, env_wrapper, from_python
+from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, from_python
+from sb3_entropic.zoo.wrappers import env_wrapper
 
 
 def make_model(
     algorithm: Algorithm, env_id: str, hyperparameters: dict[str, Any], seed: int | None = None, **arguments: Any
 ) -> BaseAlgorithm:
-    """A model ready to ``learn``, in ``n_envs`` environments with the entry's ``env_wrapper`` and ``normalize``.
+    """A model ready to ``learn``, in ``n_envs`` environments with the entry's wrappers, ``normalize`` and noise on actions.
 
     :param algorithm: see :data:`sb3_entropic.catalog.ALGORITHMS`
     :param env_id: environment id
@@ -65,10 +68,28 @@ def _make_model(
         policy = hyperparameters.get("policy", policy_for(env.observation_space))
         # SB3's own do not look.
         check_actions(env.action_space)
+        if "noise_type" in hyperparameters or "noise_std" in hyperparameters:
+            keywords["action_noise"] = _action_noise(algorithm, hyperparameters, env.action_space)
         return algorithm.constructor(policy, env, seed=seed, **keywords)
     except _WRONG_VALUE:
         env.close()
         raise
+
+
+_NOISE = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
+
+
+def _action_noise(algorithm: Algorithm, hyperparameters: dict[str, Any], space: spaces.Space) -> ActionNoise:
+    kind, std = hyperparameters.get("noise_type"), hyperparameters.get("noise_std")
+    if "action_noise" not in algorithm.parameters or not isinstance(space, spaces.Box):
+        raise HyperparameterError(f"noise_type={kind!r} is for continuous actions and algorithms with a replay buffer.")
+    if kind not in _NOISE:
+        raise HyperparameterError(f"noise_type={kind!r} is not a kind of noise{nearest(str(kind), _NOISE)}")
+    if not isinstance(std, int | float) or isinstance(std, bool) or not 0 <= std < np.inf:
+        raise HyperparameterError(
+            f"noise_std={std!r} is not a standard deviation: write a number from 0 on, in units of actions scaled to [-1, 1]."
+        )
+    return _NOISE[kind](np.zeros(space.shape), np.full(space.shape, float(std)))
 
 
 def _normalization(value: Any) -> Any:

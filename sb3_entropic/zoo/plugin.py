@@ -16,8 +16,9 @@ import yaml
 
 from sb3_entropic.catalog import ALGORITHMS, Algorithm, Environment, check_actions
 from sb3_entropic.errors import UserError
-from sb3_entropic.zoo.hyperparameters import constructor_arguments, env_wrapper, load_hyperparameters
+from sb3_entropic.zoo.hyperparameters import constructor_arguments, load_hyperparameters
 from sb3_entropic.zoo.model import policy_for
+from sb3_entropic.zoo.wrappers import env_wrapper
 
 OURS: dict[str, Algorithm] = {name: algorithm for name, algorithm in ALGORITHMS.items() if algorithm.parent}
 """What rl_zoo3 does not know by itself; its own names keep its own hyperparameters and samplers."""

@@ -5,6 +5,7 @@ import json
 import random
 import threading
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,12 +13,14 @@ import torch as th
 from gymnasium import spaces
 from rich.console import Console
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from benchmarks.callbacks import CheckpointMoments
-from benchmarks.checkpoint import Checkpoint, environment_state, restore_environment
+from benchmarks.checkpoint import Checkpoint, environment_state, restore_environment, save
 from benchmarks.grid import run_grid, units_of
 from benchmarks.pace import Pace, kind_of
 from benchmarks.plan import Plan
@@ -26,6 +29,7 @@ from benchmarks.provenance import provenance
 from benchmarks.run import Job, execute
 from benchmarks.store import CHECKPOINT
 from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.zoo import make_model
 
 STEPS = 320
 SMALL = {"policy_kwargs": {"net_arch": [8]}, "buffer_size": 250, "batch_size": 16, "learning_starts": 50, "train_freq": 4}
@@ -57,6 +61,14 @@ def specs_of(make_spec):
         return tuple(make_spec(seed=seed, evaluations=4, **common) for seed in range(seeds))
 
     return specs
+
+
+@pytest.fixture
+def goals():
+    """An environment with goals; its id."""
+    gym.register("Goals-v0", lambda **_: BitFlippingEnv(n_bits=4, continuous=True, max_steps=10), max_episode_steps=10)
+    yield "Goals-v0"
+    gym.registry.pop("Goals-v0")
 
 
 @pytest.fixture
@@ -165,6 +177,32 @@ def test_where_the_world_cannot_be_kept_a_new_episode_begins(specs_of, run):
     assert record["defaults"]["munchausen_alpha"] == "0.9"
     assert record["timesteps"] == STEPS
     assert sorted(set(pd.read_parquet(folder / "evaluations.parquet")["step"])) == [80, 160, 240, 320]
+
+
+@pytest.mark.parametrize("entry", [{"n_steps": 3}, {"replay_buffer_class": "HerReplayBuffer"}], ids=str)
+def test_no_return_reaches_from_one_episode_into_another(entry, goals, tmp_path, monkeypatch):
+    algorithm, entry = ALGORITHMS["msac"], {**SMALL, **entry, "learning_starts": 20}
+    env = goals if "replay_buffer_class" in entry else "Pendulum-v1"
+    model = make_model(algorithm, env, entry, seed=0, device="cpu").learn(101)
+    # As if its world could not be kept.
+    monkeypatch.setattr("benchmarks.checkpoint.environment_state", lambda *_: None)
+    save(tmp_path / "there", model, [0], None, None)
+    fresh = make_model(algorithm, env, entry, seed=0, device="cpu")
+    fresh.set_logger(configure(None, []))
+    found = Checkpoint(tmp_path / "there").load(fresh).replay_buffer
+    assert (found.dones[found.pos - 2], found.timeouts[found.pos - 2]) == (0, 0)
+    last = found.timeouts[found.pos - 1]
+    assert last.tolist() == [1]
+    if env == goals:
+        assert found._current_ep_start.tolist() == [found.pos]
+
+
+def test_what_is_relabelled_and_the_noise_are_kept(goals, specs_of, run):
+    entry = {"replay_buffer_class": "HerReplayBuffer", "noise_type": "ornstein-uhlenbeck", "noise_std": 0.2}
+    specs = specs_of("msac", env=goals, **entry)
+    _, (undisturbed,) = run(specs)
+    _, (stopped,) = run(specs, stops=(100,))
+    assert_same(stopped, undisturbed)
 
 
 def test_the_episode_that_begins_is_not_the_first_one_again(specs_of, run, monkeypatch):
