@@ -32,7 +32,16 @@ from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import DEVICES, why_not
 from sb3_entropic.errors import UserError, nearest
-from sb3_entropic.zoo import check_name, checked_value, digests_of_own, load_hyperparameters, make_model, parse_override
+from sb3_entropic.zoo import (
+    FAMILIES,
+    check_name,
+    checked_value,
+    digests_of_own,
+    find_entry,
+    load_hyperparameters,
+    make_model,
+    parse_override,
+)
 
 PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text())
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
@@ -405,7 +414,7 @@ def _read_entries(path: Path, names: list[str], envs: list[str]) -> dict[str, An
             f"{path} is not a file of hyperparameters: write algorithm, below it an environment id or default, below that "
             "name: value."
         )
-    known = {"default", *envs, *map(without_module, envs), *gym.registry}
+    known = {*FAMILIES, *envs, *map(without_module, envs), *gym.registry}
     for name, entries in content.items():
         if name not in names:
             raise UserError(
@@ -427,8 +436,7 @@ def _read_entries(path: Path, names: list[str], envs: list[str]) -> dict[str, An
 
 
 def _entry(own: dict[str, Any], algorithm: Algorithm, env: str) -> dict[str, Any]:
-    entries = own.get(algorithm.name, {})
-    return next((entries[key] for key in (env, without_module(env), "default") if key in entries), {})
+    return find_entry(own.get(algorithm.name, {}), env)
 
 
 def _split_overrides(texts: list[str], names: list[str]) -> dict[str, dict[str, Any]]:

@@ -20,9 +20,11 @@ from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.envs import MinAtarCNN
 from sb3_entropic.errors import UserError
 from sb3_entropic.zoo import (
+    FAMILIES,
     HyperparameterError,
     constructor_arguments,
     env_wrapper,
+    find_entry,
     how_found,
     load_hyperparameters,
     make_model,
@@ -34,7 +36,7 @@ ENTRIES = [
     (name, env)
     for name in FILES
     for env in yaml.safe_load((files("sb3_entropic.zoo") / "hyperparams" / f"{name}.yml").read_text())
-    if env not in ("default", "atari", "ALE")
+    if env not in FAMILIES
 ]
 
 
@@ -419,3 +421,11 @@ def test_atari_games_share_an_entry_that_skips_frames_once(name, env, family, sk
     while hasattr(whole, "env"):
         assert not isinstance(whole, EpisodicLifeEnv | ClipRewardEnv)
         whole = whole.env
+
+
+def test_an_entry_is_found_by_id_then_by_family():
+    pytest.importorskip("ale_py", reason="ale_py is not installed")
+    entries = {"ALE/Pong-v5": {"gamma": 1}, "ALE": {"gamma": 2}, "atari": {"gamma": 3}, "default": {"gamma": 4}}
+    games = ("ale_py:ALE/Pong-v5", "ale_py:ALE/Breakout-v5", "ale_py:PongNoFrameskip-v4", "CartPole-v1")
+    assert [find_entry(entries, env)["gamma"] for env in games] == [1, 2, 3, 4]
+    assert find_entry({}, "CartPole-v1") == {}

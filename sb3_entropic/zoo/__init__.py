@@ -1,9 +1,11 @@
 """Hyperparameters in the format of rl-baselines3-zoo, the one place they are kept, and models made from them."""
 
 from sb3_entropic.zoo.hyperparameters import (
+    FAMILIES,
     HyperparameterError,
     constructor_arguments,
     digests_of_own,
+    find_entry,
     how_found,
     load_hyperparameters,
 )
@@ -11,12 +13,14 @@ from sb3_entropic.zoo.model import check_name, checked_value, make_model, parse_
 from sb3_entropic.zoo.wrappers import env_wrapper
 
 __all__ = [
+    "FAMILIES",
     "HyperparameterError",
     "check_name",
     "checked_value",
     "constructor_arguments",
     "digests_of_own",
     "env_wrapper",
+    "find_entry",
     "how_found",
     "load_hyperparameters",
     "make_model",

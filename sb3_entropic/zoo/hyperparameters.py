@@ -45,14 +45,25 @@ def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
     :param env_id: with its version, which is part of the entry's name; the module that registers it is not
     """
     inherited = load_hyperparameters(ALGORITHMS[algorithm.parent], env_id) if algorithm.parent else {}
-    entries = _entries(algorithm.name)
-    found = next((entries[key] for key in (without_module(env_id), _family(env_id), "default") if key in entries), {})
     # What is inside an entry is the caller's, too.
-    return {**inherited, **deepcopy(found)}
+    return {**inherited, **deepcopy(find_entry(_entries(algorithm.name), env_id))}
+
+
+FAMILIES = ("atari", "ALE", "default")
+"""Entries that environments share: Atari games without and with a frame skip of their own, and all others."""
+
+
+def find_entry(entries: dict[str, dict[str, Any]], env_id: str) -> dict[str, Any]:
+    """The entry of an environment, else its family's, else the default's, else an empty one.
+
+    :param entries: of one algorithm, by environment id or family
+    :param env_id: with its version, and the module that registers it, if any
+    """
+    keys = (env_id, without_module(env_id), _family(env_id), "default")
+    return next((entries[key] for key in keys if key in entries), {})
 
 
 def _family(env_id: str) -> str:
-    """The entry that an environment shares with others of its kind."""
     registered = gym.registry.get(without_module(env_id))
     if registered is None or not str(registered.entry_point).startswith("ale_py."):
         return "default"
