@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 300
 PAGE, VERDICTS = "index.html", "does-it-help"
-DEFAULT_OUT, DEFAULT_RESULTS, DEFAULT_SPEED_OUT = Path("runs"), Path("results"), Path("results/speed")
+DEFAULT_OUT, DEFAULT_RESULTS, DEFAULT_SPEED_OUT = Path("runs"), Path("results"), Path("runs/speed")
 
 EXAMPLES = """\
 examples:
@@ -258,7 +258,7 @@ def _parser() -> ArgumentParser:
         "--out",
         type=Path,
         default=DEFAULT_SPEED_OUT,
-        help="folder for speed.json and speed.md, which keep what they have of other cases (default: results/speed)",
+        help="folder for speed.json and speed.md, which keep what they have of other cases (default: runs/speed)",
     )
     return parser
 

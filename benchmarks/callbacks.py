@@ -213,7 +213,7 @@ class SaveCheckpoints(BaseCallback):
             except OSError as error:
                 # A full disk is no reason to end what is to be protected; the checkpoint before is still there.
                 discard_unfinished(folder)
-                warnings.warn(f"no checkpoint could be written ({error})", stacklevel=2)
+                warnings.warn(f"no checkpoint could be written ({error})", stacklevel=1)
 
     def _on_step(self) -> bool:
         return True

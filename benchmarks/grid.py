@@ -150,6 +150,7 @@ class _Grid:
         self._queue: deque[Unit] = deque()
         self._under_way: dict[Worker, tuple[Unit, Claim]] = {}
         self._waited = False
+        self._warned: set[str] = set()
 
     def run(self, todo: Sequence[RunSpec]) -> None:
         self._queue.extend(units_of(self._plan, self._store, todo, self._fresh))
@@ -235,7 +236,9 @@ class _Grid:
 
     def _look(self) -> None:
         for worker, (unit, claim) in list(self._under_way.items()):
-            if not worker.has_ended():
+            ended = worker.has_ended()
+            self._warn(worker)
+            if not ended:
                 self._display.update(worker)
                 continue
             self._display.drop(worker)
@@ -243,6 +246,13 @@ class _Grid:
             # Only now, so that Ctrl-C on the way leaves it to be settled.
             del self._under_way[worker]
             claim.release()
+
+    def _warn(self, worker: Worker) -> None:
+        """Say what runs have warned of, such as that no checkpoint could be written, once in a grid."""
+        for spec, said in zip(worker.job.specs, worker.said_of, strict=True):
+            if (warning := said.get("warning")) is not None and warning not in self._warned:
+                self._warned.add(warning)
+                self._display.say(f"[yellow]warning[/]   {escape(spec.title)}: {escape(warning)}")
 
     def _settle(self, worker: Worker, unit: Unit) -> None:
         """Record what became of the runs of a worker that has ended, or see that they are begun again."""

@@ -29,6 +29,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
 
+import sb3_entropic
 from benchmarks.callbacks import (
     CheckpointMoments,
     EvaluateAtPoints,
@@ -47,7 +48,7 @@ from sb3_entropic.catalog import find_algorithm, find_environment, import_module
 from sb3_entropic.engine.compiler import decide
 from sb3_entropic.engine.gemm import fast_matrix_products
 from sb3_entropic.engine.options import Engine, as_engine
-from sb3_entropic.errors import UserError
+from sb3_entropic.errors import HyperparameterWarning, UserError
 from sb3_entropic.evaluation import MOST_STEPS
 from sb3_entropic.learner import Learner
 from sb3_entropic.train_seeds import train_together
@@ -318,8 +319,8 @@ def main() -> int:
     """Do the job on the first line of standard input; 0 if it was done, 1 if it raised (the last line reported tells).
 
     The end of standard input is the grid's: then the process ends too. SIGTERM asks for checkpoints before it does.
+    Warnings go to the log, and this package's and the harness's own, such as of a full disk, to the grid as well.
     """
-    warnings.filterwarnings("ignore")
     job = Job.from_json(os.fdopen(0, "rb", buffering=0, closefd=False).readline())
     threading.Thread(target=_end_with_the_grid, daemon=True).start()
     # Whatever a library prints, in C too, must not be mistaken for progress.
@@ -332,6 +333,7 @@ def main() -> int:
         except BrokenPipeError:
             os._exit(1)
 
+    _tell_own_warnings(report)
     try:
         th.set_num_threads(1)
         for module in job.modules:
@@ -349,6 +351,18 @@ def main() -> int:
     except Exception:
         report({"error": traceback.format_exc()})
         return 1
+
+
+def _tell_own_warnings(report: Report) -> None:
+    show, own = warnings.showwarning, (Path(__file__).parent, Path(sb3_entropic.__file__).parent)
+
+    def show_and_tell(message: Any, category: type[Warning], filename: str, *others: Any) -> None:
+        show(message, category, filename, *others)
+        # Those of hyperparameters are told with the plan.
+        if not issubclass(category, HyperparameterWarning) and not set(own).isdisjoint(Path(filename).parents):
+            report({"run": 0, "warning": str(message)})
+
+    warnings.showwarning = show_and_tell
 
 
 def _check_packages(spec: RunSpec) -> None:

@@ -22,8 +22,7 @@ from sb3_entropic import __version__
 from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
 from sb3_entropic.checks import check_gpu
 from sb3_entropic.cli import ArgumentParser, Console, exit_code_of, positive, seed, show_warnings_in_one_line
-from sb3_entropic.engine.support import KNOWN_PACKAGES
-from sb3_entropic.errors import UserError
+from sb3_entropic.errors import UserError, is_refusal
 from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import env_wrapper, load_hyperparameters, make_model, parse_override
 
@@ -163,8 +162,7 @@ def _saved(model: BaseAlgorithm, path: Path) -> tuple[Path, Path | None]:
 def _is_a_librarys(error: Exception) -> bool:
     """Whether a library has raised it, which refuses some settings only when learning begins, and not an environment."""
     modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
-    in_environment = any(name.startswith("stable_baselines3.common.vec_env") for name in modules)
-    return modules[-1].partition(".")[0] in KNOWN_PACKAGES and not in_environment
+    return is_refusal(error) and not any(name.startswith("stable_baselines3.common.vec_env") for name in modules)
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

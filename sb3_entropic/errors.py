@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+
+LIBRARIES = ("stable_baselines3", "sb3_contrib", "sb3_entropic", "torch", "gymnasium", "numpy")
+"""Packages that refuse what a user has set by an error of their own."""
 
 
 class UserError(ValueError):
@@ -12,6 +16,12 @@ class UserError(ValueError):
 
 class HyperparameterWarning(UserWarning):
     """A value that is allowed and does what its user cannot want; its message says what, and what to take instead."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a library has raised an error itself, for a value that it does not take, and not code of the user's."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].partition(".")[0] in LIBRARIES
 
 
 def article(noun: str) -> str:

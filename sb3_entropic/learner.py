@@ -120,7 +120,7 @@ class Learner:
                 lockstep.learn([self], [callback], [Streams(own=False)], *arguments)
                 return self
             except RecordingError as error:
-                reason = str(error)
+                reason = lockstep.cannot_record(self, error)
             except lockstep.CallbackObjects as objection:
                 lockstep.leave_to_sb3(self, objection.reason)
                 return self.go_on_begun(*objection.begun[0], log_interval)

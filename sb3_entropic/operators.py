@@ -334,13 +334,14 @@ def check_bound(bound: BoundLike, name: str) -> None:
     :param name: the argument's name, for the message
     :raises ValueError: if it is none, or not a function of a tensor
     """
-    limit = as_bound(bound, name).limit
+    limit, cause = as_bound(bound, name).limit, None
     try:
         fits = limit(th.zeros(2)).shape == (2,)
-    except Exception:
-        fits = False
+    except Exception as error:
+        fits, cause = False, error
     if not fits:
-        raise ValueError(f"{name}={bound!r} does not take a tensor to one of its shape: torch.tanh is such a function.")
+        message = f"{name}={bound!r} does not take a tensor to one of its shape: torch.tanh is such a function."
+        raise ValueError(message) from cause
 
 
 _BOUNDS = 'a pair (low, high), "clip(x/10)" or "tanh(x/10)", or a tensor function'

@@ -147,7 +147,7 @@ def train_together(
         try:
             return models, lockstep.learn(models, callbacks, streams, *arguments)
         except RecordingError as error:
-            reason = str(error)
+            reason = lockstep.cannot_record(first, error)
         except lockstep.CallbackObjects as objection:
             lockstep.leave_to_sb3(first, objection.reason)
             steps = [

@@ -16,7 +16,8 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMu
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
-from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic import MSAC
+from sb3_entropic.catalog import ALGORITHMS, find_algorithm
 from sb3_entropic.envs import MinAtarCNN
 from sb3_entropic.errors import UserError
 from sb3_entropic.zoo import (
@@ -429,3 +430,16 @@ def test_an_entry_is_found_by_id_then_by_family():
     games = ("ale_py:ALE/Pong-v5", "ale_py:ALE/Breakout-v5", "ale_py:PongNoFrameskip-v4", "CartPole-v1")
     assert [find_entry(entries, env)["gamma"] for env in games] == [1, 2, 3, 4]
     assert find_entry({}, "CartPole-v1") == {}
+
+
+class Broken(MSAC):
+    """Has a bug."""
+
+    def _setup_model(self):
+        super()._setup_model()
+        self.no_such_thing()
+
+
+def test_a_bug_of_the_users_is_no_wrong_hyperparameter():
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        make_model(find_algorithm("tests.test_zoo:Broken"), "Pendulum-v1", {}, buffer_size=10)

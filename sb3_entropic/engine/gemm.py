@@ -32,8 +32,13 @@ ROUNDED = {"bf16": "oneDNN's products of 16-bit inputs", "tf32": "the GPU's prod
 SIZE = 256
 SMALL = 128 * 128
 """Elements of a weight below which a call of oneDNN costs more than it saves."""
+SET_ALREADY = "the precision of matrix products is set already"
 TOLERANCE = 1e-6
 """Of the sum of absolute products; 16-bit inputs would be off by about 1e-3, 32-bit ones by 1e-7."""
+
+
+_under_way: list[str] = []
+"""What the blocks have decided that have turned the switch on, the innermost last."""
 
 
 @contextmanager
@@ -49,14 +54,17 @@ def fast_matrix_products(policy: th.nn.Module, wanted: MatrixLibrary = "auto") -
     check_matrix_library(wanted, device)
     reason = why_not(policy, wanted)
     if reason is not None:
-        yield reason
+        # Within such a block everything goes where that one has it go.
+        yield _under_way[-1] if reason == SET_ALREADY and _under_way else reason
         return
     switch = th.backends.mkldnn.matmul if device == "cpu" else th.backends.cuda.matmul
     before = switch.fp32_precision
     switch.fp32_precision = "bf16" if device == "cpu" else "tf32"
+    _under_way.append(ROUNDED.get(wanted, "oneDNN's matrix products"))
     try:
-        yield ROUNDED.get(wanted, "oneDNN's matrix products")
+        yield _under_way[-1]
     finally:
+        _under_way.pop()
         switch.fp32_precision = before
 
 
@@ -91,7 +99,7 @@ def why_not(policy: th.nn.Module, wanted: MatrixLibrary = "auto") -> str | None:
     if not _has_switch():
         return "torch's own matrix library, this build of torch has no other"
     if th.backends.mkldnn.matmul.fp32_precision not in ("none", "ieee"):
-        return "the precision of matrix products is set already"
+        return SET_ALREADY
     if wanted == "bf16":
         return None
     error = _rounding_of_the_switch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
@@ -117,7 +118,8 @@ class Lockstep:
         raise NotImplementedError
 
     def _check_finite(self, model: Any, metrics: dict[str, float]) -> None:
-        """
+        """Check what a model has logged of its last update.
+
         :raises FloatingPointError: if a model of several has diverged, which then leaves; SB3 goes on
         """
         if self._isolate and not all(map(math.isfinite, metrics.values())):
@@ -550,6 +552,16 @@ def leave_to_sb3(model: Any, reason: str) -> None:
     if model.engine.kind == "fast":
         raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
     say(model, f"SB3's own loop: {reason}")
+
+
+def cannot_record(model: Any, error: RecordingError) -> str:
+    """The reason to leave a model to SB3's own loop, told even where nothing is printed: it is several times as slow.
+
+    :param error: that recording its losses has raised
+    """
+    if model.engine.kind == "auto":
+        warnings.warn(f'{error}, so SB3\'s own loop is used, which engine="sb3" asks for', stacklevel=3)
+    return str(error)
 
 
 def say(model: Any, message: str) -> None:

@@ -82,7 +82,10 @@ class OnPolicyLoop(Learner):
     def act(
         self, networks: ActorCriticPolicy, observations: th.Tensor, noise: th.Tensor
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-        """Actions of a categorical or a Gaussian policy, their states' values and their log-densities; pure, as a loss is."""
+        """Actions of a categorical or a Gaussian policy, their states' values and their log-densities.
+
+        Pure, as a loss is, but for gSDE, which leaves the matrices it explores with in the policy.
+        """
         distribution = networks.get_distribution(observations)
         if isinstance(self.action_space, spaces.Discrete):
             actions = (distribution.distribution.probs / noise).argmax(dim=-1)

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_entropic.catalog import Algorithm
 from sb3_entropic.checks import check_actions
-from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.errors import UserError, is_refusal, nearest
 from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, from_python
 from sb3_entropic.zoo.wrappers import env_wrapper
 
@@ -40,6 +40,8 @@ def make_model(
     except UserError:
         raise
     except _WRONG_VALUE as error:
+        if not is_refusal(error):
+            raise
         raise HyperparameterError(f"{algorithm.name} on {env_id}: {error}") from error
 
 
@@ -131,7 +133,8 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def check_name(name: str, text: str) -> None:
-    """
+    """Check that a hyperparameter may be set as one.
+
     :param name: of a hyperparameter
     :param text: what the user wrote, for the message
     :raises UserError: if it has an option of its own

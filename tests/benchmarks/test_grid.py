@@ -302,6 +302,16 @@ def test_what_failed_before_is_neither_announced_nor_measured_unless_it_is_to_ru
 
 
 @pytest.mark.harness
+def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_path):
+    arguments = ["--steps", "3000", "--seeds", "2", "--stack", "1", "--workers", "1", "--checkpoint-every", "1"]
+    dqn = ["run", "--env", "CartPole-v1", "--algos", "dqn", "-p", "learning_starts=3000", *SMALL, *arguments]
+    process = start([*dqn, "--import", "tests.benchmarks.full_disk", "--out", str(tmp_path / "runs")])
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    assert " ".join(printed.split()).count("no checkpoint could be written ([Errno 28] No space left on device)") == 1
+    assert len(records(tmp_path / "runs")) == 2
+
+
 def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
     out = tmp_path / "runs"
     process = start([*GRID, "--workers", "1", "--seeds", "1", "--steps", "100000", "--out", str(out)])
@@ -351,7 +361,7 @@ def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
         ("speed --cases ,", "--cases is empty"),
         ("speed --peers sbxx", "There is no peer 'sbxx', only sb3, sbx: did you mean 'sbx'?"),
         ("speed --rounds 0", "'0' is not a whole number above 0"),
-        ("speed --out README.md", "OUT=README.md is a file: name a folder, such as results/speed."),
+        ("speed --out README.md", "OUT=README.md is a file: name a folder, such as runs/speed."),
     ],
 )
 def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal, monkeypatch):

@@ -195,7 +195,8 @@ def test_auto_leaves_what_the_fast_engine_does_not_run_to_sb3s_loop(capsys):
 def test_losses_that_cannot_be_recorded_are_left_to_sb3s_loop(capsys, monkeypatch):
     monkeypatch.setattr(lockstep, "LONG_RUN", 10)
     bound = {"munchausen_bound": lambda bonus: bonus if bonus.sum() > 0 else -bonus}
-    left = make("MSAC", engine="auto", verbose=1, **bound).learn(STARTS + 15)
+    with pytest.warns(UserWarning, match="the losses of MSAC cannot be recorded .*, so SB3's own loop is used"):
+        left = make("MSAC", engine="auto", verbose=1, **bound).learn(STARTS + 15)
     assert "SB3's own loop: the losses of MSAC cannot be recorded" in capsys.readouterr().out
     assert difference(left, make("MSAC", engine="sb3", **bound).learn(STARTS + 15)) == 0
 
@@ -416,10 +417,19 @@ class TestMatrixLibrary:
             assert self.precision() == "bf16"
             assert said == "oneDNN's matrix products"
             with gemm.fast_matrix_products(LARGE) as inner:
-                assert inner == "the precision of matrix products is set already"
+                assert inner == said
             assert self.precision() == "bf16"
             raise KeyError
         assert self.precision() == before
+
+    def test_what_the_user_has_set_is_left_and_told(self, monkeypatch):
+        before = self.precision()
+        th.backends.mkldnn.matmul.fp32_precision = "bf16"
+        try:
+            with gemm.fast_matrix_products(LARGE) as said:
+                assert (said, self.precision()) == ("the precision of matrix products is set already", "bf16")
+        finally:
+            th.backends.mkldnn.matmul.fp32_precision = before
 
     @pytest.mark.parametrize("reason", ["16 bits", "not wanted", "no gain", "small"])
     def test_the_switch_stays_off(self, reason, monkeypatch):
