@@ -39,15 +39,15 @@ $(READY): pyproject.toml constraints.txt
 test: $(READY)  ## the tests, under 10 minutes on two cores
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not learning and not harness"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not learning and not harness"
 
 test-harness: $(READY)  ## the slow tests of the harness: killed grids, Ray, rl_zoo3, and the page in Chromium where it is installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,zoo]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m harness
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_rl_zoo3.py
+	$(BIN)/python -m pytest -m harness
+	$(BIN)/python -m pytest tests/test_rl_zoo3.py
 
 test-learning: $(READY)  ## the tests that train to a score, longer
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m learning
+	$(BIN)/python -m pytest -n auto -m learning
 
 sb3-suite: $(READY)  ## Stable-Baselines3's own tests, with our class in the place of its parent
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m tests.sb3_suite

@@ -1,8 +1,13 @@
 """What the tests of several commands share."""
 
+import os
 import signal
 
 import pytest
+
+# Before torch is imported, by commands that tests start as well: with a thread for every core in every worker they would wait
+# for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
