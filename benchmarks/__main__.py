@@ -59,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return exit_code_of(lambda: arguments.command(arguments, console))
     except ModuleNotFoundError as error:
+        if error.name in ("fcntl", "resource"):
+            print("error: the harness needs Linux or macOS; on Windows it runs in WSL.", file=sys.stderr)
+            return 2
         if error.name not in ("pandas", "pyarrow", "matplotlib", "jinja2", "plotly", "ray"):
             raise
         extra = "ray" if error.name == "ray" else "benchmark"

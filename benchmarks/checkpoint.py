@@ -48,7 +48,7 @@ def save(folder: Path, model: BaseAlgorithm, seeds: Sequence[int], generator: th
     unfinished = _unfinished(folder)
     discard_unfinished(folder)
     unfinished.mkdir(parents=True)
-    (unfinished / SEEDS).write_text(json.dumps(list(seeds)))
+    (unfinished / SEEDS).write_text(json.dumps(list(seeds)), encoding="utf-8")
     model.save(unfinished / MODEL)
     if (buffer := getattr(model, "replay_buffer", None)) is not None:
         with open(unfinished / REPLAY, "wb") as file:
@@ -84,7 +84,7 @@ def _unfinished(folder: Path) -> Path:
 
 def seeds_of(folder: Path) -> tuple[int, ...]:
     """The seeds of the models that were trained together with that of a checkpoint, its own among them."""
-    return tuple(json.loads((folder / SEEDS).read_text()))
+    return tuple(json.loads((folder / SEEDS).read_text(encoding="utf-8")))
 
 
 class UnreadableCheckpointError(Exception):
@@ -273,7 +273,7 @@ def _log_state(logger: Logger) -> dict[str, Any]:
     for output in logger.output_formats:
         if isinstance(output, CSVOutputFormat):
             output.file.flush()
-            written.append((list(output.keys), Path(output.file.name).read_text()))
+            written.append((list(output.keys), Path(output.file.name).read_text(encoding="utf-8")))
     return {"pending": pending, "csv": written}
 
 

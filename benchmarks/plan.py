@@ -43,7 +43,7 @@ from sb3_entropic.zoo import (
     parse_override,
 )
 
-PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text())
+PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text(encoding="utf-8"))
 BUDGETS: dict[str, str] = PROTOCOLS["budgets"]
 FAST = Engine("fast")
 CPU = "cpu"
@@ -404,7 +404,7 @@ def _read_entries(path: Path, names: list[str], envs: list[str]) -> dict[str, An
         value that is none
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"The hyperparameters {path} cannot be read: {' '.join(str(error).split())}.") from None
     levels = [content, *content.values()] if isinstance(content, dict) else [content]

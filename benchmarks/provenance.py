@@ -63,8 +63,13 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
+    """Its name. Of an ARM under Linux the codes of its maker and part, since the kernel has no name for it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        if platform.system() == "Darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return known["model name"] if "model name" in known else f"{known['CPU implementer']} {known['CPU part']}"
+    except (OSError, subprocess.CalledProcessError, KeyError):
         return platform.processor() or "unknown"

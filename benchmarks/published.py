@@ -107,7 +107,7 @@ class Published:
         """See :meth:`benchmarks.store.Store.records`."""
         path, records = self.folder / RUNS, []
         # A byte that is no text spoils its line alone.
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             if not line.strip():
                 continue
             try:

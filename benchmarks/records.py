@@ -33,7 +33,7 @@ def read_record(path: Path) -> dict[str, Any]:
     :raises UserError: if it cannot be read, or is not what :func:`check_record` wants; names the file
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     return check_record(content, str(path))

@@ -212,7 +212,7 @@ class Store:
         for path in sorted((self.out / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
             # A plan that cannot be read is none: its grid is then divided anew.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                earlier = json.loads(path.read_text())
+                earlier = json.loads(path.read_text(encoding="utf-8"))
                 if (earlier["stack"], earlier["runs"]) == (plan.stack, runs):
                     return replace(plan, sizes=dict(earlier["sizes"]))
         return plan
@@ -252,8 +252,12 @@ class Store:
 def replace_text(path: Path, content: str) -> None:
     """Write a file whole or not at all."""
     temporary = path.with_name(f"{PARTIAL}{path.name}@{platform.node()}-{os.getpid()}")
-    temporary.write_text(content)
-    temporary.replace(path)
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _lock(path: Path) -> int | None:
@@ -280,9 +284,8 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def _write_record(folder: Path, spec: RunSpec, record: dict[str, Any]) -> None:
-    (folder / RECORD).write_text(
-        json.dumps({"schema": SCHEMA, "spec": asdict(spec), **record}, indent=1, sort_keys=True) + "\n"
-    )
+    content = json.dumps({"schema": SCHEMA, "spec": asdict(spec), **record}, indent=1, sort_keys=True)
+    (folder / RECORD).write_text(content + "\n", encoding="utf-8")
     for path in folder.iterdir():
         sync(path)
     sync(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -60,11 +61,14 @@ class Pair:
     :param x: label of the one
     :param y: label of the other
     :param improvement: the probability that a run of X scores above one of Y
+    :param last_quarter: the same of the runs' means over the last quarter of their evaluations; ``None`` over several
+        environments
     """
 
     x: str
     y: str
     improvement: Estimate
+    last_quarter: Estimate | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,9 @@ class Row:
     :param package: what implements it, with the version
     :param seeds: the seeds that finished
     :param scores: final evaluation return of each of them
+    :param last_quarter_scores: mean return of each of them over the last quarter of its evaluations
     :param summary: their aggregate; ``None`` if every run failed
+    :param last_quarter: the interquartile mean of ``last_quarter_scores``; ``None`` if every run failed
     :param normalised: the aggregate of the normalised scores; ``None`` where the environment has no scale
     :param steps_per_second: environment steps per second of training, the median over runs; of a run that was trained in a
         stack, the steps of all its seeds
@@ -101,7 +107,9 @@ class Row:
     package: str
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
+    last_quarter_scores: tuple[float, ...]
     summary: Aggregate | None
+    last_quarter: Estimate | None
     normalised: Aggregate | None
     steps_per_second: float
     failures: int
@@ -290,10 +298,11 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
         curves = (pd.DataFrame(columns=[along, "iqm", "low", "high"]) for along in ("step", "seconds"))
         names = (label, spec["label"], spec["label"], spec["algo"], spec["package"])
         ended = max(run.record.get("ended", "") for run in runs)
-        return Row(*names, (), (), None, None, float("nan"), failures, *curves, {}, ended=ended)
+        return Row(*names, (), (), (), None, None, None, float("nan"), failures, *curves, {}, ended=ended)
     evaluations = pd.concat([run.evaluations for run in done])
     records = [run.record for run in done]
     scores = [run.evaluations["score"].iloc[-1] for run in done]
+    late = [float(run.evaluations["score"].iloc[-math.ceil(len(run.evaluations) / 4) :].mean()) for run in done]
     return Row(
         label=label,
         name=spec["label"],
@@ -302,7 +311,9 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
         package=spec["package"],
         seeds=tuple(record["spec"]["seed"] for record in records),
         scores=tuple(map(float, scores)),
+        last_quarter_scores=tuple(late),
         summary=aggregate({spec["env"]: scores}),
+        last_quarter=aggregate({spec["env"]: late}).iqm,
         normalised=aggregate({spec["env"]: scale.normalise(scores)}, normalised=True) if scale else None,
         steps_per_second=float(np.median([_steps_per_second(record) for record in records])),
         failures=failures,
@@ -387,9 +398,15 @@ def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) 
         wanted = [
             (x, y) for names in chosen for x in scored for y in scored if names in ((x.label, y.label), (x.name, y.name))
         ]
-    scores = {row.label: {env: row.scores} for row in scored}
     return [
-        Pair(x.label, y.label, probability_of_improvement(scores[x.label], scores[y.label])) for x, y in wanted if x is not y
+        Pair(
+            x.label,
+            y.label,
+            probability_of_improvement({env: x.scores}, {env: y.scores}),
+            probability_of_improvement({env: x.last_quarter_scores}, {env: y.last_quarter_scores}),
+        )
+        for x, y in wanted
+        if x is not y
     ]
 
 

@@ -119,7 +119,7 @@ def read(out: Path) -> dict[str, Record]:
     """
     path = out / "speed.json"
     try:
-        found = json.loads(path.read_text()) if path.exists() else {}
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         markdown(found)
     except (ValueError, LookupError, AttributeError, TypeError):
         raise UserError(f"{path} is no record of this command: choose another folder, such as --out runs/speed.") from None

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -47,7 +48,8 @@ def has_compiler(device: str = "cpu") -> bool:
     """Whether there is a C++ compiler where torch looks for one, and for GPUs Triton, too."""
     if device != "cpu" and importlib.util.find_spec("triton") is None:
         return False
-    return shutil.which(os.environ.get("CXX", "g++")) is not None
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual)) is not None
 
 
 def compile_graph(graph: fx.GraphModule, examples: list[th.Tensor]) -> Callable[..., Any] | None:

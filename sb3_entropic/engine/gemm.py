@@ -74,6 +74,9 @@ def check_matrix_library(wanted: MatrixLibrary, device: str = "cpu") -> None:
     :param device: type of torch's device that is to do it
     :raises ValueError: if it cannot
     """
+    switched = {"bf16": getattr(th.backends.mkldnn, "matmul", None), "tf32": th.backends.cuda.matmul}.get(wanted)
+    if wanted in ROUNDED and not hasattr(switched, "fp32_precision"):
+        raise ValueError(f"matrix_library={wanted!r} needs a newer torch than {th.__version__}, 2.9 or later.")
     if wanted == "bf16" and not (device == "cpu" and _has_switch() and _multiplies_16_bits()):
         raise ValueError(
             "matrix_library='bf16' needs a processor that multiplies matrices of 16 bits (AMX) and a torch with oneDNN: "
@@ -113,8 +116,7 @@ def _has_switch() -> bool:
 
 
 def _has_tf32() -> bool:
-    has_switch = hasattr(th.backends.cuda.matmul, "fp32_precision")
-    return has_switch and th.cuda.is_available() and th.cuda.get_device_capability() >= (8, 0)
+    return th.cuda.is_available() and th.cuda.get_device_capability() >= (8, 0)
 
 
 @functools.cache

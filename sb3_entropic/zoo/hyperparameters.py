@@ -86,7 +86,7 @@ def _entries(name: str) -> dict[str, Any]:
 @lru_cache
 def _read(name: str) -> dict[str, Any]:
     path = files("sb3_entropic.zoo") / name
-    return yaml.safe_load(path.read_text()) or {} if path.is_file() else {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
 
 
 def constructor_arguments(algorithm: Algorithm, hyperparameters: dict[str, Any]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class EntriesOfOurs:
         """
         if self._reads_ours:
             algorithm, env_id = OURS[self.algo], self.env_name.gym_id
-            parents = yaml.safe_load(Path(self.config).with_name(f"{algorithm.parent}.yml").read_text())
+            parents = yaml.safe_load(Path(self.config).with_name(f"{algorithm.parent}.yml").read_text(encoding="utf-8"))
             family = "atari" if self._is_atari else "default"
             entry = complete_hyperparameters(algorithm, env_id, parents, family, **self.env_kwargs)
             if self.optimize_hyperparameters and "features_extractor_class" in entry.get("policy_kwargs", ()):

@@ -1,6 +1,7 @@
 """Which engine runs what, and what is said of it."""
 
 import os
+import re
 import signal
 import warnings
 from functools import partial
@@ -355,6 +356,15 @@ def test_an_environment_may_be_made_by_a_function():
 
 
 class TestCompiler:
+    @pytest.mark.parametrize(("platform", "name"), [("linux", "g++"), ("darwin", "clang++"), ("win32", "cl")])
+    def test_the_compiler_is_the_one_that_torch_calls(self, platform, name, monkeypatch):
+        asked = []
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setattr(compiler.sys, "platform", platform)
+        monkeypatch.setattr(compiler.shutil, "which", asked.append)
+        assert not compiler.has_compiler()
+        assert asked == [name]
+
     def test_short_runs_and_machines_without_a_compiler_go_without(self, monkeypatch):
         monkeypatch.setenv("CXX", "no-such-compiler")
         assert compiler.decide("auto", 10**6) == (False, "not compiled: no C++ compiler was found")
@@ -466,6 +476,14 @@ class TestMatrixLibrary:
         else:
             with pytest.raises(ValueError, match="the choices are"):
                 gemm.check_matrix_library("bf16")
+
+    @pytest.mark.parametrize(("wanted", "backend"), [("bf16", th.backends.mkldnn), ("tf32", th.backends.cuda)])
+    def test_a_torch_that_cannot_be_told_to_round_is_named(self, wanted, backend, monkeypatch):
+        monkeypatch.setattr(backend, "matmul", object())
+        with pytest.raises(
+            ValueError, match=f"matrix_library='{wanted}' needs a newer torch than {re.escape(th.__version__)}"
+        ):
+            gemm.check_matrix_library(wanted, "cuda" if wanted == "tf32" else "cpu")
 
     @pytest.mark.parametrize(("wanted", "device"), [("bf16", "cuda"), ("tf32", "cpu")])
     def test_what_the_other_device_has_is_refused(self, wanted, device):
