@@ -24,6 +24,8 @@ import pandas as pd
 SEED = 20_240_229
 REPETITIONS = 10_000
 PERCENTILES = (2.5, 97.5)
+DIGITS = 12
+"""Of an estimate: sums of so few numbers have more."""
 AT_ONCE = 2_048
 """Replicates whose weights are worked on together: they fit into a processor's cache."""
 
@@ -210,7 +212,8 @@ def _pair(x: Scores, y: Scores) -> tuple[_Sample, _Sample]:
 
 
 def _estimate(statistic: Callable[..., np.ndarray], *samples: _Sample) -> Estimate:
-    return Estimate(*map(float, _interval(statistic, *samples)))
+    # An end that is one half but for the last bits would exclude it.
+    return Estimate(*(float(f"{number:.{DIGITS}g}") for number in _interval(statistic, *samples)))
 
 
 def _interval(statistic: Callable[..., np.ndarray], *samples: _Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -120,6 +120,12 @@ def test_by_hand():
     assert (summary.n, summary.tasks, summary.optimality_gap) == (8, 1, None)
 
 
+@pytest.mark.parametrize("seeds", [5, 7, 10])
+def test_where_all_scores_are_the_same_it_is_one_half_to_the_last_bit(seeds):
+    """The sum of the wins of ten and ten is 0.5000000000000001 in some draws."""
+    assert probability_of_improvement({"a": [1.0] * seeds}, {"a": [1.0] * seeds}) == Estimate(0.5, 0.5, 0.5)
+
+
 def test_tasks_with_different_numbers_of_seeds_weigh_the_same():
     ragged = {"a": [0.0, 1.0], "b": [2.0, 2.0, 2.0, 2.0, 5.0, 5.0]}
     summary = aggregate(ragged, normalised=True)
