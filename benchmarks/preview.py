@@ -25,7 +25,8 @@ def show_plan(plan: Plan, units: list[Unit], failed: list[RunSpec], console: Con
         labels = ", ".join(dict.fromkeys(spec.label for spec in members))
         seeds = len({spec.seed for spec in members})
         console.print(
-            f"[bold]{env}[/]: {escape(labels)}; {seeds} seeds of {steps:,} steps, {members[0].evaluations} evaluations"
+            f"[bold]{env}[/]: {escape(labels)}; {seeds} seed{'s' * (seeds != 1)} of {steps:,} steps, "
+            f"{members[0].evaluations} evaluation{'s' * (members[0].evaluations != 1)}"
         )
     for spec in {spec.group: spec for spec in plan.runs}.values():
         changed = {name: value for name, value in spec.hyperparameters.items() if name != "policy"}

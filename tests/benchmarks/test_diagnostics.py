@@ -175,6 +175,14 @@ def test_where_there_is_no_run_the_nearest_are_named(write, tmp_path, monkeypatc
     assert wrong == "error: There is no /no/such/folder: name the folder of a run, which holds a progress.csv.\n"
 
 
+def test_of_published_runs_it_is_said_that_they_have_no_log(tmp_path, refusal):
+    (tmp_path / "run.json").write_text("{}")
+    assert (
+        "no progress.csv: runs restored from published records have no training log"
+        in refusal(main, ["plot", str(tmp_path)]).err
+    )
+
+
 def test_wrong_inputs_get_a_sentence_and_exit_code_2(write, tmp_path, refusal):
     good, empty, other = write("good", train__loss=range(4)), write("empty"), write("other", train__n_updates=range(4))
     (empty / "progress.csv").write_text("")
