@@ -192,7 +192,8 @@ class Leaderboard:
                 seeds = len(row.scores) if row else None
                 differences = score.differences(self.env, self.steps, seeds) + (_departures(row, self.env) if row else [])
                 beside.append(Beside(score, row, tuple(differences)))
-        return beside
+        # What was trained as long as ours comes first.
+        return sorted(beside, key=lambda each: each.published.steps != self.steps)
 
     @cached_property
     def profiles(self) -> dict[str, pd.DataFrame]:

@@ -71,6 +71,14 @@ def test_a_report_shows_it_beside_ours(store, make_spec, finish, tmp_path):
     assert "<td>20,000 steps; 1 seed; evaluation over 150,000 steps</td>" in page
 
 
+def test_what_was_trained_as_long_comes_first(store, make_spec, finish):
+    there = [score.steps for score in published_scores("Hopper-v4") if score.algo == "sac"]
+    assert there[0] != there[-1]
+    finish(make_spec(env="Hopper-v4", steps=there[-1]), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    assert board.literature[0].published.steps == there[-1]
+
+
 def test_an_algorithm_without_its_parent_stands_beside_the_parents_scores(store, make_spec, finish):
     finish(make_spec(), [0.0, -300.0])
     (board,) = build_leaderboards(store)
