@@ -19,7 +19,7 @@ from benchmarks.report import Leaderboard, build_leaderboards, show_problems
 from benchmarks.report.cautions import cautions_on
 from benchmarks.report.leaderboard import Row
 from benchmarks.report.show import show_notes, show_table
-from benchmarks.report.words import markdown_table, number, title_of, with_interval
+from benchmarks.report.words import markdown_table, number, share, title_of, with_interval
 from benchmarks.report.write import estimate_as_json
 from benchmarks.statistics import Estimate, iqm_difference, probability_of_improvement
 from benchmarks.store import check_folder, replace_text
@@ -246,8 +246,8 @@ def _by_board(comparisons: list[Comparison]) -> list[tuple[Leaderboard, list[Com
 def _cells(comparison: Comparison) -> list[str]:
     rows = (comparison.base, comparison.candidate)
     iqms = ["-" if row.summary is None else number(row.summary.iqm.value) for row in rows]
-    estimates = (comparison.difference, comparison.improvement)
-    in_words = ["-" if estimate is None else with_interval(estimate) for estimate in estimates]
+    estimates = ((comparison.difference, number), (comparison.improvement, share))
+    in_words = ["-" if estimate is None else with_interval(estimate, as_text) for estimate, as_text in estimates]
     return [comparison.title, *iqms, *in_words, ", ".join(str(len(row.scores)) for row in rows)]
 
 
@@ -262,10 +262,14 @@ def _notes(comparisons: list[Comparison], unmatched: list[str], threshold: float
         "benchmarks/normalisation.csv, or of the base's IQM where there is none."
     ]
     rates = ", ".join(f"{100 * rate:.0f} % with {seeds}" for seeds, rate in BELOW_BY_CHANCE.items())
-    notes.append(
-        f"{len(comparisons)} comparison{'s' * (len(comparisons) > 1)}, each with an interval. Of equals it lies below zero by "
-        f"chance in {rates} seeds of each."
-    )
+    measured = sum(c.difference is not None and not math.isnan(c.difference.low) for c in comparisons)
+    if measured:
+        notes.append(
+            f"{measured} comparison{'s' * (measured > 1)} with an interval. Of equals it lies below zero by chance in {rates} "
+            "seeds of each."
+        )
+    if measured < len(comparisons):
+        notes.append("A comparison of one run with one has no interval, so nothing is said of it unless runs failed.")
     pairs = [[replace(c.base, label="base"), replace(c.candidate, label="candidate")] for c in comparisons]
     return [*notes, *dict.fromkeys(caution for pair in pairs for caution in cautions_on(pair)), *unmatched]
 

@@ -36,12 +36,13 @@ def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
         plain = " (with fewer than 4 nothing is trimmed: the IQM is the mean)" if tasks * min(sizes) < 4 else ""
         some = ", ".join(f"{label} has {seeds}" for label, seeds in few.items())
         only = "" if max(sizes) < FEW_SEEDS else f" of some ({some})"
-        cautions.append(
-            f"Fewer than {FEW_SEEDS} seeds{only}{plain}: too few to rank algorithms, and the intervals are too narrow."
-        )
+        widths = "the intervals are too narrow" if max(sizes) > 1 else "of one seed there is no interval"
+        cautions.append(f"Fewer than {FEW_SEEDS} seeds{only}{plain}: too few to rank algorithms, and {widths}.")
     if any(FEW_SEEDS <= size < ENOUGH_SEEDS for size in sizes):
-        rates = " and ".join(f"{100 * rate:.0f} % of those of {seeds} seeds" for seeds, rate in COVERAGE.items())
-        cautions.append(f"Intervals of so few seeds are narrow: of normal samples {rates} hold the true score, and not 95 %.")
+        rates = " and ".join(f"{100 * rate:.0f} % of those with {seeds} seeds" for seeds, rate in COVERAGE.items())
+        cautions.append(
+            f"With so few seeds intervals are too narrow: of normal samples, {rates} hold the true score, not 95 %."
+        )
     if len(sizes) > 1:
         cautions.append(f"{'The algorithms' if tasks == 1 else 'Algorithms or environments'} have different numbers of seeds.")
     settings = Counter(algo for algo, _ in {(row.algo, row.label) for row in rows})
@@ -92,7 +93,8 @@ def caution_on_episodes(numbers: Collection[int]) -> str:
 
 def false_calls() -> str:
     """:data:`FALSE_CALLS` in words."""
-    return " and ".join(f"{100 * rate:.0f} % with {seeds} seeds" for seeds, rate in FALSE_CALLS.items())
+    (few, rate), *more = FALSE_CALLS.items()
+    return " and ".join([f"{100 * rate:.0f} % of cases with {few} seeds", *(f"{100 * r:.0f} % with {n}" for n, r in more)])
 
 
 def false_call_rate(seeds: int) -> float:

@@ -22,13 +22,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.report.across import Across
-from benchmarks.report.cautions import FEW_SEEDS, false_calls
-from benchmarks.report.leaderboard import Leaderboard
+from benchmarks.report.across import Across, AcrossRow
+from benchmarks.report.cautions import FEW_SEEDS
+from benchmarks.report.leaderboard import Leaderboard, Row
 from benchmarks.report.sensitivity import Sensitivity
-from benchmarks.report.verdicts import UNDECIDED, Verdict
-from benchmarks.report.words import number, thousands
-from benchmarks.statistics import Estimate
+from benchmarks.report.verdicts import UNDECIDED, Verdict, marks
+from benchmarks.report.words import ends, few, number, thousands, with_losses, words_on_calls
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,6 +35,8 @@ DASHES = ("-", "--", ":", "-.")
 COLUMNS = 4
 LETTERS, SHORT = 30, 16
 """Of a title in one line above a plot that has others beside it, and of a name that stands above a column."""
+MARGIN = 0.06
+"""Of the height of a plot, above and below what it shows."""
 FAR_APART = 10
 """Where the last takes so many times as long as the first, times are drawn on a logarithmic scale."""
 PNG_OPTIONS = {"dpi": 150, "bbox_inches": "tight"}
@@ -56,18 +57,23 @@ UNITS = (("hours", 3600, 2 * 3600), ("minutes", 60, 120), ("seconds", 1, 0))
 def styles(plots: Sequence[Iterable[str]]) -> dict[str, tuple[str, str]]:
     """How each algorithm is drawn, ``(dashes, colour)``: the same in every plot of a report, whatever its rank there.
 
-    Neighbours differ in both, and no two of the first 28 in a plot are the same; what has nothing overridden comes first.
+    Neighbours differ in both, and no two of the first 28 in a plot are the same. In a plot that all share, each has a colour
+    of its own as far as there are some: its labels come first, and of the others those with nothing overridden.
 
     :param plots: the labels of each
     """
     looks = [(DASHES[i % len(DASHES)], COLOURS[i % len(COLOURS)]) for i in range(len(DASHES) * len(COLOURS))]
     plots = [set(labels) for labels in plots]
+    shared = [labels for labels in plots if len(labels) <= TOGETHER]
+    in_order = sorted(set().union(*plots), key=lambda label: ("[" in label, label))
     found: dict[str, tuple[str, str]] = {}
-    for place, label in enumerate(sorted(set().union(*plots), key=lambda label: ("[" in label, label))):
-        beside = {found.get(other) for labels in plots if label in labels for other in labels}
+    for place, label in enumerate(sorted(in_order, key=lambda label: not any(label in labels for labels in shared))):
+        beside = {found[other] for labels in plots if label in labels for other in labels & found.keys()}
+        colours = {found[other][1] for labels in shared if label in labels for other in labels & found.keys()}
         order = [looks[(place + i) % len(looks)] for i in range(len(looks))]
-        found[label] = next((look for look in order if look not in beside), order[0])
-    return found
+        free = [look for look in order if look not in beside] or order
+        found[label] = next((look for look in free if look[1] not in colours), free[0])
+    return {label: found[label] for label in in_order}
 
 
 def draw_learning_curves(board: Leaderboard, path: Path, along: str = STEPS) -> None:
@@ -96,7 +102,7 @@ def draw_returns_profiles(board: Leaderboard, path: Path) -> None:
     :param path: file to write, PNG or SVG by its name
     """
     curves = [
-        _Curve(row.label, row.summary.n, row.summary.iqm.value, board.profiles[row.label], "threshold", "share", steps=True)
+        _Curve(row.label, _runs(row), row.summary.iqm.value, board.profiles[row.label], "threshold", "share", steps=True)
         for row in board.ranked
     ]
     if len(curves) <= TOGETHER:
@@ -123,7 +129,7 @@ def draw_improvements(board: Leaderboard, path: Path) -> None:
     for (i, x), (j, y) in itertools.permutations(enumerate(labels), 2):
         estimate = board.improvements[x, y]
         shares[i, j] = estimate.value
-        _write_cell(axes, j, i, f"{estimate.value:.2f}", _ends(estimate), "bold" if board.is_called(x, y) else "normal")
+        _write_cell(axes, j, i, f"{estimate.value:.2f}", ends(estimate), "bold" if board.is_called(x, y) else "normal")
     _colour_shares(axes, shares)
     if all(len(label) <= SHORT for label in labels):
         axes.set_xticks(range(len(labels)), labels, rotation=30, ha="left", fontsize=9)
@@ -131,11 +137,9 @@ def draw_improvements(board: Leaderboard, path: Path) -> None:
     else:
         axes.set_xticks(range(len(labels)), range(1, len(labels) + 1), fontsize=9)
         axes.set_yticks(range(len(labels)), [f"{label}  {i}" for i, label in enumerate(labels, start=1)], fontsize=9)
-    pairs, expected = board.calls_of_equals
     title = (
-        "how often a run of the row beats one of the column, with 95 % intervals\n"
-        f"bold: it excludes one half, as between equals in {false_calls()}\n"
-        f"(about {expected:.0f} of these {pairs} pairs)"
+        f"how often a run of the row beats one of the column, with 95 % intervals\nbold: {words_on_calls(board)}\n"
+        f"(never with fewer than {FEW_SEEDS} seeds or a failed run)"
     )
     figure.suptitle(f"{_named(board)}: {title}", x=0.01, ha="left", fontsize=9)
     save(figure, path)
@@ -154,8 +158,8 @@ def draw_sensitivity(board: Leaderboard, path: Path, sensitivity: Sensitivity) -
     image = axes.imshow(values, cmap=_MAP, vmin=low, vmax=high if high > low else low + 1, aspect="auto", origin="lower")
     for (i, y), (j, x) in itertools.product(enumerate(lines), enumerate(columns)):
         estimate = sensitivity.cells[y, x].summary.iqm
-        ends = "" if math.isnan(estimate.low) else f"{number(estimate.low)} to {number(estimate.high)}"
-        _write_cell(axes, j, i, number(estimate.value), ends)
+        below = "" if math.isnan(estimate.low) else f"{number(estimate.low)} to {number(estimate.high)}"
+        _write_cell(axes, j, i, number(estimate.value), below)
     axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
     axes.set_yticks(range(len(lines)), [f"{value:g}" for value in lines])
     axes.set_xlabel(sensitivity.x)
@@ -200,16 +204,19 @@ def does_it_help(verdicts: Iterable[Verdict]) -> Figure:
         for verdict in block:
             i, j, estimate = names.index(_beside_parent(verdict)), places.index(verdict.where), verdict.improvement
             shares[i, j] = estimate.value
-            ends = _ends(estimate)
-            ends += f" (n={verdict.seeds})" if verdict.seeds < FEW_SEEDS else ""
-            ends += "\n{} of {} failed".format(*verdict.failures) if verdict.failures[0] else ""
+            below = ends(estimate)
+            below += f" (n={verdict.seeds})" if verdict.seeds < FEW_SEEDS else ""
+            below += "\n{} of {} failed".format(*verdict.failures) if verdict.failures[0] else ""
             weight = "normal" if verdict.column == UNDECIDED else "bold"
-            _write_cell(axes, j, i, f"{estimate.value:.2f}{verdict.mark}", ends, weight)
+            _write_cell(axes, j, i, f"{estimate.value:.2f}{verdict.mark}", below, weight)
         _colour_shares(axes, shares)
         axes.set_xticks(range(len(places)), places, rotation=30, ha="left", fontsize=8)
         axes.set_yticks(range(len(names)), names, fontsize=9)
-    title = "how often a run of an algorithm ends above one of its parent's, with 95 % intervals (bold: called)"
+    title = "how often a run of an algorithm ends above one of its parent's, with 95 % intervals"
     figure.suptitle(title, x=0.01, ha="left", fontsize=9)
+    drawn = [verdict for block in blocks for verdict in block]
+    notes = [f"bold: the interval excludes one half, of {FEW_SEEDS} seeds or more, none of which failed.", *marks(drawn)]
+    figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7.5)
     return figure
 
 
@@ -226,11 +233,6 @@ def _apart(verdicts: list[Verdict]) -> list[list[Verdict]]:
     return blocks
 
 
-def _ends(estimate: Estimate) -> str:
-    """Of the interval of a probability, if it has one."""
-    return "" if math.isnan(estimate.low) else f"{estimate.low:.2f}–{estimate.high:.2f}"
-
-
 def _colour_shares(axes: Axes, shares: np.ndarray) -> None:
     """A matrix of probabilities of improvement, its columns named above it."""
     axes.imshow(shares, cmap=_IMPROVEMENT, vmin=0, vmax=1, aspect="auto")
@@ -238,11 +240,11 @@ def _colour_shares(axes: Axes, shares: np.ndarray) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _write_cell(axes: Axes, x: float, y: float, value: str, ends: str, weight: str = "normal") -> None:
+def _write_cell(axes: Axes, x: float, y: float, value: str, below: str, weight: str = "normal") -> None:
     """A number in a cell of a matrix, and below it the ends of its interval, if it has one."""
-    axes.text(x, y, value, ha="center", va="bottom" if ends else "center", fontsize=9, weight=weight)
-    if ends:
-        axes.text(x, y, f"\n{ends}", ha="center", va="center", fontsize=6.5)
+    axes.text(x, y, value, ha="center", va="bottom" if below else "center", fontsize=9, weight=weight)
+    if below:
+        axes.text(x, y, f"\n{below}", ha="center", va="center", fontsize=6.5)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -269,38 +271,53 @@ def learning_curves(board: Leaderboard, along: str = STEPS) -> Figure:
     Up to :data:`TOGETHER` algorithms share a plot. More get one each, in the table's order, with the curves of the others
     in grey behind.
 
-    Times that are far apart are on a logarithmic scale.
+    Times that are far apart are on a logarithmic scale. A band may leave the frame, which is of the curves and of where the
+    bands end: one wide band would make all curves flat.
 
     :param board: the table whose curves to draw
     :param along: ``"step"`` or ``"seconds"``
     """
     rows = [row for row in board.rows if row.summary]
     drawn = [row.curve if along == STEPS else row.curve_in_time for row in rows]
-    ends = [data[along].max() for data in drawn] or [1.0]
+    lasts = [data[along].max() for data in drawn] or [1.0]
     label, unit = "environment steps", 1
     if along == SECONDS:
-        name, unit = next((name, seconds) for name, seconds, least in UNITS if max(ends) >= least)
+        name, unit = next((name, seconds) for name, seconds, least in UNITS if max(lasts) >= least)
         label = f"{name} of training (of runs trained together, a share each), on a machine that may have had other work"
     curves = [
-        _Curve(row.label, row.summary.n, row.summary.iqm.value, data.assign(**{along: data[along] / unit}), along, "iqm")
+        _Curve(row.label, _runs(row), row.summary.iqm.value, data.assign(**{along: data[along] / unit}), along, "iqm")
         for row, data in zip(rows, drawn, strict=True)
     ]
+    lowest, highest = frame(drawn)
+    left = "\nbands leave the frame" * any((data["low"] < lowest).any() or (data["high"] > highest).any() for data in drawn)
     if len(rows) <= TOGETHER:
         figure = _draw_together(curves, [row.label for row in board.rows])
         figure.axes[0].set_ylabel(f"return, IQM over seeds ({board.episodes} episodes each)")
-        title = f"{_named(board)}: evaluation return with 95 % intervals"
+        title = f"{_named(board)}: evaluation return with 95 % intervals{left}"
     else:
         figure = _draw_apart(curves, f"return ({board.episodes} episodes)")
-        title = f"{_named(board)}: return, IQM over seeds with 95 % intervals; beside the name, its last value"
+        title = f"{_named(board)}: return, IQM over seeds with 95 % intervals; beside the name, its last value{left}"
     _finish(figure, title, label)
     for axes in figure.axes:
-        if along == SECONDS and max(ends) > FAR_APART * min(ends):
+        if along == SECONDS and max(lasts) > FAR_APART * min(lasts):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.set_xlim(min(data[along].min() for data in drawn) / unit, max(ends) / unit)
+            axes.set_xlim(min(data[along].min() for data in drawn) / unit, max(lasts) / unit)
         else:
-            axes.set_xlim(0, max(board.steps, *ends) if along == STEPS else max(ends) / unit)
+            axes.set_xlim(0, max(board.steps, *lasts) if along == STEPS else max(lasts) / unit)
+        axes.set_ylim(lowest, highest)
     return figure
+
+
+def frame(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """The lowest and the highest return that a plot of learning curves shows: of all curves, and of the bands' last points.
+
+    :param curves: columns ``iqm``, ``low`` and ``high``
+    """
+    lasts = [curve[["low", "high"]].iloc[-1] for curve in curves]
+    shown = pd.concat([curve["iqm"] for curve in curves] + lasts).astype(float) if curves else pd.Series([0.0])
+    room = MARGIN * (shown.max() - shown.min()) or 1.0
+    return shown.min() - room, shown.max() + room
 
 
 def performance_profiles(across: Across) -> Figure:
@@ -308,7 +325,7 @@ def performance_profiles(across: Across) -> Figure:
 
     :param across: the table whose profiles to draw
     """
-    curves = [_Curve(row.label, row.summary.n, row.score.value, row.profile, "threshold", "share") for row in across.rows]
+    curves = [_Curve(row.label, _runs(row), row.score.value, row.profile, "threshold", "share") for row in across.rows]
     if len(curves) <= TOGETHER:
         figure = _draw_together(curves, [row.label for row in across.rows])
         figure.axes[0].set_ylabel("share of runs above it")
@@ -326,7 +343,7 @@ class _Curve:
     """A line with its band: the columns ``x``, ``y``, ``low`` and ``high`` of the data; in steps, or straight between."""
 
     label: str
-    n: int
+    runs: str
     value: float
     data: pd.DataFrame
     x: str
@@ -344,6 +361,11 @@ class _Curve:
         axes.plot(self.data[self.x], self.data[self.y], color=colour, linewidth=width, drawstyle=drawstyle, **options)
 
 
+def _runs(row: Row | AcrossRow) -> str:
+    """Such as ``n=5``, or ``n=3, < 5``."""
+    return ", ".join([f"n={row.summary.n}", *filter(None, [few(row)])])
+
+
 def _named(board: Leaderboard) -> str:
     return f"{board.env} ({thousands(board.steps)} steps)"
 
@@ -353,14 +375,14 @@ def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
     looks = styles([labels])
     for curve in curves:
         dashes, colour = looks[curve.label]
-        curve.draw(axes, colour, linestyle=dashes, label=f"{curve.label} (n={curve.n})")
+        curve.draw(axes, colour, linestyle=dashes, label=f"{with_losses(curve.label)} ({curve.runs})")
     axes.legend(frameon=False)
     return figure
 
 
 def _draw_apart(curves: list[_Curve], y_label: str) -> Figure:
     n_rows = -(-len(curves) // COLUMNS)
-    titles = {curve.label: wrapped(curve.label, f": {number(curve.value)} (n={curve.n})") for curve in curves}
+    titles = {curve.label: wrapped(curve.label, f": {number(curve.value)} ({curve.runs})") for curve in curves}
     height = 2.0 + 0.15 * max((title.count("\n") for title in titles.values()), default=0)
     figure, grid = plt.subplots(
         n_rows, COLUMNS, figsize=(9.6, height * n_rows + 0.6), sharex=True, sharey=True, squeeze=False, layout="constrained"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -68,6 +69,9 @@ def show_table(
 
 
 def show_notes(notes: Iterable[str], console: Console, style: str = "dim") -> None:
-    """Print sentences, a line each."""
+    """Print sentences, an item of a list each."""
     for note in notes:
-        console.print(f"- {note}", style=style, highlight=False, markup=False)
+        lines = textwrap.fill(
+            f"- {note}", console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        console.print(lines, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.report.across import Across
 from benchmarks.report.cautions import FEW_SEEDS, false_call_rate, false_calls
 from benchmarks.report.grids import Grid
-from benchmarks.report.leaderboard import Pair, Row
-from benchmarks.report.words import interval, markdown_table, number, thousands, without_width
+from benchmarks.report.leaderboard import Leaderboard, Row
+from benchmarks.report.words import MANY_PAIRS, markdown_table, number, share, thousands, with_interval, without_width
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 from sb3_entropic.catalog import ALGORITHMS, STAND_INS
@@ -41,6 +42,7 @@ class Verdict:
     :param grid: the name of the folder of runs
     :param baseline: the label there of the runs that it is beside
     :param started: the last of the algorithm's runs, and of its parent's
+    :param table: what the comparison is from
     :param together: whether it is on several environments together
     """
 
@@ -53,6 +55,7 @@ class Verdict:
     grid: str
     baseline: str
     started: tuple[str, str]
+    table: Leaderboard | Across = field(repr=False)
     together: bool = False
     stand_in: bool = False
     rounded: bool = False
@@ -73,10 +76,14 @@ class Verdict:
     @property
     def text(self) -> str:
         """In a table's cell."""
+        return self.where + self.said
+
+    @property
+    def said(self) -> str:
+        """What stands behind the place in a table's cell."""
         few = f", {self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds < FEW_SEEDS else ""
         failed = f", {self.failures[0]} of {self.failures[1]} runs failed" if self.failures[0] else ""
-        between = "" if self.column == UNDECIDED else f" {interval(self.improvement)}"
-        return f"{self.where}{self.mark}{few}{failed}: {number(self.improvement.value)}{between}"
+        return f"{self.mark}{few}{failed}: {with_interval(self.improvement, share)}"
 
 
 def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
@@ -91,14 +98,14 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
     for grid in grids:
         for board in grid.boards:
             where, rows = f"{board.env} ({thousands(board.steps)})", {row.label: (row,) for row in board.ranked}
-            for verdict in _verdicts(board.pairs, rows, [board.env], where, grid.name):
+            for verdict in _verdicts(board, rows, [board.env], where, grid.name):
                 places[verdict.algo, where].append(verdict)
         together: dict[str, list[Verdict]] = {}
         for table in grid.tables:
             where = f"{len(table.boards)} environments together" + f" ({grid.name})" * bool(grid.name)
             rows = {r.label: r.rows for r in table.rows}
             envs = [board.env for board in table.boards]
-            verdicts = [replace(v, together=True) for v in _verdicts(table.pairs, rows, envs, where, grid.name)]
+            verdicts = [replace(v, together=True) for v in _verdicts(table, rows, envs, where, grid.name)]
             # The first has the most environments.
             together = {v.algo: [w for w in verdicts if w.algo == v.algo] for v in verdicts} | together
         for algo, verdicts in together.items():
@@ -113,15 +120,15 @@ def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
 
 
 def _verdicts(
-    pairs: Iterable[Pair], rows: Mapping[str, Sequence[Row]], envs: Sequence[str], where: str, grid: str
+    table: Leaderboard | Across, rows: Mapping[str, Sequence[Row]], envs: Sequence[str], where: str, grid: str
 ) -> Iterator[Verdict]:
-    """Those of the pairs that are of an algorithm and its parent.
+    """Those of a table's pairs that are of an algorithm and its parent.
 
-    :param pairs: of a table
+    :param table: what to look at
     :param rows: by label, of its environments
     :param envs: these environments' ids
     """
-    for pair in pairs:
+    for pair in table.pairs:
         both = [*rows[pair.x], *rows[pair.y]]
         algo = _only({row.variant for row in rows[pair.x]})
         parent = _only({STAND_INS.get(row.variant, row.variant) for row in rows[pair.y]})
@@ -137,6 +144,7 @@ def _verdicts(
                 grid=grid,
                 baseline=pair.y,
                 started=tuple(max(row.last_started for row in rows[name]) for name in (pair.x, pair.y)),
+                table=table,
                 stand_in=any(row.variant != parent for row in rows[pair.y]),
                 rounded=any(name in ROUNDED.values() for row in both for name in row.provenance["matrix_library"]),
                 searched=any(how_found(algo, env) for env in envs),
@@ -148,14 +156,19 @@ def _only(values: Collection[str]) -> str:
     return next(iter(values)) if len(values) == 1 else ""
 
 
-def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
-    """The rows of a table with ``COLUMNS``, an algorithm each."""
+def by_algorithm(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], list[list[Verdict]]]:
+    """By algorithm and parent, the verdicts in each of the last three of ``COLUMNS``."""
     by_algo: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         by_algo[verdict.algo, verdict.parent].append(verdict)
+    return {names: [[v for v in of if v.column == column] for column in COLUMNS[2:]] for names, of in by_algo.items()}
+
+
+def cells_of_verdicts(verdicts: Iterable[Verdict]) -> list[list[str]]:
+    """The rows of a table with ``COLUMNS``, an algorithm each."""
     return [
-        [*names, *("; ".join(v.text for v in members if v.column == column) or "–" for column in COLUMNS[2:])]
-        for names, members in by_algo.items()
+        [*names, *("; ".join(verdict.text for verdict in members) or "–" for members in columns)]
+        for names, columns in by_algorithm(verdicts).items()
     ]
 
 
@@ -173,16 +186,26 @@ def in_short(verdicts: Iterable[Verdict]) -> list[list[str]]:
     return rows
 
 
-def notes_on_verdicts(verdicts: Sequence[Verdict]) -> str:
-    """What a reader must know of the table of them: :func:`chance`, and what its marks mean."""
-    notes = [chance(verdicts)]
+def notes_on_verdicts(verdicts: Sequence[Verdict], every: bool = False) -> str:
+    """What a reader must know of the table of them: :func:`chance`, and what its marks mean.
+
+    :param verdicts: those of the table
+    :param every: whether it shows the interval of every one, or :func:`in_short` only of those that are called
+    """
+    shown = [verdict.improvement for verdict in verdicts if every or verdict.column != UNDECIDED]
+    return " ".join([chance(verdicts), *marks(verdicts), *without_width(shown)])
+
+
+def marks(verdicts: Collection[Verdict]) -> list[str]:
+    """What the marks mean that the verdicts have, a sentence each."""
+    notes = []
     if any(verdict.stand_in for verdict in verdicts):
         notes.append(f"{STAND_IN}: beside the parent's losses in our training loop.")
     if any(verdict.rounded for verdict in verdicts):
         notes.append(f"{ROUNDED_INPUTS}: matrix products of inputs rounded to 16 bits or TF32, not SB3's 32 bits.")
     if any(verdict.searched for verdict in verdicts):
         notes.append(f"{SEARCHED}: the algorithm's hyperparameters were found on that task, as its parent's were by the zoo.")
-    return " ".join(notes + without_width(verdict.improvement for verdict in verdicts if verdict.column != UNDECIDED))
+    return notes
 
 
 def chance(verdicts: Iterable[Verdict]) -> str:
@@ -193,11 +216,13 @@ def chance(verdicts: Iterable[Verdict]) -> str:
     columns = Counter(verdict.column for verdict in called)
     shared = Counter((verdict.column, verdict.where, verdict.grid, verdict.baseline) for verdict in called)
     expected = sum(false_call_rate(verdict.seeds) for verdict in verdicts)
+    by_chance = f", so if none differed from its parent about {expected:.0f} would be called, half of them each way"
+    by_chance *= len(verdicts) >= MANY_PAIRS
     sentences = [
         f"{len(called)} of {len(verdicts)} comparisons on one environment {'is' if len(called) == 1 else 'are'} called, "
         f"{columns[COLUMNS[2]]} better and {columns[COLUMNS[3]]} worse.",
-        f"Between equals so small a bootstrap's interval excludes one half in {false_calls()}, so if no algorithm differed "
-        f"from its parent about {expected:.0f} would be called, half of them each way: a single call is weak evidence.",
+        f"With so few seeds, the interval excludes one half between equal algorithms in {false_calls()}{by_chance}: a single "
+        "call is weak evidence.",
     ]
     sentences += [
         f"{count} of the {columns[column]} {column} are of {where}, against the same runs of one baseline."

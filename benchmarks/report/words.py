@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.report.across import ENOUGH, Across, AcrossRow
+from benchmarks.report.cautions import FEW_SEEDS, false_calls
 from benchmarks.report.leaderboard import Beside, Leaderboard, Pair, Row
 from benchmarks.statistics import REPETITIONS, Estimate
+from sb3_entropic.catalog import STAND_INS
 
 DEFINITIONS = (
     "A run's score is its mean return over the seeded episodes of its last evaluation, with the deterministic policy. An "
@@ -18,6 +20,7 @@ DEFINITIONS = (
     "normalised return is 0 for a random policy and 1 for a published score, and norm. is the IQM of these. The median is of "
     "the runs on one environment, and of the means of several."
 )
+MANY_PAIRS = 10
 COLUMNS = ("algorithm", "IQM", "95 % interval", "norm.", "median", "mean", "n", "steps/s", "failed")
 LITERATURE_COLUMNS = ("published elsewhere", "score", "ours", "differs from ours in", "source")
 
@@ -27,6 +30,32 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
+def few(row: Row | AcrossRow) -> str:
+    """Such as ``< 5``, where the runs are too few to call anything; empty where they are not."""
+    seeds = [len(scores) for scores in row.scores.values()] if isinstance(row, AcrossRow) else [len(row.scores)]
+    return f"< {FEW_SEEDS}" + " each" * (len(seeds) > 1) if min(seeds) < FEW_SEEDS else ""
+
+
+def losses(label: str) -> str:
+    """Such as ``SAC's losses``, of a label that stands for a baseline in our training loop; else empty."""
+    # Versions of one setting are told apart in brackets behind it.
+    parent = STAND_INS.get(label.partition(" (")[0], "")
+    return f"{parent.upper()}'s losses" if parent else ""
+
+
+def with_losses(label: str) -> str:
+    """A label with its :func:`losses`, if it has some."""
+    return f"{label} ({losses(label)})" if losses(label) else label
+
+
+def words_on_calls(board: Leaderboard) -> str:
+    """What is marked in a matrix of a table's pairs, and how many of them would be if no algorithm differed from another."""
+    pairs, expected = board.calls_of_equals
+    # Of fewer about none would.
+    many = f", so of these {pairs} pairs in about {expected:.0f}" if pairs >= MANY_PAIRS else ""
+    return f"the interval excludes one half, as it does between equals in {false_calls()}{many}"
+
+
 def thousands(steps: float, _: object = None) -> str:
     """Environment steps in short, such as ``20k``; in the signature of matplotlib's formatters."""
     if steps >= 1e6:
@@ -34,14 +63,27 @@ def thousands(steps: float, _: object = None) -> str:
     return f"{steps / 1e3:g}k" if steps >= 1000 else f"{steps:g}"
 
 
-def interval(estimate: Estimate) -> str:
+def share(value: float) -> str:
+    """An end of a probability's interval, of which it must be seen on which side of one half it lies: such as ``0.505``."""
+    digits = 2
+    while value != 0.5 and float(f"{value:.{digits}f}") == 0.5:
+        digits += 1
+    return f"{value:.{digits}f}"
+
+
+def ends(estimate: Estimate) -> str:
+    """Of the interval of a probability, such as ``0.08–0.84``; empty if it has none."""
+    return "" if math.isnan(estimate.low) else f"{share(estimate.low)}–{share(estimate.high)}"
+
+
+def interval(estimate: Estimate, as_text: Callable[[float], str] = number) -> str:
     """Such as ``[0.08, 0.84]``, or a dash."""
-    return "-" if math.isnan(estimate.low) else f"[{number(estimate.low)}, {number(estimate.high)}]"
+    return "-" if math.isnan(estimate.low) else f"[{as_text(estimate.low)}, {as_text(estimate.high)}]"
 
 
-def with_interval(estimate: Estimate) -> str:
-    """Such as ``0.44 [0.08, 0.84]``."""
-    return f"{number(estimate.value)} {interval(estimate)}"
+def with_interval(estimate: Estimate, as_text: Callable[[float], str] = number) -> str:
+    """Such as ``0.44 [0.08, 0.84]``, or the number alone if it has none."""
+    return number(estimate.value) + ("" if math.isnan(estimate.low) else f" {interval(estimate, as_text)}")
 
 
 def short_commit(commit: str) -> str:
@@ -68,12 +110,18 @@ def columns_of(board: Leaderboard) -> list[str]:
 def cells_of(board: Leaderboard, row: Row) -> list[str]:
     """A row of a table, by :func:`columns_of`."""
     s = row.summary
-    cells = dict.fromkeys(COLUMNS, "-") | {"algorithm": row.label, "n": str(len(row.scores)), "failed": str(row.failures)}
+    cells = dict.fromkeys(COLUMNS, "-") | {"algorithm": row.label, "n": _count(row), "failed": str(row.failures)}
     if s is not None:
         values = {"IQM": s.iqm, "median": s.median, "mean": s.mean} | ({"norm.": row.normalised.iqm} if board.scale else {})
         cells |= {name: number(estimate.value) for name, estimate in values.items()}
         cells |= {"95 % interval": interval(s.iqm), "steps/s": f"{row.steps_per_second:,.0f}"}
     return [cells[name] for name in columns_of(board)]
+
+
+def _count(row: Row | AcrossRow) -> str:
+    """So many runs, and whether these are too few; of none it is seen."""
+    n = row.summary.n if row.summary else 0
+    return f"{n} ({few(row)})" if n and few(row) else str(n)
 
 
 def columns_across(across: Across) -> list[str]:
@@ -89,7 +137,7 @@ def cells_across(across: Across, row: AcrossRow) -> list[str]:
     s = row.summary
     values = {"IQM": s.iqm, "median": s.median, "mean": s.mean, "gap": s.optimality_gap}
     cells = {name: number(estimate.value) for name, estimate in values.items()}
-    cells |= {"algorithm": row.label, "95 % interval": interval(row.score), "n": str(s.n)}
+    cells |= {"algorithm": row.label, "95 % interval": interval(row.score), "n": _count(row)}
     return [cells[name] for name in columns_across(across)]
 
 
@@ -162,5 +210,7 @@ def _improvements(pairs: Sequence[Pair], every: Iterable[Estimate]) -> list[str]
     :param pairs: to list
     :param every: probabilities that are shown
     """
-    listed = "; ".join(f"{pair.x} over {pair.y} {with_interval(pair.improvement)}" for pair in pairs)
-    return [f"Probability of improvement, with its 95 % interval: {listed}."] * bool(pairs) + without_width(every)
+    listed = "; ".join(f"{pair.x} over {pair.y} {with_interval(pair.improvement, share)}" for pair in pairs)
+    some = any(not math.isnan(pair.improvement.low) for pair in pairs)
+    what = f"Probability of improvement{', with its 95 % interval' if some else ''}"
+    return [f"{what}: {listed}."] * bool(pairs) + without_width(every)

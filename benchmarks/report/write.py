@@ -87,7 +87,7 @@ def write_report(
         figure = draw(f"performance-profile-{number}", draw_performance_profiles, across)
         sections.append((len(across.rows), _across_as_markdown(across, figure)))
     for board in boards:
-        name = f"{as_file_name(board.env)}-{board.steps}"
+        name = _figure_name(board, boards)
         shown = {f"Learning curves on {board.env}": draw(f"learning-curve-{name}", draw_learning_curves, board, STEPS)}
         maps = find_sensitivities(board)
         # Of a sweep alone the map says it all.
@@ -122,6 +122,12 @@ def write_report(
     replace_text(data, json.dumps(rounded(content), indent=1, allow_nan=False) + "\n")
     replace_text(table, _as_csv(boards))
     return [markdown, data, table, *figures]
+
+
+def _figure_name(board: Leaderboard, boards: Sequence[Leaderboard]) -> str:
+    """What the files of a table's figures are named by: the episodes, too, where they alone tell two tables apart."""
+    alike = [other for other in boards if (other.env, other.steps) == (board.env, board.steps)]
+    return f"{as_file_name(board.env)}-{board.steps}" + f"-{board.episodes}" * (len(alike) > 1)
 
 
 def _as_csv(boards: Sequence[Leaderboard]) -> str:

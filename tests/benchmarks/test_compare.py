@@ -80,6 +80,17 @@ def test_one_seed_each_decides_nothing(compared):
     assert code == 0
     assert written["comparisons"][0]["difference"] == {"value": -5000.0, "interval": None}
     assert "Fewer than 5 seeds" in printed
+    assert "of one seed there is no interval" in printed
+    assert "-5,000 0.00 1, 1" in printed, "and no dash in its place"
+    assert "with an interval" not in printed
+
+
+def test_only_comparisons_with_an_interval_are_counted(compared, tmp_path, make_spec):
+    for name in ("base", "candidate"):
+        finish_run(Store(tmp_path / name), make_spec(env="Hopper-v4"), [0.0, 1.0])
+    _, printed, *_ = compared([-300.0] * 5, [-300.0] * 5)
+    assert "1 comparison with an interval." in printed
+    assert "A comparison of one run with one has no interval" in printed
 
 
 def test_runs_that_fail_only_in_the_candidate_are_a_regression(compared, tmp_path, make_spec):

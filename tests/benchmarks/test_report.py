@@ -13,6 +13,9 @@ from benchmarks import statistics
 from benchmarks.__main__ import main
 from benchmarks.report import build_across, build_leaderboards, show, write_report
 from benchmarks.report.figures import learning_curves, wrapped
+from benchmarks.report.show import show_notes
+from benchmarks.report.words import cells_across, cells_of, ends, notes_on, share, with_losses, words_on_calls
+from benchmarks.statistics import Estimate
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +122,7 @@ def test_few_seeds_of_some_are_said_of_them(store, make_spec, finish):
     finish(make_spec(algo="sac", label="sac"), [1.0, 2.0])
     (board,) = build_leaderboards(store)
     assert any(caution.startswith("Fewer than 5 seeds of some (sac has 1)") for caution in board.cautions)
-    assert any(caution.startswith("Intervals of so few seeds are narrow") for caution in board.cautions), "msac's"
+    assert any(caution.startswith("With so few seeds intervals are too narrow") for caution in board.cautions), "msac's"
 
 
 def test_a_long_label_is_broken_where_a_part_of_it_ends():
@@ -245,12 +248,12 @@ def test_of_few_seeds_no_pair_is_called(seeds, called, make_spec, finish, store)
     assert board.is_called("sac", "msac") == called
 
 
-@pytest.mark.parametrize(("seeds", "said"), [(2, "Fewer than 5 seeds"), (5, "90 % of those of 5 seeds"), (20, None)])
+@pytest.mark.parametrize(("seeds", "said"), [(2, "Fewer than 5 seeds"), (5, "90 % of those with 5 seeds"), (20, None)])
 def test_it_is_said_how_narrow_intervals_are(seeds, said, make_spec, finish, store):
     for seed in range(seeds):
         finish(make_spec(seed=seed), [1.0, 2.0 + seed])
     (board,) = build_leaderboards(store)
-    about = [caution for caution in board.cautions if caution.startswith(("Fewer than", "Intervals"))]
+    about = [caution for caution in board.cautions if caution.startswith(("Fewer than", "With so few"))]
     assert len(about) == (said is not None)
     assert all(said in caution for caution in about)
 
@@ -324,6 +327,14 @@ def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
 
 
+def test_tables_that_differ_in_the_episodes_alone_have_figures_of_their_own(store, make_spec, finish, tmp_path):
+    for episodes in (3, 5):
+        finish(make_spec(episodes=episodes), [0.0, 1.0])
+    figures = [path.name for path in write_report(build_leaderboards(store), [], tmp_path)[3:]]
+    kinds = ("learning-curve", "learning-curve-in-time", "performance-profile")
+    assert figures == [f"{kind}-Pendulum-v1-100-{episodes}.png" for episodes in (3, 5) for kind in kinds]
+
+
 def test_figures_of_the_report_before_are_removed_and_nothing_else(boards, tmp_path):
     before = write_report(boards, [], tmp_path, suffixes=(".png", ".svg"))
     others = [tmp_path / name for name in ("performance-profile-mine.png", "photo.png", "notes.md")]
@@ -370,8 +381,93 @@ def test_few_algorithms_share_a_plot_and_many_get_one_each(store, make_spec, fin
 
     assert panels(5)[1] == [5]
     titles, lines = panels(7)
-    assert titles == [f"msac{index}: {index}.00 (n=1)" for index in reversed(range(7))], "the best first"
+    assert titles == [f"msac{index}: {index}.00 (n=1, < 5)" for index in reversed(range(7))], "the best first"
     assert lines == [8] * 7, "each curve in front of all seven in grey"
+
+
+def test_one_seed_has_no_interval_and_none_is_said_to_be_there(store, make_spec, finish):
+    finish(make_spec(), [1.0, 2.0])
+    finish(make_spec(algo="sac", label="sac"), [1.0, 3.0])
+    (board,) = build_leaderboards(store)
+    said = notes_on(board)
+    assert said[0] == "Probability of improvement: msac over sac 0.00."
+    assert not any("too narrow" in note for note in said)
+    finish(make_spec(seed=1), [1.0, 2.0])
+    said = notes_on(build_leaderboards(store)[0])
+    assert said[0] == "Probability of improvement, with its 95 % interval: msac over sac 0.00 [0.00, 0.00]."
+    assert any("the intervals are too narrow" in note for note in said)
+
+
+def test_an_end_beside_one_half_is_not_written_as_one_half():
+    assert [share(value) for value in (0.0, 0.497, 0.5, 0.5004, 0.503, 0.51)] == [
+        "0.00",
+        "0.497",
+        "0.50",
+        "0.5004",
+        "0.503",
+        "0.51",
+    ]
+    assert ends(Estimate(0.7, 0.502, 0.9)) == "0.502–0.90"
+    assert ends(Estimate(0.7, float("nan"), float("nan"))) == ""
+
+
+def test_few_runs_are_called_that_where_they_are_counted(store, make_spec, finish):
+    for env in ("Pendulum-v1", "Hopper-v4"):
+        for seed in range(5):
+            finish(make_spec(env=env, seed=seed), [1.0, 2.0])
+        for seed in range(3):
+            finish(make_spec(env=env, seed=seed, algo="sac", label="sac"), [1.0, 1.0])
+    boards = build_leaderboards(store)
+    (across,) = build_across(boards)
+    assert [cells_of(boards[0], row)[-2] for row in boards[0].rows] == ["5", "3 (< 5)"]
+    assert [cells_across(across, row)[-1] for row in across.rows] == ["10", "6 (< 5 each)"]
+    figure = learning_curves(boards[0])
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["msac (n=5)", "sac (n=3, < 5)"]
+    plt.close(figure)
+
+
+def test_a_wide_band_does_not_flatten_the_curves(store, make_spec, finish):
+    for seed in range(5):
+        finish(make_spec(seed=seed), [-3000.0 if seed == 0 else 0.0, 10.0 + seed])
+    (board,) = build_leaderboards(store)
+    assert board.rows[0].curve["low"].min() < -500
+    figure = learning_curves(board)
+    assert figure.axes[0].get_ylim()[0] > -5
+    assert figure.axes[0].get_title(loc="left").endswith("\nbands leave the frame")
+    plt.close(figure)
+    for seed in range(5):
+        finish(make_spec(env="Hopper-v4", seed=seed), [float(seed), 10.0 + 9 * seed])
+    figure = learning_curves(build_leaderboards(store)[0])
+    assert "frame" not in figure.axes[0].get_title(loc="left")
+    plt.close(figure)
+
+
+def test_whose_losses_a_baseline_has_is_told():
+    assert with_losses("msac[munchausen_alpha=0]") == "msac[munchausen_alpha=0] (SAC's losses)"
+    assert with_losses("softdqn[soft_value=max] (1a2b)") == "softdqn[soft_value=max] (1a2b) (DQN's losses)"
+    assert with_losses("msac") == "msac"
+
+
+@pytest.mark.parametrize(("algorithms", "said"), [(2, ""), (5, ", so of these 10 pairs in about 1")])
+def test_of_few_pairs_it_is_not_said_how_many_are_marked_by_chance(algorithms, said, store, make_spec, finish):
+    for index in range(algorithms):
+        for seed in range(5):
+            finish(make_spec(label=f"msac{index}", package=f"{index}", seed=seed), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    words = "the interval excludes one half, as it does between equals in 9 % of cases with 5 seeds and 6 % with 10"
+    assert words_on_calls(board) == words + said
+
+
+def test_a_note_is_an_item_of_a_list(capsys):
+    console = Console(width=20, record=True, file=io.StringIO())
+    show_notes(["one two three four five", "a-path/that-is-longer-than-a-line"], console)
+    assert console.export_text().splitlines() == [
+        "- one two three four",
+        "  five",
+        "-",
+        "  a-path/that-is-longer-than-a-line",
+    ]
 
 
 def test_a_single_seed_is_valid_json(store, make_spec, finish, tmp_path):
@@ -430,5 +526,5 @@ def test_a_long_label_is_broken_above_its_plot(store, make_spec, finish):
         "msac[munchausen_alpha=0.9,",
         "munchausen_bound=[-1, 1],",
         "munchausen_shift=True]",
-        "1.00 (n=1)",
+        "1.00 (n=1, < 5)",
     ]

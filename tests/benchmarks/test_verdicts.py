@@ -51,7 +51,7 @@ def test_the_interval_decides(gap, place, store, fill):
 def test_few_seeds_are_called_that(store, fill):
     fill(50.0, seeds=2)
     ((*_, better, worse, unknown),) = cells(store)
-    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 2 seeds: 1.00")
+    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 2 seeds: 1.00 [1.00, 1.00]")
     assert chance(find_verdicts([Grid("", build_leaderboards(store), [])])).startswith("0 of 0 comparisons")
 
 
@@ -127,6 +127,25 @@ def test_the_picture_has_a_matrix_for_algorithms_that_share_environments(store, 
     assert {text.get_text().strip() for text in continuous.texts} == {"1.00", "1.00–1.00", "1.00–1.00 (n=3)"}
     assert [text.get_weight() for text in continuous.texts if text.get_text() == "1.00"] == ["bold", "normal"]
     plt.close(figure)
+
+
+def test_the_picture_says_what_its_marks_mean(store, make_spec, finish, fill):
+    fill(50.0)
+    figure = does_it_help(find_verdicts([Grid("", build_leaderboards(store), [])]))
+    assert figure.get_supxlabel() == "bold: the interval excludes one half, of 5 seeds or more, none of which failed."
+    plt.close(figure)
+    for label in ("msac", "msac[munchausen_alpha=0]"):
+        finish(make_spec(env="Hopper-v4", label=label), [0.0, 1.0])
+    figure = does_it_help(find_verdicts([Grid("", build_leaderboards(store), [])]))
+    assert figure.get_supxlabel().endswith("\n*: beside the parent's losses in our training loop.")
+    plt.close(figure)
+
+
+def test_an_interval_that_is_shown_is_explained(store, fill):
+    fill(50.0, seeds=2)
+    verdicts = find_verdicts([Grid("", build_leaderboards(store), [])])
+    assert "interval that is a point" not in notes_on_verdicts(verdicts)
+    assert "interval that is a point" in notes_on_verdicts(verdicts, every=True)
 
 
 def test_a_text_without_the_place_is_left_alone(tmp_path):
@@ -284,7 +303,7 @@ def test_where_runs_failed_nothing_is_called(algo, store, make_spec, fill):
     lost = make_spec(seed=5, algo=algo, label=algo)
     store.fail(lost, store.begin(lost), "ValueError: no")
     ((*_, better, worse, unknown),) = cells(store)
-    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 1 of 11 runs failed: 1.00")
+    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 1 of 11 runs failed: 1.00 [1.00, 1.00]")
     (board,) = build_leaderboards(store)
     assert not board.is_called("msac", "sac")
     ((*_, counted),) = in_short(find_verdicts([Grid("", [board], [])]))
@@ -325,8 +344,17 @@ def test_how_many_would_be_called_by_chance_is_said(store, fill):
     for number in range(12):
         fill(50.0 if number == 0 else 0.0, steps=100 + number)
     said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
-    assert said.startswith("1 of 12 comparisons on one environment is called, 1 better and 0 worse. Between equals ")
-    assert said.endswith("parent about 1 would be called, half of them each way: a single call is weak evidence.")
+    assert said.startswith("1 of 12 comparisons on one environment is called, 1 better and 0 worse. With so few seeds, ")
+    assert said.endswith(
+        "the interval excludes one half between equal algorithms in 9 % of cases with 5 seeds and 6 % with 10, so if none "
+        "differed from its parent about 1 would be called, half of them each way: a single call is weak evidence."
+    )
+
+
+def test_how_many_of_few_would_be_called_by_chance_is_not_said(store, fill):
+    fill(50.0)
+    said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
+    assert said.endswith("in 9 % of cases with 5 seeds and 6 % with 10: a single call is weak evidence.")
 
 
 def test_calls_against_the_same_runs_are_told(store, make_spec, finish, fill):
