@@ -43,6 +43,7 @@ class Verdict:
     :param baseline: the label there of the runs that it is beside
     :param started: the last of the algorithm's runs, and of its parent's
     :param table: what the comparison is from
+    :param last_quarter: the same over the last quarter of the evaluations; ``None`` where it is on several environments
     :param together: whether it is on several environments together
     """
 
@@ -56,6 +57,7 @@ class Verdict:
     baseline: str
     started: tuple[str, str]
     table: Leaderboard | Across = field(repr=False)
+    last_quarter: Estimate | None = None
     together: bool = False
     stand_in: bool = False
     rounded: bool = False
@@ -82,8 +84,9 @@ class Verdict:
     def said(self) -> str:
         """What stands behind the place in a table's cell."""
         few = f", {self.seeds} seed{'s' * (self.seeds != 1)}" if self.seeds < FEW_SEEDS else ""
+        late = "" if self.last_quarter is None else f", late {share(self.last_quarter.value)}"
         failed = f", {self.failures[0]} of {self.failures[1]} runs failed" if self.failures[0] else ""
-        return f"{self.mark}{few}{failed}: {with_interval(self.improvement, share)}"
+        return f"{self.mark}{few}{failed}: {with_interval(self.improvement, share)}{late}"
 
 
 def find_verdicts(grids: Iterable[Grid]) -> list[Verdict]:
@@ -139,6 +142,7 @@ def _verdicts(
                 parent=parent,
                 where=where,
                 improvement=pair.improvement,
+                last_quarter=pair.last_quarter,
                 seeds=min(len(row.scores) for row in both),
                 failures=(failures, failures + sum(len(row.scores) for row in both)),
                 grid=grid,
@@ -229,6 +233,12 @@ def chance(verdicts: Iterable[Verdict]) -> str:
         for (column, where, *_), count in shared.items()
         if count > 1
     ]
+    late = [v.last_quarter for v in verdicts if v.last_quarter is not None and v.last_quarter.excludes(0.5)]
+    better = sum(estimate.value > 0.5 for estimate in late)
+    sentences += [
+        f"Late, by the last quarter of the evaluations, which decides nothing, {len(late)} would be, {better} better and "
+        f"{len(late) - better} worse."
+    ] * bool(verdicts)
     return " ".join(sentences)
 
 

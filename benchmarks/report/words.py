@@ -18,10 +18,11 @@ DEFINITIONS = (
     f"{ENOUGH} environments together it is the mean over them, in which each weighs the same. The interval holds 95 % of the "
     f"scores of {REPETITIONS:,} bootstrap resamples of the seeds; where intervals overlap much, the order says little. A "
     "normalised return is 0 for a random policy and 1 for a published score, and norm. is the IQM of these. The median is of "
-    "the runs on one environment, and of the means of several."
+    "the runs on one environment, and of the means of several. Late is the IQM of the runs' means over the last quarter of "
+    "their evaluations: a last one is partly luck, where runs come and go. It is shown beside, and decides nothing."
 )
 MANY_PAIRS = 10
-COLUMNS = ("algorithm", "IQM", "95 % interval", "norm.", "median", "mean", "n", "steps/s", "failed")
+COLUMNS = ("algorithm", "IQM", "95 % interval", "norm.", "mean", "late", "n", "steps/s", "failed")
 LITERATURE_COLUMNS = ("published elsewhere", "score", "ours", "differs from ours in", "source")
 
 
@@ -112,7 +113,8 @@ def cells_of(board: Leaderboard, row: Row) -> list[str]:
     s = row.summary
     cells = dict.fromkeys(COLUMNS, "-") | {"algorithm": row.label, "n": _count(row), "failed": str(row.failures)}
     if s is not None:
-        values = {"IQM": s.iqm, "median": s.median, "mean": s.mean} | ({"norm.": row.normalised.iqm} if board.scale else {})
+        values = {"IQM": s.iqm, "mean": s.mean, "late": row.last_quarter}
+        values |= {"norm.": row.normalised.iqm} if board.scale else {}
         cells |= {name: number(estimate.value) for name, estimate in values.items()}
         cells |= {"95 % interval": interval(s.iqm), "steps/s": f"{row.steps_per_second:,.0f}"}
     return [cells[name] for name in columns_of(board)]
@@ -194,6 +196,12 @@ def without_width(estimates: Iterable[Estimate]) -> list[str]:
     return sentences
 
 
+def with_late(improvement: Estimate, last_quarter: Estimate | None) -> str:
+    """Such as ``0.88 [0.60, 1.00], late 0.52 [0.16, 0.92]``, of a :class:`Pair`."""
+    late = "" if last_quarter is None else f", late {with_interval(last_quarter, share)}"
+    return with_interval(improvement, share) + late
+
+
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> list[str]:
     """The lines of a table in Markdown.
 
@@ -206,11 +214,12 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], number
 
 
 def _improvements(pairs: Sequence[Pair], every: Iterable[Estimate]) -> list[str]:
-    """
+    """How often a run of the one is above one of the other, and what an interval without width means.
+
     :param pairs: to list
     :param every: probabilities that are shown
     """
-    listed = "; ".join(f"{pair.x} over {pair.y} {with_interval(pair.improvement, share)}" for pair in pairs)
+    listed = "; ".join(f"{pair.x} over {pair.y} {with_late(pair.improvement, pair.last_quarter)}" for pair in pairs)
     some = any(not math.isnan(pair.improvement.low) for pair in pairs)
     what = f"Probability of improvement{', with its 95 % interval' if some else ''}"
     return [f"{what}: {listed}."] * bool(pairs) + without_width(every)

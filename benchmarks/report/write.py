@@ -142,6 +142,7 @@ def _as_csv(boards: Sequence[Leaderboard]) -> str:
             "failed": row.failures,
             **_estimates("", row.summary),
             **_estimates("normalised_", row.normalised),
+            "late": row.last_quarter.value if row.last_quarter else math.nan,
             "steps_per_second": row.steps_per_second,
         }
         for board in boards
@@ -257,6 +258,8 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "normalised": _aggregate_as_json(row.normalised),
         "seeds": list(row.seeds),
         "scores": list(row.scores),
+        "late": estimate_as_json(row.last_quarter) if row.last_quarter else None,
+        "late_scores": list(row.last_quarter_scores),
         "steps_per_second": None if math.isnan(row.steps_per_second) else row.steps_per_second,
         "failures": row.failures,
         "curve": curve_as_json(row.curve),
@@ -285,7 +288,8 @@ def _across_row_as_json(row: AcrossRow) -> dict[str, Any]:
 
 
 def _pair_as_json(pair: Pair) -> dict[str, Any]:
-    return {"x": pair.x, "y": pair.y, "improvement": estimate_as_json(pair.improvement)}
+    late = estimate_as_json(pair.last_quarter) if pair.last_quarter else None
+    return {"x": pair.x, "y": pair.y, "improvement": estimate_as_json(pair.improvement), "late": late}
 
 
 def _aggregate_as_json(summary: Aggregate | None) -> dict[str, Any] | None:

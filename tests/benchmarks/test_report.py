@@ -390,11 +390,14 @@ def test_one_seed_has_no_interval_and_none_is_said_to_be_there(store, make_spec,
     finish(make_spec(algo="sac", label="sac"), [1.0, 3.0])
     (board,) = build_leaderboards(store)
     said = notes_on(board)
-    assert said[0] == "Probability of improvement: msac over sac 0.00."
+    assert said[0] == "Probability of improvement: msac over sac 0.00, late 0.00."
     assert not any("too narrow" in note for note in said)
     finish(make_spec(seed=1), [1.0, 2.0])
     said = notes_on(build_leaderboards(store)[0])
-    assert said[0] == "Probability of improvement, with its 95 % interval: msac over sac 0.00 [0.00, 0.00]."
+    assert (
+        said[0]
+        == "Probability of improvement, with its 95 % interval: msac over sac 0.00 [0.00, 0.00], late 0.00 [0.00, 0.00]."
+    )
     assert any("the intervals are too narrow" in note for note in said)
 
 

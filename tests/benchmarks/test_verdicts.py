@@ -17,7 +17,7 @@ from benchmarks.report.verdicts import (
     notes_on_verdicts,
     write_into,
 )
-from benchmarks.report.words import notes_across
+from benchmarks.report.words import notes_across, notes_on
 from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
 
@@ -51,7 +51,7 @@ def test_the_interval_decides(gap, place, store, fill):
 def test_few_seeds_are_called_that(store, fill):
     fill(50.0, seeds=2)
     ((*_, better, worse, unknown),) = cells(store)
-    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 2 seeds: 1.00 [1.00, 1.00]")
+    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 2 seeds: 1.00 [1.00, 1.00], late 1.00")
     assert chance(find_verdicts([Grid("", build_leaderboards(store), [])])).startswith("0 of 0 comparisons")
 
 
@@ -92,7 +92,7 @@ def test_the_table_takes_the_place_of_the_one_before(tmp_path, store, fill):
     assert text.startswith(f"above\n{BEGIN}\n| algorithm |")
     assert (tmp_path / "results" / "does-it-help.png").is_file()
     assert text.endswith(f"{END}\nbelow\n")
-    assert "| msac | sac | Pendulum-v1 (100): 1.00 [1.00, 1.00] | – | – |" in text
+    assert "| msac | sac | Pendulum-v1 (100): 1.00 [1.00, 1.00], late 1.00 | – | – |" in text
     assert main(call) == 0
     assert readme.read_text() == text
 
@@ -103,7 +103,7 @@ def test_in_short_what_one_cannot_say_is_counted(store, fill):
     boards = build_leaderboards(store)
     verdicts = find_verdicts([Grid("mine", boards, build_across(boards))])
     ((*_, better, worse, unknown),) = in_short(verdicts)
-    assert "Hopper-v4 (100): 1.00 [1.00, 1.00]" in better
+    assert "Hopper-v4 (100): 1.00 [1.00, 1.00], late 1.00" in better
     assert (worse, unknown) == ("–", "1 comparison: 0.50")
     fill(10.0, env="HalfCheetah-v4", seeds=3)
     fill(-10.0, env="Walker2d-v4", seeds=3)
@@ -178,7 +178,7 @@ def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
     assert f"{off['label']} is sac's losses in our training loop." in board.cautions
     assert board.literature[0].row.label == off["label"]
     ((algo, parent, better, *_),) = cells(store)
-    assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00]")
+    assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00], late 1.00")
     assert notes_on_verdicts(find_verdicts([Grid("", [board], [])])).endswith(
         "*: beside the parent's losses in our training loop. An interval that is a point says that every run of the one is "
         "above every run of the other: no certainty, since of equals, say, five and five lie so in one of 126 comparisons."
@@ -212,10 +212,10 @@ def test_of_the_parent_and_what_stands_for_it_the_one_with_more_seeds_counts(sto
     for seed in range(5):
         finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, seed])
     ((algo, parent, better, worse, _),) = cells(store)
-    assert (algo, parent, better, worse) == ("msac", "sac", "–", "Pendulum-v1 (100)*: 0.00 [0.00, 0.00]")
+    assert (algo, parent, better, worse) == ("msac", "sac", "–", "Pendulum-v1 (100)*: 0.00 [0.00, 0.00], late 0.00")
     finish(make_spec(seed=5, algo="sac", label="sac"), [0.0, 5.0])
     ((*_, better, worse, _),) = cells(store)
-    assert (better, worse) == ("Pendulum-v1 (100): 1.00 [1.00, 1.00]", "–")
+    assert (better, worse) == ("Pendulum-v1 (100): 1.00 [1.00, 1.00], late 1.00", "–")
 
 
 def test_of_two_grids_the_one_with_more_seeds_counts(tmp_path, make_spec, finish, store):
@@ -240,7 +240,13 @@ def test_overrides_that_change_nothing_are_none(store, make_spec, finish):
         label = "msac[munchausen_alpha=0.4,munchausen_bound=[-1, 1]]"
         finish(make_spec(seed=seed, label=label, hyperparameters=changed), [0.0, -9.0])
     ((algo, parent, better, worse, unknown),) = cells(store)
-    assert (algo, parent, better, worse, unknown) == ("msac", "sac", "Pendulum-v1 (100): 1.00 [1.00, 1.00]", "–", "–")
+    assert (algo, parent, better, worse, unknown) == (
+        "msac",
+        "sac",
+        "Pendulum-v1 (100): 1.00 [1.00, 1.00], late 1.00",
+        "–",
+        "–",
+    )
 
 
 def test_rounded_products_of_either_side_are_marked(store, make_spec, finish):
@@ -268,7 +274,7 @@ def test_a_stand_in_of_two_versions_still_stands(store, make_spec, finish):
     assert len(board.rows) == 3
     assert len([pair for pair in board.pairs if pair.x == "msac"]) == 2
     ((algo, parent, better, *_),) = cells(store)
-    assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00]")
+    assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00], late 1.00")
 
 
 def test_the_same_place_in_two_grids_is_told_apart(store, fill):
@@ -303,7 +309,7 @@ def test_where_runs_failed_nothing_is_called(algo, store, make_spec, fill):
     lost = make_spec(seed=5, algo=algo, label=algo)
     store.fail(lost, store.begin(lost), "ValueError: no")
     ((*_, better, worse, unknown),) = cells(store)
-    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 1 of 11 runs failed: 1.00 [1.00, 1.00]")
+    assert (better, worse, unknown) == ("–", "–", "Pendulum-v1 (100), 1 of 11 runs failed: 1.00 [1.00, 1.00], late 1.00")
     (board,) = build_leaderboards(store)
     assert not board.is_called("msac", "sac")
     ((*_, counted),) = in_short(find_verdicts([Grid("", [board], [])]))
@@ -329,7 +335,7 @@ def test_an_override_that_changes_nothing_elsewhere_may_change_something_here(st
         there: "maxentppo",
     }
     ((algo, _, better, *_),) = cells(store)
-    assert (algo, better) == ("maxentppo", "Pendulum-v1 (100): 1.00 [1.00, 1.00]")
+    assert (algo, better) == ("maxentppo", "Pendulum-v1 (100): 1.00 [1.00, 1.00], late 1.00")
 
 
 def test_the_name_of_a_hyperparameter_may_end_like_anothers(store, make_spec, finish):
@@ -347,14 +353,15 @@ def test_how_many_would_be_called_by_chance_is_said(store, fill):
     assert said.startswith("1 of 12 comparisons on one environment is called, 1 better and 0 worse. With so few seeds, ")
     assert said.endswith(
         "the interval excludes one half between equal algorithms in 9 % of cases with 5 seeds and 6 % with 10, so if none "
-        "differed from its parent about 1 would be called, half of them each way: a single call is weak evidence."
+        "differed from its parent about 1 would be called, half of them each way: a single call is weak evidence. Late, by the "
+        "last quarter of the evaluations, which decides nothing, 1 would be, 1 better and 0 worse."
     )
 
 
 def test_how_many_of_few_would_be_called_by_chance_is_not_said(store, fill):
     fill(50.0)
     said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
-    assert said.endswith("in 9 % of cases with 5 seeds and 6 % with 10: a single call is weak evidence.")
+    assert "in 9 % of cases with 5 seeds and 6 % with 10: a single call is weak evidence. Late" in said
 
 
 def test_calls_against_the_same_runs_are_told(store, make_spec, finish, fill):
@@ -365,4 +372,19 @@ def test_calls_against_the_same_runs_are_told(store, make_spec, finish, fill):
         finish(make_spec(seed=seed, algo="softq", label="softq"), [0.0, -100.0 + seed])
     said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
     assert said.startswith("4 of 4 comparisons on one environment are called, 1 better and 3 worse.")
-    assert said.endswith("evidence. 2 of the 3 worse are of Pendulum-v1 (100), against the same runs of one baseline.")
+    assert "evidence. 2 of the 3 worse are of Pendulum-v1 (100), against the same runs of one baseline. Late" in said
+
+
+def test_a_call_by_the_last_evaluation_alone_is_seen_to_be_that(store, make_spec, finish):
+    for seed in range(5):
+        finish(make_spec(seed=seed), [0.0, 0.0, 0.0, 0.0, -6.0, 10.0 + seed])
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, 0.0, 0.0, 0.0, 9.0, seed])
+    boards = build_leaderboards(store)
+    row = next(row for row in boards[0].rows if row.label == "msac")
+    assert row.last_quarter_scores == (2.0, 2.5, 3.0, 3.5, 4.0)
+    assert row.last_quarter.value == 3.0
+    verdicts = find_verdicts([Grid("", boards, [])])
+    assert [verdict.text for verdict in verdicts] == ["Pendulum-v1 (100): 1.00 [1.00, 1.00], late 0.00"]
+    assert verdicts[0].column == "better"
+    assert chance(verdicts).endswith("which decides nothing, 1 would be, 0 better and 1 worse.")
+    assert "msac over sac 1.00 [1.00, 1.00], late 0.00 [0.00, 0.00]" in notes_on(boards[0])[0]
