@@ -67,7 +67,7 @@ def thousands(steps: float, _: object = None) -> str:
 def share(value: float) -> str:
     """An end of a probability's interval, of which it must be seen on which side of one half it lies: such as ``0.505``."""
     digits = 2
-    while value != 0.5 and float(f"{value:.{digits}f}") == 0.5:
+    while digits < 4 and value != 0.5 and float(f"{value:.{digits}f}") == 0.5:
         digits += 1
     return f"{value:.{digits}f}"
 
