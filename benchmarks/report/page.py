@@ -21,22 +21,27 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from benchmarks.plan import in_words
-from benchmarks.report.cautions import NOT_RECORDED, false_calls
-from benchmarks.report.figures import styles
+from benchmarks.report.cautions import FEW_SEEDS, NOT_RECORDED
+from benchmarks.report.figures import SHORT, styles
 from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Leaderboard, Row
 from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
-from benchmarks.report.verdicts import cells_of_verdicts, find_verdicts, notes_on_verdicts
+from benchmarks.report.verdicts import by_algorithm, find_verdicts, notes_on_verdicts
 from benchmarks.report.words import (
     DEFINITIONS,
     LITERATURE_COLUMNS,
     cells_beside,
+    ends,
+    few,
     interval,
+    losses,
     notes_across,
     notes_on,
     number,
     short_commit,
+    with_losses,
+    words_on_calls,
 )
 from benchmarks.report.write import curve_as_json
 from benchmarks.statistics import Estimate
@@ -44,6 +49,8 @@ from benchmarks.store import replace_text
 
 WEB = Path(__file__).parent / "web"
 TITLE = "sb3_entropic leaderboard"
+BESIDE = {"What the grids show": "README.md", "The reference of all classes": "reference/index.html"}
+"""What the page links to, where it lies beside it."""
 PROVENANCE = {
     "started": "started",
     "command": "command",
@@ -96,6 +103,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         for number, table in enumerate(grid.tables, start=1)
     ]
     verdicts = find_verdicts(grids)
+    places = {section["board"]: section["id"] for section in sections} | {each["table"]: each["id"] for each in across}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(WEB),
         autoescape=True,
@@ -103,7 +111,8 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, interval=interval, origin=_origin, seeds=in_words, share=_share, place=_place)
+    environment.filters.update(few=few, losses=losses, words_on_calls=words_on_calls)
+    environment.filters.update(number=number, interval=interval, origin=_origin, seeds=in_words, ends=ends, place=_place)
     scripts = {"plotly": _script(get_plotlyjs()), "page": _script((WEB / "page.js").read_text())}
     page = environment.get_template("page.html").render(
         title=TITLE,
@@ -120,10 +129,13 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         definitions=DEFINITIONS,
         provenance=PROVENANCE,
         literature_columns=LITERATURE_COLUMNS,
-        verdicts=cells_of_verdicts(verdicts),
-        verdict_notes=notes_on_verdicts(verdicts),
+        beside=[(name, file) for name, file in BESIDE.items() if (path.parent / file).is_file()],
+        places=places,
+        verdicts=by_algorithm(verdicts),
+        verdict_notes=notes_on_verdicts(verdicts, every=True),
         verdict_columns=VERDICT_COLUMNS,
-        false_calls=false_calls(),
+        few_seeds=FEW_SEEDS,
+        letters=SHORT,
     )
     replace_text(path, page)
     return path
@@ -169,7 +181,9 @@ def _data(sections: list[dict[str, Any]], across: list[dict[str, Any]], looks: d
         for section in across
     }
     dashes = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
-    looks = {label: {"dash": dashes[line], "colour": colour} for label, (line, colour) in looks.items()}
+    looks = {
+        label: {"dash": dashes[line], "colour": colour, "name": with_losses(label)} for label, (line, colour) in looks.items()
+    }
     text = json.dumps({"boards": boards, "styles": looks}, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
@@ -219,7 +233,3 @@ def _origin(rows: Sequence[Row]) -> str:
         " and ".join(versions),
     ]
     return "; ".join(part for part in parts if part) + "."
-
-
-def _share(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"

@@ -55,17 +55,19 @@ def url(tmp_path_factory):
     from benchmarks.plan import RunSpec
 
     store = Store(tmp_path_factory.mktemp("runs"))
-    common = {"algo": "dqn", "steps": 100, "evaluations": 2, "episodes": 3, "evaluation_seed": 0, "package": "sb3_entropic 1"}
+    common = {"steps": 100, "evaluations": 2, "episodes": 3, "evaluation_seed": 0, "package": "sb3_entropic 1"}
     labels = {"CartPole-v1": ["aldqn", "dqn", "mdqn", "miqn", "ppo", "qrdqn", HOSTILE], "Pendulum-v1": ["msac", "dqn"]}
     specs = [
-        RunSpec(env=env, label=label, seed=seed, hyperparameters={}, **common)
+        RunSpec(env=env, algo="dqn" if label == HOSTILE else label, label=label, seed=seed, hyperparameters={}, **common)
         for env, members in labels.items()
         for label in members
-        for seed in range(3)
+        for seed in range(4)
     ]
     for number, spec in enumerate(specs):
-        finish_run(store, spec, [10.0, 50.0, 7.0 * (number % 11) + spec.seed], seconds=20.0 + number)
-    failed = RunSpec(env="CartPole-v1", label="sac", seed=0, hyperparameters={}, **common)
+        before = -9000.0 if number == 0 else 50.0
+        slow = 20.0 if spec.label == "msac" else 1.0
+        finish_run(store, spec, [10.0, before, 7.0 * (number % 11) + spec.seed], seconds=slow * (20.0 + number))
+    failed = RunSpec(env="CartPole-v1", algo="sac", label="sac", seed=0, hyperparameters={}, **common)
     store.fail(failed, store.begin(failed), f"Traceback\n{HOSTILE}\nValueError: {HOSTILE}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "REPETITIONS", 100)
@@ -131,6 +133,39 @@ def test_it_loads_and_asks_for_nothing(open_page):
         assert len(column(browser, 0)) == 8
 
 
+def test_no_plot_has_a_button_that_sends_it_anywhere(open_page):
+    with open_page() as browser:
+        buttons = "return [...arguments[0].querySelectorAll('.modebar-btn')].map(button => button.dataset.title)"
+        for plot in browser.find_elements("css selector", ".plot"):
+            assert browser.execute_script(buttons, plot) == [
+                "Download plot as an SVG",
+                "Zoom",
+                "Pan",
+                "Zoom in",
+                "Zoom out",
+                "Reset axes",
+            ]
+
+
+def test_times_that_are_far_apart_have_a_tick_at_each_power_of_ten(open_page):
+    with open_page() as browser:
+        axes = browser.execute_script(
+            "return [...document.querySelectorAll('[data-kind=time]')].map(plot => [plot._fullLayout.xaxis.type,"
+            " [...plot.querySelectorAll('.xtick text')].map(text => text.textContent)])"
+        )
+        ticks = dict(axes)["log"]
+        assert ticks
+        assert set(ticks) <= {"1", "10", "100"}
+
+
+def test_a_wide_band_does_not_flatten_the_curves(open_page):
+    with open_page() as browser:
+        ranges = browser.execute_script(
+            "return [...document.querySelectorAll('[data-kind=curve]')].map(plot => plot.layout.yaxis.range)"
+        )
+        assert min(low for low, _ in ranges) > -100, "a run of one had -9,000 on the way"
+
+
 def test_what_users_call_things_is_inert(open_page):
     with open_page() as browser:
         assert browser.execute_script("return window.hacked === undefined")
@@ -159,6 +194,7 @@ def test_it_sorts(open_page):
 def test_it_filters(open_page):
     with open_page() as browser:
         assert len(browser.execute_script(f"return {CURVES}")) == 7
+        browser.find_element("css selector", ".choice summary").click()
         browser.find_element("id", "search").send_keys("iqn mdqn")
         assert sorted(column(browser, 0)) == ["mdqn", "miqn"]
         wait(browser, f"return {CURVES}.length === 2")
@@ -172,14 +208,44 @@ def test_it_filters(open_page):
         assert browser.find_element("id", "count").text == "2 rows"
         shown = browser.find_elements("css selector", "section.board:not([hidden])")
         assert [section.get_attribute("id") for section in shown] == [board]
+        chips = "return [...document.querySelectorAll('#chips .chip:not([hidden])')].map(chip => chip.textContent.trim())"
+        assert browser.execute_script(chips) == ["dqn", "msac"]
+        verdicts = "return [...document.querySelectorAll('#help tbody tr:not([hidden]) th')].map(cell => cell.textContent)"
+        assert browser.execute_script(verdicts) == [], "there is none of this environment"
         browser.find_element("css selector", "button[type=reset]").click()
         wait(
             browser,
             "return document.querySelectorAll('main .board[hidden], main tr[hidden]').length === 0",
         )
         assert "ppo" in column(browser, 0)
+        assert "mdqn" in browser.execute_script(verdicts)
+        browser.find_element("id", "search").send_keys("pendul")
+        assert browser.find_element("id", "count").text == "3 rows", "those of the environment, and of it with others"
+        browser.find_element("id", "search").send_keys(" msac")
+        assert browser.find_element("id", "count").text == "1 row", "and of these one"
+        browser.find_element("id", "search").clear()
         browser.find_element("id", "search").send_keys("no such algorithm")
         assert browser.find_element("id", "nothing").is_displayed()
+
+
+def test_what_is_chosen_still_counts_when_one_comes_back(open_page):
+    with open_page() as browser:
+        every = browser.find_element("id", "count").text
+        browser.find_element("id", "environment").send_keys("Pendulum")
+        browser.get("data:text/html,elsewhere")
+        browser.back()
+        wait(browser, "return document.getElementById('count')?.value")
+        chosen = browser.execute_script("return document.getElementById('environment').value")
+        assert browser.find_element("id", "count").text == ("2 rows" if chosen else every)
+
+
+def test_how_a_row_was_made_unfolds(open_page):
+    with open_page() as browser:
+        row = browser.find_element("css selector", "#leaderboard a[title='how it was made']")
+        place = row.get_attribute("href").rpartition("#")[2]
+        row.click()
+        wait(browser, f"return document.getElementById('{place}').checkVisibility()")
+        assert browser.find_element("id", place).get_attribute("open") is not None
 
 
 def test_an_algorithm_has_one_look_in_every_plot(open_page):

@@ -109,7 +109,7 @@ def test_several_environments_are_shown_together(make_spec, finish, page):
     names = re.findall(r'<td class="picture"></td>|<button type="button">([^<]*)</button></th>', html)
     (together, *_) = re.findall(r'<tr data-label="msac">(.*?)</tr>', html, re.DOTALL)
     cells = re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]>", together, re.DOTALL)
-    assert cells[names.index("runs")] == "4", "two seeds on each"
+    assert cells[names.index("runs")] == "4 <small>(fewer than 5 each)</small>", "two seeds on each"
 
 
 def test_settings_and_versions_of_an_algorithm_are_no_other_algorithms(make_spec, finish, page):
@@ -150,12 +150,15 @@ def test_what_users_call_things_is_text_and_nothing_else(store, make_spec, finis
     assert HOSTILE in {row["label"] for rows in json.loads(parsed.data)["boards"].values() for row in rows}
 
 
-def test_the_page_needs_nothing_else(make_spec, finish, page):
+def test_the_page_needs_nothing_else(make_spec, finish, page, tmp_path):
     finish(make_spec(), [1.0, 2.0])
     parsed = Parsed(page())
     assert not parsed.all("src")
     beside = [link for link in parsed.all("href") if not link.startswith(("#", "data:"))]
     assert beside == ["page/leaderboard.md"], "the published tables of the folder that it is of"
+    (tmp_path / "README.md").write_text("")
+    beside = [link for link in Parsed(page()).all("href") if not link.startswith(("#", "data:"))]
+    assert beside == ["page/leaderboard.md", "README.md"], "and what else is there"
     (policy,) = (attributes["content"] for tag, attributes in parsed.tags if attributes.get("http-equiv"))
     assert "default-src 'none'" in policy
     assert len(re.findall(r"'sha256-[^']+'", policy)) == 2
@@ -197,6 +200,35 @@ def test_in_one_plot_no_two_of_28_algorithms_look_the_same():
     plots = [[f"a{index:02}" for index in range(begin, begin + 20)] for begin in range(0, 60, 10)]
     looks = styles(plots)
     assert [len({looks[label] for label in labels}) for labels in plots] == [20] * 6
+
+
+def test_in_a_plot_that_all_share_each_has_a_colour_of_its_own():
+    pair = ["a", "a[off=True]"]
+    many = [f"b{index:02}" for index in range(20)]
+    # Without the pair in a plot of its own, six of many lie between the two.
+    looks = styles([[*many[:6], *pair], [*many, *pair], pair, ["b00", "a", "c", "d", "e"]])
+    assert looks["a"][1] != looks["a[off=True]"][1]
+    assert len({looks[label][1] for label in ("b00", "a", "c", "d", "e")}) == 5
+
+
+def test_a_verdict_has_its_interval_and_links_to_its_section(make_spec, finish, page):
+    for seed in range(2):
+        finish(make_spec(seed=seed), [1.0, 2.0 - seed])
+        finish(make_spec(seed=seed, algo="sac", label="sac"), [1.0, 3.0 * seed])
+    html = page()
+    (section,) = re.findall(r'<section id="([^"]+)" class="board"', html)
+    (verdict,) = re.findall(rf'<div data-board="{section}"><a href="#{section}">(.*?)</a>(.*?)</div>', html)
+    assert verdict == ("Pendulum-v1 (100)", ", 2 seeds: 0.50 [0.00, 1.00]")
+    assert html.index("Does it help?") < html.index('<h2 id="scores">')
+
+
+def test_whose_losses_a_baseline_has_stands_behind_it(make_spec, finish, page):
+    for label in ("msac", "msac[munchausen_alpha=0]"):
+        finish(make_spec(label=label), [1.0, 2.0])
+    html = page()
+    assert "</a> <small>(SAC&#39;s losses)</small></th>" in html
+    styles_of = json.loads(Parsed(html).data)["styles"]
+    assert [look["name"] for look in styles_of.values()] == ["msac", "msac[munchausen_alpha=0] (SAC's losses)"]
 
 
 def test_what_is_exported_gives_a_leaderboard(store, make_spec, finish, tmp_path, capsys, refusal):

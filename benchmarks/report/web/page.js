@@ -38,13 +38,22 @@
 
   // --- filters --------------------------------------------------------------------------------------------------------
   let shown = new Set();
+  const chips = [...document.querySelectorAll("#chips input")];
+  const options = [...document.querySelectorAll("#environment option[data-names]")];
+  const within = (text, words) => !words.length || words.some((word) => text.toLowerCase().includes(word));
 
   function filter() {
     const environment = document.getElementById("environment").value;
     const words = document.getElementById("search").value.toLowerCase().split(/[\s,]+/).filter(Boolean);
-    const chips = [...document.querySelectorAll("#chips input")];
-    const matches = (label) => !words.length || words.some((word) => label.toLowerCase().includes(word));
-    shown = new Set(chips.filter((chip) => chip.checked && matches(chip.value)).map((chip) => chip.value));
+    // A word that is of no algorithm may be of an environment.
+    const ofAlgorithms = (word) => chips.some((chip) => within(chip.value, [word])) || !options.some((option) => within(option.dataset.names, [word]));
+    const names = words.filter(ofAlgorithms), places = words.filter((word) => !ofAlgorithms(word));
+    const open = new Set(options.filter((option) => (!environment || option.value === environment) && within(option.dataset.names, places)).map((option) => option.value));
+    const there = new Set([...table.tBodies].filter((body) => open.has(body.dataset.board)).flatMap((body) => [...body.querySelectorAll("[data-label]")].map((row) => row.dataset.label)));
+    for (const chip of chips) chip.parentElement.hidden = !there.has(chip.value);
+    const chosen = chips.filter((chip) => chip.checked);
+    document.getElementById("chosen").textContent = chosen.length === chips.length ? `all ${chips.length}` : `${chosen.length} of ${chips.length}`;
+    shown = new Set(chosen.map((chip) => chip.value).filter((label) => within(label, names)));
     const known = new Set(chips.map((chip) => chip.value));
     for (const element of document.querySelectorAll("main [data-label]")) {
       // A verdict is of an algorithm, of which a table may show several versions by other labels.
@@ -52,12 +61,15 @@
     }
     let count = 0;
     for (const element of document.querySelectorAll("main [data-board]")) {
-      element.hidden = environment !== "" && element.dataset.board !== environment;
+      element.hidden = !open.has(element.dataset.board);
       if (element.tagName === "TBODY" && !element.hidden) {
         const rows = element.querySelectorAll("tr[data-label]:not([hidden])").length;
         element.hidden = rows === 0;
         count += rows;
       }
+    }
+    for (const row of document.querySelectorAll("#help tbody tr")) {
+      row.hidden ||= !row.querySelector("[data-board]:not([hidden])");
     }
     document.getElementById("count").value = `${count} row${count === 1 ? "" : "s"}`;
     document.getElementById("nothing").hidden = count > 0;
@@ -67,6 +79,16 @@
   filters.addEventListener("submit", (event) => event.preventDefault());
   // The values are back after the event.
   filters.addEventListener("reset", () => setTimeout(filter));
+  // Nor is there an event when a browser that goes back puts them in again.
+  addEventListener("pageshow", filter);
+
+  // What is linked to may be in a part that is folded up.
+  function unfold() {
+    const target = document.getElementById(location.hash.slice(1));
+    for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+    if (target) target.scrollIntoView();
+  }
+  addEventListener("hashchange", unfold);
 
   // --- plots ----------------------------------------------------------------------------------------------------------
   const KINDS = {
@@ -126,7 +148,7 @@
     });
     const line = (row, panel, options) => ({
       type: "scatter", mode: "lines", x: along(row), y: row[kind][y], xaxis: `x${panel}`, yaxis: `y${panel}`,
-      name: escaped(row.label), showlegend: false, hoverinfo: "skip", ...options,
+      name: escaped(styles[row.label].name), showlegend: false, hoverinfo: "skip", ...options,
     });
     const band = (row, panel) => row[kind].low[0] === null ? [] : ["low", "high"].map((end) => ({
       ...line(row, panel), y: row[kind][end], legendgroup: row.label, line: { width: 0, shape, color: colourOf(row) },
@@ -144,7 +166,8 @@
     const family = getComputedStyle(document.body).fontFamily, between = 26;
     const names = few ? [] : rows.map((row) => lines(row.label, row.score, (width - 60 - (columns - 1) * between) / columns, family));
     const above = 15 * Math.max(1, ...names.map((name) => name.length));
-    const margin = { l: 52, r: 14, t: few ? 30 : above + 7, b: 44 };
+    // The buttons, which show under the pointer, have a line of their own above the names.
+    const margin = { l: 52, r: 14, t: few ? 30 : above + (fingers.matches ? 7 : 31), b: 44 };
     // Of a short last row there are ticks above it.
     const panelHeight = few ? 300 : 118, gap = few ? 0 : above + (rows.length % columns ? 22 : 11);
     const height = margin.t + margin.b + nRows * panelHeight + (nRows - 1) * gap;
@@ -155,7 +178,8 @@
     // Times that are far apart.
     const logarithmic = kind === "time" && Math.max(...lasts) > 10 * Math.min(...lasts);
     const range = percent ? ends : logarithmic ? ends.map(Math.log10) : [0, ends[1]];
-    const values = rows.flatMap((row) => [y, "low", "high"].flatMap((name) => row[kind][name])).filter((value) => value !== null);
+    // One wide band would make all curves flat.
+    const values = rows.flatMap((row) => [...row[kind][y], row[kind].low.at(-1), row[kind].high.at(-1)]).filter((value) => value !== null);
     const [least, most] = [Math.min(...values), Math.max(...values)];
     const room = 0.06 * (most - least) || 1;
     const heights = percent ? [-0.03, 1.05] : [least - room, most + room];
@@ -167,7 +191,7 @@
       const left = column * (panelWidth + between) / across, top = 1 - row * (panelHeight + gap) / down;
       const lowest = index + columns >= (few ? 1 : rows.length);
       axes[`xaxis${panel}`] = {
-        ...axis, anchor: `y${panel}`, domain: [left, Math.min(1, left + panelWidth / across)], range, tickformat: format, nticks: few ? 8 : 4, type: logarithmic ? "log" : "linear",
+        ...axis, anchor: `y${panel}`, domain: [left, Math.min(1, left + panelWidth / across)], range, tickformat: format, ...(logarithmic ? { type: "log", dtick: 1 } : { type: "linear", nticks: few ? 8 : 4 }),
         showticklabels: lowest, ...(panel ? { matches: "x" } : {}),
         title: few || (lowest && column === 0) ? { text: kind === "time" ? `${name} ${title}` : title, font: { size: 12 }, standoff: 6 } : undefined,
       };
@@ -195,7 +219,7 @@
       hovermode: "closest", hoverlabel: { bgcolor: themed("--raised"), bordercolor: others, font: { color: text, size: 12 } },
       hoverdistance: 40, dragmode: fingers.matches ? false : "zoom", uirevision: "keep",
     };
-    const config = { displaylogo: false, displayModeBar: fingers.matches ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: plot.id } };
+    const config = { displaylogo: false, showSendToCloud: false, displayModeBar: fingers.matches ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg", filename: plot.id } };
     Plotly.react(plot, traces, layout, config);
   }
 
@@ -244,4 +268,5 @@
     refresh();
   });
   filter();
+  if (location.hash) unfold();
 })();
