@@ -14,7 +14,7 @@ from benchmarks.compare import BELOW_BY_CHANCE
 from benchmarks.report.cautions import COVERAGE, FALSE_CALLS
 from benchmarks.statistics import aggregate, iqm_difference, probability_of_improvement
 
-SEED, DRAWS = 20_261_127, 800
+SEED, DRAWS = 20_261_127, 4_000
 
 
 def covers(rng: np.random.Generator, seeds: int) -> bool:

@@ -206,7 +206,7 @@ def test_what_is_written_over_several_environments(store, finish_all, tmp_path):
     assert text.startswith("# Leaderboard\n\nA run's score is its mean return")
     assert text.index("## 2 environments, normalised return") < text.index("## Hopper-v4")
     assert "| algorithm | mean | 95 % interval | IQM | gap | n |" in text, "of two means the median is the mean"
-    assert "| sac | 0.50 | [0.25, 0.75] | 0.50 | 0.50 | 4 |" in text
+    assert "| sac | 0.50 | [0.25, 0.75] | 0.50 | 0.50 | 4 (< 5 each) |" in text
     assert "- The gap is by how much runs fall short of 1 on average, those above it counting as 1." in text
     for path in (profile, *curves):
         assert f"]({path.name})" in text
@@ -231,7 +231,7 @@ def test_profiles_are_drawn_apart_where_they_are_many(store, finish_all):
             finish_all(env, f"sac{index}", [index / 10, index / 10])
     (across,) = build_across(build_leaderboards(store))
     figure = performance_profiles(across)
-    assert figure.axes[0].get_title(loc="left") == "sac5: 0.50 (n=4)"
+    assert figure.axes[0].get_title(loc="left") == "sac5: 0.50 (n=4, < 5 each)"
     assert [len(axes.lines) for axes in figure.axes] == [7] * 6
     plt.close(figure)
 

@@ -218,7 +218,7 @@ def test_a_verdict_has_its_interval_and_links_to_its_section(make_spec, finish, 
     html = page()
     (section,) = re.findall(r'<section id="([^"]+)" class="board"', html)
     (verdict,) = re.findall(rf'<div data-board="{section}"><a href="#{section}">(.*?)</a>(.*?)</div>', html)
-    assert verdict == ("Pendulum-v1 (100)", ", 2 seeds: 0.50 [0.00, 1.00]")
+    assert verdict == ("Pendulum-v1 (100)", ", 2 seeds: 0.50 [0.00, 1.00], late 0.50")
     assert html.index("Does it help?") < html.index('<h2 id="scores">')
 
 
