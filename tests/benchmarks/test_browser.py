@@ -137,14 +137,9 @@ def test_no_plot_has_a_button_that_sends_it_anywhere(open_page):
     with open_page() as browser:
         buttons = "return [...arguments[0].querySelectorAll('.modebar-btn')].map(button => button.dataset.title)"
         for plot in browser.find_elements("css selector", ".plot"):
-            assert browser.execute_script(buttons, plot) == [
-                "Download plot as an SVG",
-                "Zoom",
-                "Pan",
-                "Zoom in",
-                "Zoom out",
-                "Reset axes",
-            ]
+            download, *others = browser.execute_script(buttons, plot)
+            assert download.startswith("Download plot")
+            assert others == ["Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"]
 
 
 def test_times_that_are_far_apart_have_a_tick_at_each_power_of_ten(open_page):
