@@ -305,13 +305,16 @@ class _Grid:
         with contextlib.suppress(KeyboardInterrupt):
             while self._under_way and time.monotonic() < end:
                 for worker, (_, claim) in list(self._under_way.items()):
-                    if worker.has_ended():
+                    ended = worker.has_ended()
+                    self._warn(worker)
+                    if ended:
                         self._keep_finished(worker)
                         del self._under_way[worker]
                         claim.release()
                 time.sleep(POLL_SECONDS)
         for worker, (unit, _) in self._under_way.items():
             worker.stop()
+            self._warn(worker)
             self._keep_finished(worker)
             if not all("record" in said for said in worker.said_of):
                 title = escape(title_of(unit.specs))

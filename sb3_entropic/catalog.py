@@ -239,7 +239,8 @@ class Environment:
 def find_environment(env_id: str) -> Environment:
     """Make the environment once, look at it and close it.
 
-    :param env_id: gymnasium id; without a version it means the newest. Ids of Atari games need not name their module
+    :param env_id: gymnasium id; without a version it means the newest. ``ALE/...`` and ``...NoFrameskip-v4`` need
+        not name their module
     :raises UserError: if it is unknown (names the nearest), of a version that no longer exists (names the one that
         does), or if the package behind it is not installed (names the extra)
     """

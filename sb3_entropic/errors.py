@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import traceback
 from collections.abc import Iterable
 
@@ -19,9 +20,13 @@ class HyperparameterWarning(UserWarning):
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a library has raised an error itself, for a value that it does not take, and not code of the user's."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals["__name__"].partition(".")[0] in LIBRARIES
+    """Whether libraries alone have raised an error, for a value that they do not take, and no code of the user's had a part.
+
+    :param error: as the function has it that has called them
+    """
+    _, *frames = traceback.walk_tb(error.__traceback__)
+    packages = {frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in frames}
+    return packages <= {*LIBRARIES, *sys.stdlib_module_names}
 
 
 def article(noun: str) -> str:

@@ -52,8 +52,12 @@ class Evaluator:
 
     @property
     def max_episode_steps(self) -> int | None:
-        """The environment's time limit in steps, if it has one; without one an episode lasts until it terminates."""
-        return self._envs[0].spec.max_episode_steps
+        """The environment's time limit in steps, if it has one; without one an episode lasts until it terminates.
+
+        An Atari game's is in frames, of which a step takes four.
+        """
+        spec = self._envs[0].spec
+        return spec.max_episode_steps or spec.kwargs.get("max_num_frames_per_episode", 0) // 4 or None
 
     def evaluate(self, model: BaseAlgorithm, deterministic: bool = True) -> list[Episode]:
         """Play every episode to its end.

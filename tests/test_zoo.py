@@ -10,7 +10,7 @@ import pytest
 import torch as th
 import yaml
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.atari_wrappers import ClipRewardEnv, EpisodicLifeEnv, MaxAndSkipEnv
+from stable_baselines3.common.atari_wrappers import ClipRewardEnv, MaxAndSkipEnv
 from stable_baselines3.common.buffers import NStepReplayBuffer, RolloutBuffer
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
@@ -20,10 +20,12 @@ from sb3_entropic import MSAC
 from sb3_entropic.catalog import ALGORITHMS, find_algorithm
 from sb3_entropic.envs import MinAtarCNN
 from sb3_entropic.errors import UserError
+from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import (
     FAMILIES,
     HyperparameterError,
     constructor_arguments,
+    digests_of_own,
     env_wrapper,
     find_entry,
     how_found,
@@ -31,6 +33,7 @@ from sb3_entropic.zoo import (
     make_model,
     parse_override,
 )
+from sb3_entropic.zoo.wrappers import WholeGames
 
 FILES = sorted(path.name.removesuffix(".yml") for path in (files("sb3_entropic.zoo") / "hyperparams").iterdir())
 ENTRIES = [
@@ -419,9 +422,28 @@ def test_atari_games_share_an_entry_that_skips_frames_once(name, env, family, sk
     assert {"EpisodicLifeEnv", "ClipRewardEnv"} <= names
     whole = env_wrapper(hyperparameters, evaluates=True)(gym.make(f"ale_py:{env}"))
     assert whole.observation_space == wrapped.observation_space
+    assert isinstance(whole, WholeGames)
     while hasattr(whole, "env"):
-        assert not isinstance(whole, EpisodicLifeEnv | ClipRewardEnv)
+        assert not isinstance(whole, ClipRewardEnv)
         whole = whole.env
+
+
+@pytest.mark.parametrize("env", ["BreakoutNoFrameskip-v4", "ALE/Breakout-v5"])
+def test_a_game_that_waits_for_fire_is_played_to_its_end(env):
+    pytest.importorskip("ale_py", reason="ale_py is not installed")
+    env_id = f"ale_py:{env}"
+    wrapped = env_wrapper(load_hyperparameters(ALGORITHMS["dqn"], env_id), evaluates=True)(gym.make(env_id))
+    wrapped.reset(seed=0)
+    assert wrapped.unwrapped.ale.lives() == 5
+    # Nothing is done, and so nothing is fired.
+    over = (any(wrapped.step(0)[2:4]) for _ in range(2000))
+    assert any(over)
+    assert wrapped.unwrapped.ale.lives() == 0
+
+
+def test_a_game_lasts_for_as_many_frames_as_its_own_limit():
+    pytest.importorskip("ale_py", reason="ale_py is not installed")
+    assert Evaluator("ale_py:BreakoutNoFrameskip-v4", 1).max_episode_steps == 27_000
 
 
 def test_an_entry_is_found_by_id_then_by_family():
@@ -440,6 +462,27 @@ class Broken(MSAC):
         self.no_such_thing()
 
 
-def test_a_bug_of_the_users_is_no_wrong_hyperparameter():
-    with pytest.raises(AttributeError, match="no_such_thing"):
-        make_model(find_algorithm("tests.test_zoo:Broken"), "Pendulum-v1", {}, buffer_size=10)
+class BrokenWithin(MSAC):
+    """Has one that numpy finds."""
+
+    def _setup_model(self):
+        super()._setup_model()
+        np.stack([])
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [("Broken", AttributeError, "no_such_thing"), ("BrokenWithin", ValueError, "need at least one")],
+)
+def test_a_bug_of_the_users_is_no_wrong_hyperparameter(name, error, message):
+    with pytest.raises(error, match=message) as raised:
+        make_model(find_algorithm(f"tests.test_zoo:{name}"), "Pendulum-v1", {}, buffer_size=10)
+    assert not isinstance(raised.value, UserError)
+
+
+@pytest.mark.parametrize("name", ["replay_buffer_class", "replay_buffer_kwargs", "policy_kwargs"])
+def test_what_is_nothing_by_default_may_be_said_to_be(name):
+    assert constructor_arguments(ALGORITHMS["msac"], {name: None}) == {name: None}
+    assert digests_of_own({name: None}) == ""
+    with pytest.raises(HyperparameterError, match="is not a"):
+        constructor_arguments(ALGORITHMS["msac"], {name: "{[1]: 2}"})

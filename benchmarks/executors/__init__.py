@@ -15,7 +15,8 @@ class Worker(Protocol):
     """A job that was started, and the latest it has said.
 
     :ivar job: what it was asked for
-    :ivar said_of: by run, what it last said: ``timesteps``, ``train_seconds``, ``return``, in the end ``record`` or ``error``
+    :ivar said_of: by run, what it last said: ``timesteps``, ``train_seconds``, ``return``, the last
+        ``warning`` of its own or of its stack's, in the end ``record`` or ``error``
     """
 
     job: Job

@@ -98,6 +98,8 @@ def read_diagnostics(path: Path) -> Diagnostics:
     csv = path / PROGRESS if path.is_dir() else path
     if not csv.is_file():
         if (path / RECORD).is_file():
+            if "error" in json.loads((path / RECORD).read_text(encoding="utf-8")):
+                raise UserError(f"{path} has no {PROGRESS}: the run failed before it logged anything.")
             raise UserError(f"{path} has no {PROGRESS}: runs restored from published records have no training log to draw.")
         wrong = f"{path} has no {PROGRESS}" if path.is_dir() else f"There is no {path}"
         raise UserError(f"{wrong}{_runs_near(path)}")

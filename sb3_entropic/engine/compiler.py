@@ -66,7 +66,9 @@ def compile_graph(graph: fx.GraphModule, examples: list[th.Tensor]) -> Callable[
             compiled = _inductor.compile(with_stored_factors(graph), list(examples))
             compiled(*examples)
     except Exception as error:
-        warnings.warn(f"compiling failed, so the run goes on without ({type(error).__name__}: {error})", stacklevel=2)
+        # The rest of it is the compiler's output, with names that are others each time.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"compiling failed, so the run goes on without ({reason})", stacklevel=2)
         return None
     return compiled
 

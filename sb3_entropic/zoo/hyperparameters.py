@@ -114,7 +114,8 @@ def digests_of_own(hyperparameters: dict[str, Any]) -> str:
     :param hyperparameters: zoo format
     """
     classes = [find_class("env_wrapper", name, gym.Wrapper) for name, _ in named_wrappers(hyperparameters)]
-    classes += [make(hyperparameters[name]) for name, make in _BUFFERS.items() if name in hyperparameters]
+    buffers_named = {name: hyperparameters.get(name) for name in _BUFFERS}
+    classes += [_from_text(name, value) for name, value in buffers_named.items() if value is not None]
     policy_kwargs = from_python(hyperparameters.get("policy_kwargs"))
     if isinstance(policy_kwargs, dict) and (extractor := policy_kwargs.get("features_extractor_class")):
         classes.append(_features_extractor(extractor))
@@ -140,6 +141,8 @@ def _from_text(name: str, value: Any) -> Any:
         raise HyperparameterError(str(error)) from None
     if name == "train_freq" and isinstance(value, list):
         return tuple(value)
+    if value is None:
+        return None
     if name in _BUFFERS:
         return value if isinstance(value, type) else _BUFFERS[name](value)
     if name in _MAPPINGS:
@@ -164,7 +167,7 @@ def from_python(value: Any) -> Any:
     :param value: text that is a literal or a call of ``dict``; anything else stays as it is
     """
     if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError):
             return _from_node(ast.parse(value.strip(), mode="eval").body)
     return value
 

@@ -12,9 +12,6 @@ from stable_baselines3.common.vec_env.stacked_observations import StackedObserva
 
 from sb3_entropic.zoo.hyperparameters import HyperparameterError, find_class, named_wrappers
 
-WHOLE_GAMES = {"terminal_on_life_loss": False, "clip_reward": False}
-"""What SB3's ``AtariWrapper`` is told for evaluation."""
-
 
 def env_wrapper(hyperparameters: dict[str, Any], evaluates: bool = False) -> Callable[[gym.Env], gym.Env]:
     """What puts the entry's wrappers around an environment, the first one innermost, and ``frame_stack`` around these.
@@ -23,22 +20,23 @@ def env_wrapper(hyperparameters: dict[str, Any], evaluates: bool = False) -> Cal
 
     :param hyperparameters: zoo format; ``env_wrapper`` is a dotted name, a mapping of one to its arguments, or a list;
         ``frame_stack`` the number of observations that are shown as one
-    :param evaluates: whether for evaluation, where SB3's ``AtariWrapper`` leaves whole games and their score: no life is an
-        episode, and no reward is clipped
+    :param evaluates: whether for evaluation, where SB3's ``AtariWrapper`` clips no reward, and an episode is a whole game
     :raises HyperparameterError: for what is not the dotted name of a wrapper (names the nearest), or no such number
     """
     wrappers = [
         (find_class("env_wrapper", name, gym.Wrapper), arguments or {}) for name, arguments in named_wrappers(hyperparameters)
     ]
+    in_games = evaluates and any(wrapper is AtariWrapper for wrapper, _ in wrappers)
     frames = hyperparameters.get("frame_stack", 1)
     if not isinstance(frames, int) or isinstance(frames, bool) or frames < 1:
         raise HyperparameterError(f"frame_stack={frames!r} is not a whole number above 0.")
 
     def wrap(env: gym.Env) -> gym.Env:
         for wrapper, arguments in wrappers:
-            whole = WHOLE_GAMES if evaluates and issubclass(wrapper, AtariWrapper) else {}
-            env = wrapper(env, **{**arguments, **whole})
-        return env if frames == 1 else FrameStack(env, frames)
+            score = {"clip_reward": False} if in_games and wrapper is AtariWrapper else {}
+            env = wrapper(env, **{**arguments, **score})
+        env = env if frames == 1 else FrameStack(env, frames)
+        return WholeGames(env) if in_games else env
 
     return wrap
 
@@ -68,6 +66,23 @@ class FrameStack(gym.Wrapper):
         # Whether the episode is over only matters where the next one has begun, which here a reset tells.
         stacked, _ = self._frames.update(_each(observation, lambda value: value[None]), np.zeros(1, dtype=bool), [{}])
         return _copy_of_one(stacked), *others
+
+
+class WholeGames(gym.Wrapper):
+    """Goes on where SB3's ``AtariWrapper`` ends an episode because a life is lost.
+
+    As in training it is reset then, which starts the next life in games that wait for FIRE.
+
+    :param env: with that wrapper in it
+    """
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As gymnasium's; the game has ended where the wrapper says so, or does not look at lives."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if (terminated or truncated) and self.has_wrapper_attr("was_real_done") and not self.get_wrapper_attr("was_real_done"):
+            observation, info = self.env.reset()
+            terminated = truncated = False
+        return observation, reward, terminated, truncated, info
 
 
 def _copy_of_one(batch: Any) -> Any:
