@@ -40,7 +40,8 @@ def show_plan(plan: Plan, units: list[Unit], failed: list[RunSpec], console: Con
     if together:
         console.print(f"  trained together: {'; '.join(together)}", style="dim", highlight=False, markup=False)
     at_a_time = f"{plan.workers} at a time" if not together else f"{plan.workers} runs or stacks at a time"
-    console.print(f"{len(plan.runs)} runs{resumed}; {sum(unit.steps_to_go for unit in units):,} steps to go, {at_a_time}")
+    to_go = sum(unit.steps_to_go for unit in units)
+    console.print(f"{len(plan.runs)} run{'s' * (len(plan.runs) != 1)}{resumed}; {to_go:,} steps to go, {at_a_time}")
 
 
 def show_estimate(plan: Plan, units: list[Unit], console: Console) -> None:
