@@ -253,7 +253,7 @@ def find_environment(env_id: str) -> Environment:
     return found
 
 
-_OF_ATARI = re.compile(r"(ALE/|[A-Z]\w*NoFrameskip-v\d+$)")
+_OF_ATARI = re.compile(r"(ALE/|[A-Z]\w*NoFrameskip(-v\d+)?$)")
 
 
 def without_module(env_id: str) -> str:

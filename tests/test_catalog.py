@@ -90,6 +90,8 @@ def test_an_atari_game_need_not_name_its_module(given):
     assert find_environment(given).id == find_environment(f"ale_py:{given}").id == f"ale_py:{given}"
     with pytest.raises(UserError, match=f"did you mean 'ale_py:{given}'"):
         find_environment(given.replace("out", "aut"))
+    without_version, _, _ = given.rpartition("-")
+    assert find_environment(without_version).id == f"ale_py:{given}"
 
 
 @pytest.mark.parametrize(
