@@ -301,10 +301,10 @@ def test_what_failed_before_is_neither_announced_nor_measured_unless_it_is_to_ru
         assert "failed before" not in printed
 
 
-@pytest.mark.harness
 def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_path):
-    arguments = ["--steps", "3000", "--seeds", "2", "--stack", "1", "--workers", "1", "--checkpoint-every", "1"]
-    dqn = ["run", "--env", "CartPole-v1", "--algos", "dqn", "-p", "learning_starts=3000", *SMALL, *arguments]
+    # Long enough for a second of training on any machine.
+    arguments = ["--steps", "6000", "--seeds", "2", "--stack", "1", "--workers", "1", "--checkpoint-every", "1"]
+    dqn = ["run", "--env", "CartPole-v1", "--algos", "dqn", *SMALL, *arguments]
     process = start([*dqn, "--import", "tests.benchmarks.full_disk", "--out", str(tmp_path / "runs")])
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed
@@ -312,6 +312,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_p
     assert len(records(tmp_path / "runs")) == 2
 
 
+@pytest.mark.harness
 def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
     out = tmp_path / "runs"
     process = start([*GRID, "--workers", "1", "--seeds", "1", "--steps", "100000", "--out", str(out)])
