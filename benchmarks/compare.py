@@ -306,7 +306,7 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
         "steps": comparison.board.steps,
         "base": {"algorithm": comparison.base.label, "scores": list(comparison.base.scores)},
         "candidate": {"algorithm": comparison.candidate.label, "scores": list(comparison.candidate.scores)},
-        **{name: None if estimate is None else estimate_as_json(estimate) for name, estimate in estimates.items()},
+        **{name: estimate_as_json(estimate) for name, estimate in estimates.items()},
         "margin": None if math.isnan(comparison.margin) else comparison.margin,
         "verdict": comparison.verdict,
     }

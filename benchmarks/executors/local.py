@@ -78,11 +78,9 @@ class Process:
         code = self._process.returncode
         ended = "was asked to stop" if code == STOPPED else f"ended with exit code {code}"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else ended
-        log = (
-            ""
-            if self.job.folders is None
-            else (self.job.folders[0] / LOG).read_text(encoding="utf-8", errors="replace")[-4000:]
-        )
+        log = ""
+        if self.job.folders is not None:
+            log = (self.job.folders[0] / LOG).read_text(encoding="utf-8", errors="replace")[-4000:]
         return f"{log}\nThe worker process {how}."
 
     def ask_to_stop(self) -> None:

@@ -201,7 +201,7 @@ def _title(csv: Path) -> str:
     """What its record says the run is; its folder's name (or the file's, if it is a special one) where there is none."""
     # Another program's record may lie there under the same name.
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
-        record = json.loads((csv.parent / RECORD).read_text())
+        record = json.loads((csv.parent / RECORD).read_text(encoding="utf-8"))
         return RunSpec(**record["spec"]).title + (" (failed)" if "error" in record else "")
     return csv.absolute().parent.name if csv.name == PROGRESS else csv.stem
 

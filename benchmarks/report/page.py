@@ -113,11 +113,11 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
     )
     environment.filters.update(few=few, losses=losses, words_on_calls=words_on_calls)
     environment.filters.update(number=number, interval=interval, origin=_origin, seeds=in_words, ends=ends, place=_place)
-    scripts = {"plotly": _script(get_plotlyjs()), "page": _script((WEB / "page.js").read_text())}
+    scripts = {"plotly": _script(get_plotlyjs()), "page": _script((WEB / "page.js").read_text(encoding="utf-8"))}
     page = environment.get_template("page.html").render(
         title=TITLE,
         published=[grid.name for grid in grids if grid.name and grid.boards],
-        css=Markup((WEB / "page.css").read_text()),
+        css=Markup((WEB / "page.css").read_text(encoding="utf-8")),
         scripts=scripts,
         hashes=[_hash(script) for script in scripts.values()],
         data=_data(sections, across, looks),

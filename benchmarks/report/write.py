@@ -258,7 +258,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "normalised": _aggregate_as_json(row.normalised),
         "seeds": list(row.seeds),
         "scores": list(row.scores),
-        "late": estimate_as_json(row.last_quarter) if row.last_quarter else None,
+        "late": estimate_as_json(row.last_quarter),
         "late_scores": list(row.last_quarter_scores),
         "steps_per_second": None if math.isnan(row.steps_per_second) else row.steps_per_second,
         "failures": row.failures,
@@ -288,8 +288,8 @@ def _across_row_as_json(row: AcrossRow) -> dict[str, Any]:
 
 
 def _pair_as_json(pair: Pair) -> dict[str, Any]:
-    late = estimate_as_json(pair.last_quarter) if pair.last_quarter else None
-    return {"x": pair.x, "y": pair.y, "improvement": estimate_as_json(pair.improvement), "late": late}
+    estimates = {"improvement": estimate_as_json(pair.improvement), "late": estimate_as_json(pair.last_quarter)}
+    return {"x": pair.x, "y": pair.y, **estimates}
 
 
 def _aggregate_as_json(summary: Aggregate | None) -> dict[str, Any] | None:
@@ -299,8 +299,10 @@ def _aggregate_as_json(summary: Aggregate | None) -> dict[str, Any] | None:
     return {name: estimate_as_json(getattr(summary, name)) for name in names} | {"n": summary.n}
 
 
-def estimate_as_json(estimate: Estimate) -> dict[str, Any]:
-    """Its value, and its interval or ``None``."""
+def estimate_as_json(estimate: Estimate | None) -> dict[str, Any] | None:
+    """Its value, and its interval or ``None``; ``None`` where there is no estimate."""
+    if estimate is None:
+        return None
     return {"value": estimate.value, "interval": None if math.isnan(estimate.low) else [estimate.low, estimate.high]}
 
 

@@ -124,6 +124,19 @@ def digests_of_own(hyperparameters: dict[str, Any]) -> str:
     return ", ".join(f"{name} {digest_of(path.read_bytes())}" for name, path in own.items())
 
 
+def count_of(hyperparameters: dict[str, Any], name: str) -> int:
+    """How many of something an entry asks for, 1 where it does not say.
+
+    :param hyperparameters: zoo format
+    :param name: of the hyperparameter, such as ``n_envs``
+    :raises HyperparameterError: if it is not a whole number above 0
+    """
+    count = hyperparameters.get(name, 1)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise HyperparameterError(f"{name}={count!r} is not a whole number above 0.")
+    return count
+
+
 def named_wrappers(hyperparameters: dict[str, Any]) -> list[tuple[Any, Any]]:
     """The names of an entry's wrappers and their arguments, the innermost first.
 
@@ -144,7 +157,7 @@ def _from_text(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name in _BUFFERS:
-        return value if isinstance(value, type) else _BUFFERS[name](value)
+        return value if isinstance(value, type) else _buffer(name, value)
     if name in _MAPPINGS:
         value = from_python(value)
         if not isinstance(value, dict):
@@ -195,15 +208,12 @@ def _features_extractor(name: Any) -> type:
     return find_class("features_extractor_class", name, BaseFeaturesExtractor)
 
 
-def _replay_buffer(name: Any) -> type:
-    return _buffer("replay_buffer_class", name, ReplayBuffer)
+_BUFFERS: dict[str, type[BaseBuffer]] = {"replay_buffer_class": ReplayBuffer, "rollout_buffer_class": RolloutBuffer}
+"""Arguments that are classes, which an entry can only name, with what they are to extend."""
 
 
-def _rollout_buffer(name: Any) -> type:
-    return _buffer("rollout_buffer_class", name, RolloutBuffer)
-
-
-def _buffer(option: str, name: Any, kind: type[BaseBuffer]) -> type:
+def _buffer(option: str, name: Any) -> type:
+    kind = _BUFFERS[option]
     if not isinstance(name, str) or "." in name:
         return find_class(option, name, kind)
     # The zoo names SB3's own without their module.
@@ -212,13 +222,6 @@ def _buffer(option: str, name: Any, kind: type[BaseBuffer]) -> type:
     if name not in own:
         raise HyperparameterError(f"{option}={name!r} is not a {kind.__name__} of SB3's{nearest(name, own)}")
     return own[name]
-
-
-_BUFFERS: dict[str, Callable[[Any], type]] = {
-    "replay_buffer_class": _replay_buffer,
-    "rollout_buffer_class": _rollout_buffer,
-}
-"""Arguments that are classes, which an entry can only name."""
 
 
 _POLICY_CLASSES: dict[str, Callable[[Any], type]] = {

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_entropic.catalog import Algorithm
 from sb3_entropic.checks import check_actions
 from sb3_entropic.errors import UserError, is_refusal, nearest
-from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, from_python
+from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, count_of, from_python
 from sb3_entropic.zoo.wrappers import env_wrapper
 
 
@@ -56,9 +56,7 @@ def _make_model(
     algorithm: Algorithm, env_id: str, hyperparameters: dict[str, Any], seed: int | None, arguments: dict[str, Any]
 ) -> BaseAlgorithm:
     keywords = {**constructor_arguments(algorithm, hyperparameters), **arguments}
-    wrapper, n_envs = env_wrapper(hyperparameters), hyperparameters.get("n_envs", 1)
-    if not isinstance(n_envs, int) or isinstance(n_envs, bool) or n_envs < 1:
-        raise HyperparameterError(f"n_envs={n_envs!r} is not a whole number above 0.")
+    wrapper, n_envs = env_wrapper(hyperparameters), count_of(hyperparameters, "n_envs")
     with warnings.catch_warnings():
         # An older version that is still registered is the user's choice: results of versions are never pooled.
         warnings.filterwarnings("ignore", message=".*is out of date.*")

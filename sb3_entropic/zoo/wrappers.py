@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_entropic.zoo.hyperparameters import HyperparameterError, find_class, named_wrappers
+from sb3_entropic.zoo.hyperparameters import count_of, find_class, named_wrappers
 
 
 def env_wrapper(hyperparameters: dict[str, Any], evaluates: bool = False) -> Callable[[gym.Env], gym.Env]:
@@ -27,9 +27,7 @@ def env_wrapper(hyperparameters: dict[str, Any], evaluates: bool = False) -> Cal
         (find_class("env_wrapper", name, gym.Wrapper), arguments or {}) for name, arguments in named_wrappers(hyperparameters)
     ]
     in_games = evaluates and any(wrapper is AtariWrapper for wrapper, _ in wrappers)
-    frames = hyperparameters.get("frame_stack", 1)
-    if not isinstance(frames, int) or isinstance(frames, bool) or frames < 1:
-        raise HyperparameterError(f"frame_stack={frames!r} is not a whole number above 0.")
+    frames = count_of(hyperparameters, "frame_stack")
 
     def wrap(env: gym.Env) -> gym.Env:
         for wrapper, arguments in wrappers:
@@ -58,13 +56,13 @@ class FrameStack(gym.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As gymnasium's."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return _copy_of_one(self._frames.reset(_each(observation, lambda value: value[None]))), info
+        return _copy_of_one(self._frames.reset(_batch_of_one(observation))), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As gymnasium's."""
         observation, *others = self.env.step(action)
         # Whether the episode is over only matters where the next one has begun, which here a reset tells.
-        stacked, _ = self._frames.update(_each(observation, lambda value: value[None]), np.zeros(1, dtype=bool), [{}])
+        stacked, _ = self._frames.update(_batch_of_one(observation), np.zeros(1, dtype=bool), [{}])
         return _copy_of_one(stacked), *others
 
 
@@ -83,6 +81,10 @@ class WholeGames(gym.Wrapper):
             observation, info = self.env.reset()
             terminated = truncated = False
         return observation, reward, terminated, truncated, info
+
+
+def _batch_of_one(observation: Any) -> Any:
+    return _each(observation, lambda value: value[None])
 
 
 def _copy_of_one(batch: Any) -> Any:
