@@ -21,7 +21,7 @@ CANDIDATE ?= runs
 CASES ?=
 ROUNDS ?=
 
-.PHONY: help install test test-harness test-learning sb3-suite docs lint format benchmark report leaderboard compare speed clean
+.PHONY: help install test test-harness test-learning sb3-suite docs stubs lint format benchmark report leaderboard compare speed clean
 
 help:  ## this list
 	@echo "make benchmark ENV=Hopper-v4   [ALGOS=msac,sac SEEDS=5 STEPS=30000 WORKERS=2 BUDGET=smoke|short|full OUT=runs ARGS='--dry-run']"
@@ -56,6 +56,9 @@ docs: $(READY)  ## the reference, in docs/_build/index.html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
 	@echo "written: docs/_build/index.html"
+
+stubs: $(READY)  ## what editors read of the constructors, in sb3_entropic/__init__.pyi
+	$(BIN)/python -m tests.stubs
 
 lint: $(READY)  ## check the style
 	$(BIN)/ruff check .

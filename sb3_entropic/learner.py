@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
@@ -19,6 +19,10 @@ from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not
 from sb3_entropic.errors import article, nearest
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.type_aliases import MaybeCallback
+    from typing_extensions import Self
 
 
 class Learner:
@@ -65,7 +69,7 @@ class Learner:
         print_system_info: bool = False,
         force_reset: bool = True,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Self:
         """As in SB3.
 
         :raises TypeError: for a misspelt argument
@@ -100,12 +104,12 @@ class Learner:
     def learn(
         self,
         total_timesteps: int,
-        callback: Any = None,
+        callback: MaybeCallback = None,
         log_interval: int = 4,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
-    ) -> Any:
+    ) -> Self:
         """As in SB3; runs are logged to TensorBoard under the algorithm's own name.
 
         :raises ValueError: if ``engine="fast"`` cannot run this model; says why
@@ -128,7 +132,7 @@ class Learner:
         self.engine_used = "sb3"
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
-    def go_on_begun(self, total_timesteps: int, callback: BaseCallback, log_interval: int | None) -> Any:
+    def go_on_begun(self, total_timesteps: int, callback: BaseCallback, log_interval: int | None) -> Self:
         """Learn in SB3's own loop, set up and with a callback that has been told so.
 
         :param total_timesteps: at which to end

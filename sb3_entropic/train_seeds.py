@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_entropic.engine import lockstep
@@ -18,6 +21,8 @@ from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not_together
 from sb3_entropic.learner import Learner
+
+Model = TypeVar("Model", bound=BaseAlgorithm)
 
 AUTO = "auto"
 SWEEPABLE = ("learning_rate", "tau", "ent_coef", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
@@ -39,9 +44,9 @@ class SeedsFailedError(RuntimeError):
 
 
 def train_seeds(
-    algorithm: type,
-    policy: Any,
-    env: str | Callable[[], Any],
+    algorithm: type[Model],
+    policy: str | type[BasePolicy],
+    env: str | Callable[[], GymEnv],
     *,
     seeds: Iterable[int],
     total_timesteps: int,
@@ -51,7 +56,7 @@ def train_seeds(
     progress_bar: bool = False,
     engine: str | Engine = "auto",
     **arguments: Any,
-) -> list[Any]:
+) -> list[Model]:
     """Train one model a seed, all of them in the same passes over common storage, and return ordinary SB3 models.
 
     A seed's result is that of the seed alone, to rounding: it keeps its own environment, replay buffer, random numbers,
