@@ -432,7 +432,7 @@ def _restore(arguments: argparse.Namespace, console: Console) -> int:
 
 def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.published import RUNS, Published
-    from benchmarks.report import Grid, build_across, build_leaderboards, show_problems, write_page, write_report
+    from benchmarks.report import Grid, build_across, build_leaderboards, show_problems, write_page, write_report, write_texts
     from benchmarks.report.figures import draw_verdicts
     from benchmarks.report.verdicts import find_verdicts, write_into
 
@@ -449,8 +449,9 @@ def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
         console.print(f"Written: {folder}, {len(written)} files", highlight=False, soft_wrap=True, markup=False)
         show_problems(problems, console)
         grids.append(Grid(folder.name, boards, tables, problems))
-    page = write_page(grids, arguments.results / PAGE)
-    console.print(f"Written: {page}", highlight=False, soft_wrap=True, markup=False)
+    # The page links to the texts that are there.
+    for path in [*write_texts(arguments.results, PAGE), write_page(grids, arguments.results / PAGE)]:
+        console.print(f"Written: {path}", highlight=False, soft_wrap=True, markup=False)
     verdicts = find_verdicts(grids)
     for suffix in _suffixes(arguments.svg) if verdicts else ():
         figure = (arguments.results / VERDICTS).with_suffix(suffix)

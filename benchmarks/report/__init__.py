@@ -5,6 +5,7 @@ from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Leaderboard, build_leaderboards
 from benchmarks.report.page import write_page
 from benchmarks.report.show import show, show_across, show_problems
+from benchmarks.report.texts import write_texts
 from benchmarks.report.write import write_report
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "show_problems",
     "write_page",
     "write_report",
+    "write_texts",
 ]

@@ -26,6 +26,7 @@ from benchmarks.report.figures import SHORT, styles
 from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Leaderboard, Row
 from benchmarks.report.sensitivity import find_sensitivities
+from benchmarks.report.texts import WEB, anchor_of
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
 from benchmarks.report.verdicts import by_algorithm, find_verdicts, notes_on_verdicts
 from benchmarks.report.words import (
@@ -47,9 +48,12 @@ from benchmarks.report.write import curve_as_json
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 
-WEB = Path(__file__).parent / "web"
 TITLE = "sb3_entropic leaderboard"
-BESIDE = {"What the grids show": "README.md", "The reference of all classes": "reference/index.html"}
+BESIDE = {
+    "What the grids show": "README.html",
+    "How fast it is": "speed/speed.html",
+    "The reference of all classes": "reference/index.html",
+}
 """What the page links to, where it lies beside it."""
 PROVENANCE = {
     "started": "started",
@@ -81,6 +85,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
         {
             "id": _identifier(grid.name, board.env, board.steps, board.episodes, place),
             "grid": grid.name,
+            "anchor": anchor_of(grid.name) if grid.name and board is grid.boards[0] else "",
             "board": board,
             "notes": notes_on(board),
             "sensitivities": find_sensitivities(board),

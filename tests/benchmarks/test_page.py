@@ -156,9 +156,9 @@ def test_the_page_needs_nothing_else(make_spec, finish, page, tmp_path):
     assert not parsed.all("src")
     beside = [link for link in parsed.all("href") if not link.startswith(("#", "data:"))]
     assert beside == ["page/leaderboard.md"], "the published tables of the folder that it is of"
-    (tmp_path / "README.md").write_text("")
+    (tmp_path / "README.html").write_text("")
     beside = [link for link in Parsed(page()).all("href") if not link.startswith(("#", "data:"))]
-    assert beside == ["page/leaderboard.md", "README.md"], "and what else is there"
+    assert beside == ["page/leaderboard.md", "README.html"], "and what else is there"
     (policy,) = (attributes["content"] for tag, attributes in parsed.tags if attributes.get("http-equiv"))
     assert "default-src 'none'" in policy
     assert len(re.findall(r"'sha256-[^']+'", policy)) == 2
