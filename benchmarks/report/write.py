@@ -136,6 +136,7 @@ def _as_csv(boards: Sequence[Leaderboard]) -> str:
         {
             "env": board.env,
             "steps": board.steps,
+            "episodes": board.episodes,
             "algorithm": row.label,
             "package": row.package,
             "n": len(row.scores),

@@ -330,7 +330,9 @@ def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
 def test_tables_that_differ_in_the_episodes_alone_have_figures_of_their_own(store, make_spec, finish, tmp_path):
     for episodes in (3, 5):
         finish(make_spec(episodes=episodes), [0.0, 1.0])
-    figures = [path.name for path in write_report(build_leaderboards(store), [], tmp_path)[3:]]
+    _, _, table, *paths = write_report(build_leaderboards(store), [], tmp_path)
+    assert pd.read_csv(table)["episodes"].tolist() == [3, 5]
+    figures = [path.name for path in paths]
     kinds = ("learning-curve", "learning-curve-in-time", "performance-profile")
     assert figures == [f"{kind}-Pendulum-v1-100-{episodes}.png" for episodes in (3, 5) for kind in kinds]
 
