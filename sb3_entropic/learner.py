@@ -13,7 +13,9 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from sb3_entropic.checks import check_inherited
-from sb3_entropic.engine import lockstep
+from sb3_entropic.engine import choice
+from sb3_entropic.engine.learn import CallbackObjects, learn_together
+from sb3_entropic.engine.lockstep import Lockstep
 from sb3_entropic.engine.options import Engine, as_engine
 from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
@@ -31,7 +33,7 @@ class Learner:
     :param engine: ``"auto"``, ``"fast"``, ``"sb3"`` or an :class:`sb3_entropic.Engine`, which explains them
     """
 
-    lockstep_class: type[lockstep.Lockstep]
+    lockstep_class: type[Lockstep]
     """How the fast engine lets models of the family act and learn."""
 
     def __init__(self, *args: Any, engine: str | Engine = "auto", **kwargs: Any):
@@ -117,18 +119,18 @@ class Learner:
         name = tb_log_name or type(self).__name__
         reason = "as asked for" if self.engine.kind == "sb3" else why_not(self)
         if reason is None and self.engine.kind == "auto":
-            reason = lockstep.why_not_alone(self, total_timesteps, reset_num_timesteps)
+            reason = choice.why_not_alone(self, total_timesteps, reset_num_timesteps)
         if reason is None:
             arguments = (total_timesteps, log_interval, [name], reset_num_timesteps, progress_bar, self.engine)
             try:
-                lockstep.learn([self], [callback], [Streams(own=False)], *arguments)
+                learn_together([self], [callback], [Streams(own=False)], *arguments)
                 return self
             except RecordingError as error:
-                reason = lockstep.cannot_record(self, error)
-            except lockstep.CallbackObjects as objection:
-                lockstep.leave_to_sb3(self, objection.reason)
+                reason = choice.cannot_record(self, error)
+            except CallbackObjects as objection:
+                choice.leave_to_sb3(self, objection.reason)
                 return self.go_on_begun(*objection.begun[0], log_interval)
-        lockstep.leave_to_sb3(self, reason)
+        choice.leave_to_sb3(self, reason)
         self.engine_used = "sb3"
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 

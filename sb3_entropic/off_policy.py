@@ -7,7 +7,7 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.utils import polyak_update
 
-from sb3_entropic.engine.lockstep import ReplayLockstep, record_metrics
+from sb3_entropic.engine.replay_lockstep import ReplayLockstep, record_metrics
 from sb3_entropic.learner import Learner
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps, move_towards
 

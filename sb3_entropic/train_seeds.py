@@ -15,7 +15,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_entropic.engine import lockstep
+from sb3_entropic.engine import choice
+from sb3_entropic.engine.learn import CallbackObjects, learn_together
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
@@ -150,16 +151,16 @@ def train_together(
     if reason is None:
         arguments = (total_timesteps, log_interval, names, reset_num_timesteps, progress_bar, first.engine)
         try:
-            return models, lockstep.learn(models, callbacks, streams, *arguments)
+            return models, learn_together(models, callbacks, streams, *arguments)
         except RecordingError as error:
-            reason = lockstep.cannot_record(first, error)
-        except lockstep.CallbackObjects as objection:
-            lockstep.leave_to_sb3(first, objection.reason)
+            reason = choice.cannot_record(first, error)
+        except CallbackObjects as objection:
+            choice.leave_to_sb3(first, objection.reason)
             steps = [
                 partial(model.go_on_begun, *begun, log_interval) for model, begun in zip(models, objection.begun, strict=True)
             ]
             return models, _one_after_the_other(steps, streams, objection.errors)
-    lockstep.leave_to_sb3(first, reason)
+    choice.leave_to_sb3(first, reason)
     steps = [
         partial(model.learn, total_timesteps, called, log_interval, name, reset_num_timesteps, progress_bar)
         for model, called, name in zip(models, callbacks, names, strict=True)

@@ -2,7 +2,12 @@
 
 ``stack.py`` holds the parameters of all seeds, ``replay.py`` their transitions; ``trace.py`` turns a gradient step into
 a graph of batched operations, ``compiler.py`` compiles it where that pays; ``step.py`` runs it and steps the optimisers,
-on the CPU or, as ``place.py`` has it, on a GPU; ``lockstep.py`` is the loop that acts, stores and trains, ``rollouts.py``
-that of on-policy algorithms, ``runner.py`` one model's part of it and ``streams.py`` its random numbers; ``support.py`` says
-what is left to SB3's own loop, and ``gemm.py`` picks the matrix library.
+on the CPU or, as ``place.py`` has it, on a GPU, with the matrix library that ``gemm.py`` picks.
+
+``learn.py`` is SB3's ``learn``, ``lockstep.py`` the loop that acts, stores and trains, ``replay_lockstep.py`` that of
+off-policy algorithms and ``rollout_lockstep.py`` that of on-policy ones, ``runner.py`` one model's part of it, ``streams.py``
+its random numbers and ``loggers.py`` how its logger waits for what is logged.
+
+``options.py`` is what a user may choose and ``choice.py`` what ``"auto"`` does; ``support.py`` says what is left to SB3's own
+loop, and ``alike.py`` which models may share a stack.
 """

@@ -11,10 +11,10 @@ import torch as th
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch.func import vmap
 
+from sb3_entropic.engine.alike import is_same, taken_for_granted
 from sb3_entropic.engine.compiler import compile_graph
 from sb3_entropic.engine.place import place_of
 from sb3_entropic.engine.stack import Stack
-from sb3_entropic.engine.support import is_same, taken_for_granted
 from sb3_entropic.engine.trace import (
     Layout,
     Stage,

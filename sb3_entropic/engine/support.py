@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
 from importlib import import_module
 from itertools import chain
 from typing import Any
@@ -21,7 +20,9 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import nn
 
-KNOWN_PACKAGES = ("stable_baselines3", "sb3_contrib", "sb3_entropic", "torch")
+from sb3_entropic.engine.alike import differences, structure
+from sb3_entropic.engine.known import is_known
+
 METHODS = (
     *("learn", "_setup_learn", "collect_rollouts", "_sample_action", "predict", "_store_transition", "_on_step"),
     *("train", "after_gradient_step", "_update_learning_rate"),
@@ -51,19 +52,6 @@ ACCEPTED_HOOKS = ({"torch.nn.utils.prune"}, {"torch.nn.utils.weight_norm"})
 RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution, StateDependentNoiseDistribution)
 """How on-policy algorithms act, as far as it is recorded."""
 DEVICES = ("cpu", "cuda")
-COUNTS = (
-    *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
-    *("num_timesteps", "n_envs", "buffer_size", "top_quantiles_to_drop_per_net"),
-    *("n_steps", "n_epochs", "vf_coef", "max_grad_norm", "normalize_advantage", "target_kl", "samples"),
-    *("use_sde", "sde_sample_freq", "use_sde_at_warmup"),
-)
-LOOP = (
-    *("train_freq", "gradient_steps", "learning_starts", "target_update_interval", "n_steps", "n_epochs", "target_kl"),
-    *("use_sde", "sde_sample_freq", "num_timesteps"),
-)
-"""What the loop reads off one model for all."""
-RECORDED = ("batch_size", "vf_coef", "max_grad_norm", "normalize_advantage", "top_quantiles_to_drop_per_net")
-"""SB3's own arguments that a recorded step has as constants."""
 GLOBAL_HOOKS = (
     *((th.nn.modules.module, f"_global_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre")),
     *((import_module("torch.optim.optimizer"), f"_global_optimizer_{kind}_hooks") for kind in ("pre", "post")),
@@ -89,7 +77,7 @@ def why_not_unasked(model: Any) -> str | None:
     classes = type(model).__mro__
     ours = {name for cls in classes if cls.__module__.startswith(f"{__package__.split('.')[0]}.") for name in vars(cls)}
     own = (
-        (cls, name) for cls in classes if not _is_known(cls) for name, value in vars(cls).items() if inspect.isfunction(value)
+        (cls, name) for cls in classes if not is_known(cls) for name, value in vars(cls).items() if inspect.isfunction(value)
     )
     for cls, name in own:
         if name in ours and not name.startswith("_") and name not in CALLED_AS_THEY_ARE:
@@ -107,95 +95,14 @@ def why_not_together(models: list[Any]) -> str | None:
     first = structure(models[0])
     for model in models[1:]:
         other = structure(model)
-        if different := _differences(first, other):
+        if different := differences(first, other):
             return f"the models differ in {different[0]}: {first[different[0]]} and {other[different[0]]}"
     return None
 
 
-def most_alike(models: list[Any], before: dict[str, Any]) -> list[Any]:
-    """The largest group among models that are alike; of several the one that is as they were.
-
-    :param models: at least one
-    :param before: the :func:`structure` of one of them, when they were alike
-    """
-    groups: list[tuple[dict[str, Any], list[Any]]] = []
-    for model in models:
-        own = structure(model)
-        group = next((members for of, members in groups if not _differences(own, of)), None)
-        if group is None:
-            groups.append((own, [model]))
-        else:
-            group.append(model)
-    # The steps that have been taken since are no difference.
-    changes = [len({*_differences(own, before)} - {"num_timesteps"}) for own, _ in groups]
-    best = max(range(len(groups)), key=lambda index: (len(groups[index][1]), -changes[index]))
-    return groups[best][1]
-
-
-def loops_alike(models: list[Any]) -> bool:
-    """Whether what the loop reads off one model holds for all of them."""
-    return all(getattr(model, name, None) == getattr(models[0], name, None) for model in models[1:] for name in LOOP)
-
-
-def options_of(model: Any) -> dict[str, Any]:
-    """The arguments of ours that a recorded step takes for granted, by name."""
-    ours = [cls for cls in type(model).__mro__ if _is_known(cls) and "__init__" in vars(cls)]
-    parameters = (p for cls in ours for p in inspect.signature(cls).parameters.values())
-    names = dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and hasattr(model, p.name))
-    return {name: getattr(model, name) for name in names if name not in model.coefficients()}
-
-
-def taken_for_granted(model: Any) -> dict[str, Any]:
-    """The arguments that a recorded step takes for granted, by name."""
-    return {**options_of(model), **{name: getattr(model, name) for name in RECORDED if hasattr(model, name)}}
-
-
-def structure(model: Any) -> dict[str, Any]:
-    """What the models of a stack have in common."""
-    return {
-        "class": type(model),
-        **{name: getattr(model, name, None) for name in COUNTS},
-        **options_of(model),
-        "replay buffer": _kind_of(getattr(model, "replay_buffer", None)),
-        "terms": sorted(model.coefficients()),
-        "policy": repr(model.policy),
-        "dtypes": [parameter.dtype for parameter in model.policy.parameters()],
-        "trainable": [parameter.requires_grad for parameter in model.policy.parameters()],
-        "optimizer": [update.settings for update in model.updates()],
-    }
-
-
-def _kind_of(buffer: ReplayBuffer | None) -> tuple[Any, ...]:
-    if buffer is None:
-        return ()
-    shapes = (buffer.buffer_size, buffer.n_envs, buffer.obs_shape, buffer.observations.dtype, buffer.actions.dtype)
-    return (type(buffer).__name__, *shapes, getattr(buffer, "n_steps", 1))
-
-
-def _differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    return [name for name in first if not is_same(first[name], second[name])]
-
-
-def is_same(first: Any, second: Any) -> bool:
-    """Whether two values are equal, or copies of an object that does not know when it is, such as SB3's schedules."""
-    if first is second:
-        return True
-    if isinstance(first, np.ndarray | th.Tensor) or isinstance(second, np.ndarray | th.Tensor):
-        return np.array_equal(first, second)
-    if first == second:
-        return True
-    if isinstance(first, partial) and isinstance(second, partial):
-        return (first.func, first.args, first.keywords) == (second.func, second.args, second.keywords)
-    ours, theirs = getattr(first, "__dict__", {}), getattr(second, "__dict__", {})
-    # What holds nothing, such as a function, is what it is.
-    if type(first) is not type(second) or not ours or inspect.isroutine(first):
-        return False
-    return ours.keys() == theirs.keys() and all(is_same(value, theirs[name]) for name, value in ours.items())
-
-
 def _why_not_class(model: Any) -> str | None:
     for name in METHODS:
-        if hasattr(type(model), name) and not _is_known(getattr(type(model), name)):
+        if hasattr(type(model), name) and not is_known(getattr(type(model), name)):
             return f"{type(model).__name__} has its own {name}"
     for name in NOT_REPLACED:
         if name in vars(model):
@@ -246,7 +153,7 @@ def _why_not_policy(model: Any) -> str | None:
     for module in policy.modules():
         if are_replaced(OF_POLICY, module):
             return f"a method of the policy's {type(module).__name__} was replaced"
-        if isinstance(module, RANDOM_OR_STATEFUL) or not _is_known(type(module)):
+        if isinstance(module, RANDOM_OR_STATEFUL) or not is_known(type(module)):
             return f"the policy holds a {type(module).__name__}"
     if policy.features_extractor_class is not FlattenExtractor:
         return f"the features extractor is a {policy.features_extractor_class.__name__}"
@@ -267,7 +174,7 @@ def _why_not_rollouts(model: Any) -> str | None:
         return "the policy's actions are squashed"
     if type(model.policy.action_dist) not in RECORDED_POLICIES:
         return f"the actions are a {type(model.policy.action_dist).__name__}'s"
-    if not _is_known(type(model.rollout_buffer)):
+    if not is_known(type(model.rollout_buffer)):
         return f"the rollout buffer is a {type(model.rollout_buffer).__name__}"
     if are_replaced(OF_ROLLOUTS, model.rollout_buffer):
         return "a method of the rollout buffer was replaced"
@@ -307,7 +214,3 @@ def _why_not_optimizers(model: Any) -> str | None:
         if unusual:
             return f"Adam has {unusual[0]} set"
     return None
-
-
-def _is_known(thing: Any) -> bool:
-    return thing.__module__.split(".")[0] in KNOWN_PACKAGES

@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, RolloutBufferSampl
 from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional as F
 
-from sb3_entropic.engine.rollouts import RolloutLockstep
+from sb3_entropic.engine.rollout_lockstep import RolloutLockstep
 from sb3_entropic.learner import Learner
 from sb3_entropic.operators import clipped_surrogate, kl_to_new
 from sb3_entropic.state_dependent import explore_anew, matrices_of

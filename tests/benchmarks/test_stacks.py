@@ -83,7 +83,7 @@ def test_a_stacks_time_is_the_time_of_all_its_seeds_without_any_evaluation(specs
 
     monkeypatch.setattr(Evaluator, "evaluate", slowly)
     monkeypatch.setattr(
-        "sb3_entropic.engine.lockstep.ReplayLockstep._train", lambda self, steps: clock.__setitem__(0, clock[0] + 1)
+        "sb3_entropic.engine.replay_lockstep.ReplayLockstep._train", lambda self, steps: clock.__setitem__(0, clock[0] + 1)
     )
     records, _ = run(specs())
     # 600 steps, trained every 4 after the first 52.

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.nn.utils import prune
 
 from sb3_entropic import MDQN, MSAC, Engine, EntropyPPO, MoDQN, train_seeds
-from sb3_entropic.engine import compiler, gemm, lockstep
+from sb3_entropic.engine import choice, compiler, gemm
 from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import FAST, STARTS, difference, in_double_precision, make
 from tests.extractors import BatchNormExtractor, DropoutExtractor
@@ -194,7 +194,7 @@ def test_auto_leaves_what_the_fast_engine_does_not_run_to_sb3s_loop(capsys):
 
 
 def test_losses_that_cannot_be_recorded_are_left_to_sb3s_loop(capsys, monkeypatch):
-    monkeypatch.setattr(lockstep, "LONG_RUN", 10)
+    monkeypatch.setattr(choice, "LONG_RUN", 10)
     bound = {"munchausen_bound": lambda bonus: bonus if bonus.sum() > 0 else -bonus}
     with pytest.warns(UserWarning, match="the losses of MSAC cannot be recorded .*, so SB3's own loop is used"):
         left = make("MSAC", engine="auto", verbose=1, **bound).learn(STARTS + 15)
@@ -203,7 +203,7 @@ def test_losses_that_cannot_be_recorded_are_left_to_sb3s_loop(capsys, monkeypatc
 
 
 def test_auto_leaves_losses_of_a_users_to_sb3s_loop(capsys, monkeypatch):
-    monkeypatch.setattr(lockstep, "LONG_RUN", 10)
+    monkeypatch.setattr(choice, "LONG_RUN", 10)
     options = {"learning_starts": STARTS, "device": "cpu", "verbose": 1, "seed": 0}
     models = [
         OwnLoss("MlpPolicy", "Pendulum-v1", engine=engine, policy_kwargs={"net_arch": [8]}, **options).learn(STARTS + 15)
@@ -237,7 +237,7 @@ class Watches(BaseCallback):
 
 @pytest.mark.parametrize("algorithm", [partial(make, "MSAC"), partial(EntropyPPO, "MlpPolicy", "CartPole-v1", n_steps=16)])
 def test_auto_leaves_what_a_callback_makes_of_a_model_to_sb3s_loop(algorithm, monkeypatch):
-    monkeypatch.setattr(lockstep, "LONG_RUN", 1)
+    monkeypatch.setattr(choice, "LONG_RUN", 1)
     arguments, models, watches = {"seed": 0, "batch_size": 16, "device": "cpu"}, {}, {}
     for engine in ("auto", "sb3"):
         watches[engine] = Watches()
@@ -278,7 +278,7 @@ def test_auto_leaves_short_runs_to_sb3s_loop_bit_for_bit(capsys):
 
 
 def test_auto_takes_the_fast_engine_for_long_runs(capsys, monkeypatch):
-    monkeypatch.setattr(lockstep, "LONG_RUN", 20)
+    monkeypatch.setattr(choice, "LONG_RUN", 20)
     make("MSAC", engine="auto", verbose=1).learn(STARTS + 20)
     assert "Fast engine, not compiled: 20 gradient steps would not repay it" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_entropic.engine import lockstep, replay, step
+from sb3_entropic.engine import replay, replay_lockstep, step
 from sb3_entropic.engine.place import WARM_UP, Place, _Block
 from sb3_entropic.engine.replay import PackedReplay
 from sb3_entropic.train_seeds import train_together
@@ -59,7 +59,7 @@ def replayed(monkeypatch):
         return places[-1]
 
     def switch_on():
-        for module in (lockstep, step):
+        for module in (replay_lockstep, step):
             monkeypatch.setattr(module, "place_of", place_of)
 
     return switch_on, places

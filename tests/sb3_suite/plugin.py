@@ -8,7 +8,7 @@ import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_entropic.catalog import ALGORITHMS
-from sb3_entropic.engine import lockstep
+from sb3_entropic.engine import choice
 
 OURS = ALGORITHMS[os.environ["SB3_SUITE_ALGORITHM"]]
 PARENT = ALGORITHMS[OURS.parent].constructor
@@ -17,7 +17,7 @@ PARENT = ALGORITHMS[OURS.parent].constructor
 OURS.constructor.__name__ = PARENT.__name__
 
 # The suite's runs are short: let the fast engine have all that it can run.
-lockstep.LONG_RUN = 0
+choice.LONG_RUN = 0
 
 for package in (stable_baselines3, sb3_contrib):
     if hasattr(package, PARENT.__name__):

@@ -1,0 +1,10 @@
+"""Whose code is run."""
+
+from typing import Any
+
+KNOWN_PACKAGES = ("stable_baselines3", "sb3_contrib", "sb3_entropic", "torch")
+
+
+def is_known(thing: Any) -> bool:
+    """Whether a class or function is SB3's, torch's or ours, and not a user's."""
+    return thing.__module__.split(".")[0] in KNOWN_PACKAGES
