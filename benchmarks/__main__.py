@@ -268,7 +268,8 @@ def _parser() -> ArgumentParser:
 
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.grid import run_grid, units_of
-    from benchmarks.plan import cores, make_plan
+    from benchmarks.machine import cores
+    from benchmarks.plan import make_plan
     from benchmarks.preview import show_estimate, show_plan
     from benchmarks.store import Store, check_folder
 
@@ -546,7 +547,7 @@ def _write_and_show(
 
 
 def _show_other_budgets(arguments: argparse.Namespace, console: Console) -> None:
-    from benchmarks.plan import BUDGETS
+    from benchmarks.protocol import BUDGETS
 
     for budget, summary in BUDGETS.items():
         if budget != arguments.budget:

@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from benchmarks.checkpoint import Checkpoint, discard_unfinished, save
-from benchmarks.plan import RunSpec
+from benchmarks.spec import RunSpec
 from benchmarks.store import CHECKPOINT
 from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import env_wrapper

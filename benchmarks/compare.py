@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.plan import PROTOCOLS
+from benchmarks.protocol import PROTOCOLS
 from benchmarks.published import open_runs
 from benchmarks.records import SCHEMA, choose_environments
 from benchmarks.report import Leaderboard, build_leaderboards, show_problems

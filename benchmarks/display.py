@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.executors import Worker
-from benchmarks.plan import RunSpec, title_of
+from benchmarks.spec import RunSpec, title_of
 
 LINE_SECONDS = 300.0
 

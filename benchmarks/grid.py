@@ -19,8 +19,9 @@ from benchmarks.checkpoint import seeds_of
 from benchmarks.display import Display
 from benchmarks.executors import Executor, Worker
 from benchmarks.executors.local import LOG, LocalExecutor
-from benchmarks.plan import Plan, RunSpec, title_of
+from benchmarks.plan import Plan
 from benchmarks.run import Job
+from benchmarks.spec import RunSpec, title_of
 from benchmarks.store import Claim, Store
 
 POLL_SECONDS = 0.1

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from benchmarks.executors.local import Process
-from benchmarks.plan import Plan, RunSpec, cores
+from benchmarks.machine import cores
+from benchmarks.plan import Plan
 from benchmarks.run import Job
+from benchmarks.spec import RunSpec
 
 POLL_SECONDS = 0.1
 

@@ -9,7 +9,8 @@ from rich.markup import escape
 
 from benchmarks.grid import Unit
 from benchmarks.pace import Pace, kind_of, measure_paces
-from benchmarks.plan import Plan, RunSpec, title_of
+from benchmarks.plan import Plan
+from benchmarks.spec import RunSpec, title_of
 
 
 def show_plan(plan: Plan, units: list[Unit], failed: list[RunSpec], console: Console) -> None:

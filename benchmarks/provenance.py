@@ -11,6 +11,8 @@ from typing import Any
 
 import torch as th
 
+from benchmarks.machine import processor
+
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
     """Versions, commit and machine: what a reader needs to repeat a number, and nothing about who ran it.
@@ -31,7 +33,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "sbx_rl",
         "jax",
     )
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    machine = {"processor": processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
     if device == "cuda":
         machine["gpu"] = th.cuda.get_device_name()
     return {
@@ -60,16 +62,3 @@ def _commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _processor() -> str:
-    """Its name. Of an ARM under Linux the codes of its maker and part, since the kernel has no name for it."""
-    try:
-        if platform.system() == "Darwin":
-            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        return known["model name"] if "model name" in known else f"{known['CPU implementer']} {known['CPU part']}"
-    except (OSError, subprocess.CalledProcessError, KeyError):
-        return platform.processor() or "unknown"

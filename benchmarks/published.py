@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.plan import RunSpec
 from benchmarks.records import SCHEMA, check_evaluations, check_record, read_evaluations
+from benchmarks.spec import RunSpec
 from benchmarks.store import EVALUATIONS, Store, check_folder, replace_text
 from sb3_entropic.errors import UserError
 

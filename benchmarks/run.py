@@ -40,8 +40,9 @@ from benchmarks.callbacks import (
     evaluator_of,
 )
 from benchmarks.checkpoint import Checkpoint, UnreadableCheckpointError
-from benchmarks.plan import RunSpec, package_of
+from benchmarks.plan import package_of
 from benchmarks.provenance import provenance
+from benchmarks.spec import RunSpec
 from benchmarks.stacks import AUTO
 from benchmarks.store import CHECKPOINT, remove_checkpoints
 from sb3_entropic.catalog import find_algorithm, find_environment, import_module

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from benchmarks.machine import memory_bytes
 from sb3_entropic.engine.support import why_not_together
 from sb3_entropic.learner import Learner
 
@@ -18,7 +18,6 @@ ENOUGH = 5
 MOST = 10
 """Seeds in a stack unless the user says otherwise."""
 MEMORY_SHARE = 0.5
-USUAL_MEMORY = 8 * 2**30
 
 Run = TypeVar("Run")
 
@@ -48,7 +47,7 @@ def most_together(model: Any, steps: int, workers: int) -> int:
     """
     if not isinstance(model, Learner) or model.engine.kind == "sb3" or why_not_together([model]) is not None:
         return 1
-    memory = MEMORY_SHARE * _memory_bytes() / workers
+    memory = MEMORY_SHARE * memory_bytes() / workers
     buffer = getattr(model, "replay_buffer", None) or model.rollout_buffer
     return max(1, int(memory / max(_buffer_bytes(buffer, steps), 1)))
 
@@ -84,11 +83,3 @@ def _buffer_bytes(buffer: Any, steps: int) -> float:
     """Bytes that a buffer takes after so many steps; the memory of transitions still to come is not taken."""
     arrays = sum(array.nbytes for array in vars(buffer).values() if hasattr(array, "nbytes"))
     return arrays * min(1.0, steps / (buffer.buffer_size * buffer.n_envs))
-
-
-def _memory_bytes() -> float:
-    """Of this machine; what is usual where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return USUAL_MEMORY

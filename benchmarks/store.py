@@ -29,8 +29,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.plan import Plan, RunSpec
+from benchmarks.plan import Plan
 from benchmarks.records import SCHEMA, check_evaluations, read_evaluations, read_record
+from benchmarks.spec import RunSpec
 from sb3_entropic.errors import UserError
 
 RECORD, EVALUATIONS = "run.json", "evaluations.parquet"

@@ -20,7 +20,7 @@ from ray.exceptions import NodeDiedError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from benchmarks.executors.local import Process
-from benchmarks.plan import cores
+from benchmarks.machine import cores
 from benchmarks.provenance import provenance
 from benchmarks.run import Job
 from benchmarks.store import CHECKPOINT, Claim

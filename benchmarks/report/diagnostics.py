@@ -21,10 +21,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.plan import RunSpec
 from benchmarks.records import read_evaluations
 from benchmarks.report.figures import COLOURS, save
 from benchmarks.report.words import thousands
+from benchmarks.spec import RunSpec
 from benchmarks.store import EVALUATIONS, RECORD
 from sb3_entropic.errors import UserError
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.literature import PublishedScore, published_scores
 from benchmarks.normalisation import Scale, find_scale
-from benchmarks.plan import BUDGETS, within_budget
+from benchmarks.protocol import BUDGETS, within_budget
 from benchmarks.report.cautions import (
     FEW_SEEDS,
     NOT_RECORDED,

@@ -20,7 +20,6 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from benchmarks.plan import in_words
 from benchmarks.report.cautions import FEW_SEEDS, NOT_RECORDED
 from benchmarks.report.figures import SHORT, styles
 from benchmarks.report.grids import Grid
@@ -45,6 +44,7 @@ from benchmarks.report.words import (
     words_on_calls,
 )
 from benchmarks.report.write import curve_as_json
+from benchmarks.spec import in_words
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 

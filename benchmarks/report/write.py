@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.plan import as_file_name, in_words
 from benchmarks.published import RUNS
 from benchmarks.records import SCHEMA
 from benchmarks.report.across import Across, AcrossRow
@@ -44,6 +43,7 @@ from benchmarks.report.words import (
     title_across,
     title_of,
 )
+from benchmarks.spec import as_file_name, in_words
 from benchmarks.statistics import Aggregate, Estimate
 from benchmarks.store import EVALUATIONS, replace_text
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.plan import RunSpec
+from benchmarks.spec import RunSpec
 from benchmarks.store import Store
 
 

@@ -52,7 +52,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     """A page with seven algorithms on one environment and two on another, a failure and a hostile label."""
-    from benchmarks.plan import RunSpec
+    from benchmarks.spec import RunSpec
 
     store = Store(tmp_path_factory.mktemp("runs"))
     common = {"steps": 100, "evaluations": 2, "episodes": 3, "evaluation_seed": 0, "package": "sb3_entropic 1"}

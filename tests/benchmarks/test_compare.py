@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import statistics
 from benchmarks.__main__ import main
-from benchmarks.plan import PROTOCOLS
+from benchmarks.protocol import PROTOCOLS
 from benchmarks.store import EVALUATIONS, Store
 from tests.benchmarks.conftest import finish_run
 

@@ -13,7 +13,9 @@ from gymnasium import spaces
 
 from benchmarks import plan as plan_module
 from benchmarks.__main__ import main
-from benchmarks.plan import BUDGETS, PROTOCOLS, RunSpec, as_file_name, make_plan, protocol
+from benchmarks.plan import make_plan
+from benchmarks.protocol import BUDGETS, PROTOCOLS, protocol
+from benchmarks.spec import RunSpec, as_file_name
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.errors import UserError
 

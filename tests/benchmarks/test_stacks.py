@@ -199,7 +199,7 @@ def test_seeds_are_split_evenly():
 
 def test_replay_buffers_leave_half_of_the_memory(monkeypatch):
     # Two observations of four 32-bit numbers, action (64 bits), reward, done and timeout: 52 bytes.
-    monkeypatch.setattr(stacks, "_memory_bytes", lambda: 2 * 52 * 1000 * 2 * 3.5)
+    monkeypatch.setattr(stacks, "memory_bytes", lambda: 2 * 52 * 1000 * 2 * 3.5)
     assert max(len(s) for _, s in sizes(["mdqn"], workers=2, seeds=9, stack=9, steps=1000)) == 3
     assert max(len(s) for _, s in sizes(["mdqn"], workers=2, seeds=9, stack=9, steps=100_000)) == 1
 
