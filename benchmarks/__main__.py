@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         if error.name in ("fcntl", "resource"):
             print("error: the harness needs Linux or macOS; on Windows it runs in WSL.", file=sys.stderr)
             return 2
-        if error.name not in ("pandas", "pyarrow", "matplotlib", "jinja2", "plotly", "ray"):
+        if error.name not in ("pandas", "pyarrow", "matplotlib", "jinja2", "markdown_it", "plotly", "ray"):
             raise
         extra = "ray" if error.name == "ray" else "benchmark"
         print(f"error: {error.name} is missing, run `pip install -e '.[{extra}]'`", file=sys.stderr)

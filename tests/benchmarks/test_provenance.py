@@ -34,15 +34,32 @@ def test_the_processor_has_a_name_under_macos(monkeypatch):
     assert provenance()["machine"]["processor"] == "Apple M4"
 
 
+@pytest.fixture
+def without(monkeypatch):
+    """Lets a module be missing when the commands first import something."""
+
+    def leave_out(module):
+        real = builtins.__import__
+
+        def without(name, *arguments):
+            if name == "benchmarks.store":
+                raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+            return real(name, *arguments)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+
+    return leave_out
+
+
 @pytest.mark.parametrize("module", ["fcntl", "resource"])
-def test_a_system_that_the_harness_does_not_run_on_is_told(module, monkeypatch, capsys):
-    real = builtins.__import__
-
-    def without(name, *arguments):
-        if name == "benchmarks.store":
-            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_a_system_that_the_harness_does_not_run_on_is_told(module, without, capsys):
+    without(module)
     assert main(["report"]) == 2
     assert capsys.readouterr().err == "error: the harness needs Linux or macOS; on Windows it runs in WSL.\n"
+
+
+@pytest.mark.parametrize(("module", "extra"), [("pandas", "benchmark"), ("markdown_it", "benchmark"), ("ray", "ray")])
+def test_a_package_that_is_missing_is_named_with_what_installs_it(module, extra, without, capsys):
+    without(module)
+    assert main(["report"]) == 2
+    assert capsys.readouterr().err == f"error: {module} is missing, run `pip install -e '.[{extra}]'`\n"
