@@ -10,8 +10,9 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
+from benchmarks.report.build import shares_of_budgets
 from benchmarks.report.cautions import caution_on_episodes, cautions_on, cautions_on_budgets
-from benchmarks.report.leaderboard import Leaderboard, Pair, Row, shares_of_budgets
+from benchmarks.report.leaderboard import Leaderboard, Pair, Row
 from benchmarks.statistics import Aggregate, Estimate, Scores, aggregate, performance_profile, probability_of_improvement
 from sb3_entropic.catalog import STAND_INS
 
