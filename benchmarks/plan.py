@@ -182,7 +182,7 @@ def _group(
     """
     chosen = protocol(env.id, budget)
     steps = steps or chosen["steps"]
-    zoo = within_budget(load_hyperparameters(algorithm, env.id), algorithm, budget, steps)
+    zoo = within_budget(load_hyperparameters(algorithm, env.id, {**entry, **overrides}), algorithm, budget, steps)
     # An entry also says for how long it was made, which is no setting of the model.
     hyperparameters = {name: value for name, value in {**zoo, **entry, **overrides}.items() if name != "n_timesteps"}
     return [

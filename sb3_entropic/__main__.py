@@ -92,7 +92,7 @@ def _train(arguments: argparse.Namespace) -> int:
     check_actions(environment, algorithm)
     env_id = environment.id
     overrides = dict(parse_override(text) for text in arguments.param)
-    hyperparameters = {**load_hyperparameters(algorithm, env_id), **overrides}
+    hyperparameters = {**load_hyperparameters(algorithm, env_id, overrides), **overrides}
     check_gpu(arguments.device, f"--device {arguments.device}")
     steps = arguments.steps or hyperparameters.get("n_timesteps", DEFAULT_STEPS)
     _check_outputs(arguments)

@@ -60,6 +60,10 @@ class Algorithm:
         """Whether it learns from its own last rollout alone, and so not from a replay buffer."""
         return issubclass(self.constructor, OnPolicyAlgorithm)
 
+    def is_off(self, hyperparameters: Mapping[str, Any]) -> bool:
+        """Whether hyperparameters leave it nothing but its parent's losses."""
+        return bool(self.off) and all(hyperparameters.get(name) == value for name, value in self.off.items())
+
     def label(self, overrides: Mapping[str, Any], file: str = "") -> str:
         """How it is called with these hyperparameters over the zoo's, such as ``msac[munchausen_alpha=0]``.
 

@@ -64,6 +64,16 @@ def test_no_entry_means_sb3s_defaults():
     assert load_hyperparameters(ALGORITHMS["msac"], "Reacher-v4") == {}
 
 
+def test_with_its_parents_losses_an_algorithm_has_its_parents_entry():
+    msac, env = ALGORITHMS["msac"], "MountainCarContinuous-v0"
+    assert load_hyperparameters(msac, env, {"munchausen_alpha": 0.5})["ent_coef"] == 0.2
+    assert load_hyperparameters(msac, env, {"munchausen_alpha": 0}) == load_hyperparameters(ALGORITHMS["sac"], env)
+    softdqn, lunar = ALGORITHMS["softdqn"], "LunarLander-v3"
+    assert load_hyperparameters(softdqn, lunar, softdqn.off) == load_hyperparameters(ALGORITHMS["dqn"], lunar)
+    # An algorithm that is never its parent keeps its own.
+    assert load_hyperparameters(ALGORITHMS["vfe"], "CartPole-v1", {})["temperature"] == 1.0
+
+
 def test_the_module_that_registers_an_environment_is_no_part_of_its_entrys_name():
     entry = load_hyperparameters(ALGORITHMS["softq"], "sb3_entropic.envs:MultiGoal-v0")
     assert entry == load_hyperparameters(ALGORITHMS["softq"], "MultiGoal-v0") != {}

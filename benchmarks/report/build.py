@@ -24,7 +24,7 @@ from benchmarks.report.cautions import (
 )
 from benchmarks.report.leaderboard import Failure, Leaderboard, Pair, Row
 from benchmarks.statistics import aggregate, learning_curve, probability_of_improvement
-from sb3_entropic.catalog import ALGORITHMS, STAND_INS
+from sb3_entropic.catalog import ALGORITHMS, STAND_INS, Algorithm
 from sb3_entropic.errors import UserError
 from sb3_entropic.zoo import load_hyperparameters
 
@@ -80,15 +80,16 @@ def _leaderboard(
     groups: dict[tuple[str, str], list[_Run]] = defaultdict(list)
     for run in runs:
         # The folder's name holds the hash of everything but the seed: what differs in it is never pooled.
-        groups[run.record["spec"]["label"], run.record["path"].rsplit("/", 2)[1]].append(run)
+        groups[_called(run.record["spec"]), run.record["path"].rsplit("/", 2)[1]].append(run)
     labels, scale = [label for label, _ in groups], find_scale(env)
     rows = []
     for (label, group), members in groups.items():
         shown = label if labels.count(label) == 1 else f"{label} ({group.rpartition('-')[2]})"
-        rows.append(_row(shown, members, scale))
+        rows.append(_row(shown, label, members, scale))
     rows.sort(key=_rank)
     failures = sorted(_failure(run.record) for run in runs if run.evaluations is None)
-    cautions, pairs = _cautions(rows, env, steps, episodes, scale) + _cautions_on_twins(groups), _pairs(rows, chosen, env)
+    cautions = _cautions(rows, env, steps, episodes, scale) + _cautions_on_twins(groups) + _cautions_on_entries(groups)
+    pairs = _pairs(rows, chosen, env)
     return Leaderboard(env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, tuple(pairs))
 
 
@@ -97,12 +98,12 @@ def _rank(row: Row) -> tuple[float, float, str]:
     return (-row.summary.iqm.value, -row.summary.mean.value, row.label) if row.summary else (np.inf, np.inf, row.label)
 
 
-def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
+def _row(label: str, name: str, runs: list[_Run], scale: Scale | None) -> Row:
     done = sorted((run for run in runs if run.evaluations is not None), key=lambda run: run.record["spec"]["seed"])
     spec, failures = runs[0].record["spec"], len(runs) - len(done)
     if not done:
         curves = (pd.DataFrame(columns=[along, "iqm", "low", "high"]) for along in ("step", "seconds"))
-        names = (label, spec["label"], spec["label"], spec["algo"], spec["package"])
+        names = (label, name, name, spec["algo"], spec["package"])
         ended = max(run.record.get("ended", "") for run in runs)
         return Row(*names, (), (), (), None, None, None, float("nan"), failures, *curves, {}, ended=ended)
     evaluations = pd.concat([run.evaluations for run in done])
@@ -111,8 +112,8 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
     late = [float(run.evaluations["score"].iloc[-math.ceil(len(run.evaluations) / 4) :].mean()) for run in done]
     return Row(
         label=label,
-        name=spec["label"],
-        variant=_variant(spec),
+        name=name,
+        variant=_variant(spec, name),
         algo=spec["algo"],
         package=spec["package"],
         seeds=tuple(record["spec"]["seed"] for record in records),
@@ -130,18 +131,37 @@ def _row(label: str, runs: list[_Run], scale: Scale | None) -> Row:
     )
 
 
-def _variant(spec: dict[str, Any]) -> str:
+def _called(spec: dict[str, Any]) -> str:
+    """The label; of an algorithm that was trained with an entry which has changed since, with what was other then."""
+    algorithm, given = ALGORITHMS.get(spec["algo"]), spec["hyperparameters"]
+    if algorithm is None or spec["label"] != algorithm.name:
+        return spec["label"]
+    entries = _entries(algorithm, spec)
+    earlier = {name: value for name, value in given.items() if all(_differs(value, name, entry) for entry in entries)}
+    return algorithm.label(earlier)
+
+
+def _variant(spec: dict[str, Any], name: str) -> str:
     """The algorithm's name alone where everything that was overridden has the value that it has anyway."""
     algorithm, given = ALGORITHMS.get(spec["algo"]), spec["hyperparameters"]
     if algorithm is None or spec["label"] == algorithm.name:
-        return spec["label"]
-    overridden = {name: given[name] for name in given if re.search(rf"[\[,]{re.escape(name)}=", spec["label"])}
-    usual = {name: parameter.default for name, parameter in algorithm.parameters.items()}
-    usual |= load_hyperparameters(algorithm, spec["env"])
-    # Another run of so many steps would have had the value cut.
-    cut = [within_budget(usual, algorithm, budget, spec["steps"]) for budget in BUDGETS]
-    same = all(_as_lists(value) == _as_lists(each.get(name)) for name, value in overridden.items() for each in (usual, *cut))
-    return algorithm.name if same and spec["label"] == algorithm.label(overridden) else spec["label"]
+        return name
+    overridden = {each: given[each] for each in given if re.search(rf"[\[,]{re.escape(each)}=", name)}
+    defaults = {each: parameter.default for each, parameter in algorithm.parameters.items()}
+    entries = [{**dict.fromkeys(overridden), **defaults, **entry} for entry in _entries(algorithm, spec)]
+    same = not any(_differs(value, each, entry) for each, value in overridden.items() for entry in entries)
+    return algorithm.name if same and name == algorithm.label(overridden) else name
+
+
+def _entries(algorithm: Algorithm, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entry of hyperparameters as it is now, and as budgets cut it for runs of so many steps."""
+    entry = load_hyperparameters(algorithm, spec["env"])
+    return [entry, *(within_budget(entry, algorithm, budget, spec["steps"]) for budget in BUDGETS)]
+
+
+def _differs(value: Any, name: str, entry: dict[str, Any]) -> bool:
+    """Whether an entry has another value, if it has one."""
+    return name in entry and _as_lists(value) != _as_lists(entry[name])
 
 
 def _as_lists(value: Any) -> Any:
@@ -186,6 +206,16 @@ def _cautions_on_twins(groups: dict[tuple[str, str], list[_Run]]) -> list[str]:
         if len(specs) > 1:
             cautions.append(f"{label} appears more than once: its rows differ in {', '.join(differ)}.")
     return cautions
+
+
+def _cautions_on_entries(groups: dict[tuple[str, str], list[_Run]]) -> list[str]:
+    """About rows that are called other than they were run."""
+    ran_as = {called: members[0].record["spec"]["label"] for (called, _), members in groups.items()}
+    return [
+        f"{called} was run as {label}, before its entry of hyperparameters was changed."
+        for called, label in ran_as.items()
+        if called != label
+    ]
 
 
 def shares_of_budgets(rows: Iterable[Row], env: str, steps: int) -> dict[str, float]:

@@ -6,7 +6,7 @@ import ast
 import contextlib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import lru_cache
 from importlib.resources import files
@@ -35,15 +35,18 @@ class HyperparameterError(UserError):
     """A hyperparameter that the algorithm does not have, or a value it does not take."""
 
 
-def load_hyperparameters(algorithm: Algorithm, env_id: str) -> dict[str, Any]:
+def load_hyperparameters(algorithm: Algorithm, env_id: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The entry for an environment, in zoo format; SB3's defaults (an empty entry) where there is none.
 
     All Atari games share one, ``atari``, and ``ALE`` where they skip frames themselves. An algorithm of ours starts from its
-    parent's entry and puts its own on top.
+    parent's entry and puts its own on top, unless what is given leaves it nothing but its parent's losses.
 
     :param algorithm: see :data:`sb3_entropic.catalog.ALGORITHMS`
     :param env_id: with its version, which is part of the entry's name; the module that registers it is not
+    :param given: what will go over the entry
     """
+    if algorithm.is_off(given or {}):
+        algorithm = ALGORITHMS[algorithm.parent]
     inherited = load_hyperparameters(ALGORITHMS[algorithm.parent], env_id) if algorithm.parent else {}
     # What is inside an entry is the caller's, too.
     return {**inherited, **deepcopy(find_entry(_entries(algorithm.name), env_id))}

@@ -82,14 +82,27 @@ def test_equal_iqms_are_ranked_by_the_mean(store, make_spec, finish):
 
 def test_how_rows_came_about_is_said(store, make_spec, finish):
     finish(make_spec(algo="softq", label="softq"), [0.0, 1.0])
-    finish(make_spec(algo="softq", label="softq", hyperparameters={"learning_rate": 1e-3, "gamma": 0.9}), [0.0, 2.0])
+    finish(make_spec(algo="softq", label="softq", hyperparameters={"learning_rate": 1e-3, "train_freq": 2}), [0.0, 2.0])
     label = "msac[munchausen_alpha=0.5]"
     finish(make_spec(label=label, hyperparameters={"munchausen_alpha": 0.5}), [0.0, 1.0])
     (board,) = build_leaderboards(store)
-    assert "softq appears more than once: its rows differ in gamma." in board.cautions
+    assert "softq appears more than once: its rows differ in train_freq." in board.cautions
     assert "softq's hyperparameters were found on this environment: on seed 0, in runs of 8,000 steps." in board.cautions
     assert f"{label} is msac as it is." in board.cautions
     assert any(caution.startswith("Steps/s and times depend on what else a machine was doing") for caution in board.cautions)
+
+
+def test_runs_of_an_entry_that_has_changed_since_are_called_by_what_was_other(store, make_spec, finish):
+    env = "MountainCarContinuous-v0"
+    for seed in range(2):
+        finish(make_spec(env=env, seed=seed, hyperparameters={"ent_coef": 0.1, "gamma": 0.9999}), [0.0, 1.0])
+        finish(make_spec(env=env, seed=seed, hyperparameters={"ent_coef": 0.2, "gamma": 0.9999}), [0.0, 2.0])
+        finish(make_spec(env=env, seed=seed, label="msac[munchausen_alpha=0]", hyperparameters={"ent_coef": 0.1}), [0.0, 3.0])
+    (board,) = build_leaderboards(store)
+    assert [row.label for row in board.rows] == ["msac[munchausen_alpha=0]", "msac", "msac[ent_coef=0.1]"]
+    assert [row.variant for row in board.rows] == [row.label for row in board.rows]
+    assert "msac[ent_coef=0.1] was run as msac, before its entry of hyperparameters was changed." in board.cautions
+    assert sum("was run as" in caution for caution in board.cautions) == 1
 
 
 def test_a_value_that_a_budget_cuts_is_not_the_usual_one(store, make_spec, finish):
@@ -509,7 +522,7 @@ def test_a_report_of_what_never_ran_names_what_did(store, make_spec, finish, ref
 
 
 def test_shares_of_the_steps_that_hyperparameters_were_made_for_are_told_where_they_differ(store, make_spec, finish):
-    place = {"env": "Acrobot-v1", "steps": 50_000}
+    place = {"env": "Acrobot-v1", "steps": 50_000, "hyperparameters": {}}
     for algo in ("dqn", "mdqn"):
         finish(make_spec(algo=algo, label=algo, **place), [0.0, 1.0])
     (board,) = build_leaderboards(store)

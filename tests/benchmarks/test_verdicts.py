@@ -115,9 +115,8 @@ def test_the_picture_has_a_matrix_for_algorithms_that_share_environments(store, 
     fill(50.0, seeds=3)
     fill(50.0, env="Hopper-v4")
     for seed in range(5):
-        finish(make_spec(env="CartPole-v1", seed=seed, algo="dqn", label="dqn"), [0.0, float(seed)])
-        for name in ("softdqn", "mdqn"):
-            finish(make_spec(env="CartPole-v1", seed=seed, algo=name, label=name), [0.0, float(seed)])
+        for name in ("dqn", "softdqn", "mdqn"):
+            finish(make_spec(env="CartPole-v1", seed=seed, algo=name, label=name, hyperparameters={}), [0.0, float(seed)])
     boards = build_leaderboards(store)
     figure = does_it_help(find_verdicts([Grid("mine", boards, build_across(boards))]))
     continuous, discrete = figure.axes
