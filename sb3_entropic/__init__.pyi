@@ -1,17 +1,23 @@
-"""The package's face, and every argument of its algorithms: written by `make stubs`."""
+"""The package's face and every argument of its algorithms, written by `make stubs`; what else there is is internal."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, TypeVar, overload
 
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from torch import device
+from typing_extensions import Self
 
+from sb3_entropic import envs as envs
 from sb3_entropic.active_inference.vfe import VFE as _VFE
 from sb3_entropic.actor_critic.diayn import DIAYN as _DIAYN
 from sb3_entropic.actor_critic.discrete_sac import DiscreteSAC as _DiscreteSAC
@@ -25,7 +31,6 @@ from sb3_entropic.on_policy.maxent_ppo import MaxEntPPO as _MaxEntPPO
 from sb3_entropic.operators import BoundLike, SoftValue
 from sb3_entropic.temperature import Scheduled
 from sb3_entropic.train_seeds import SeedsFailedError as SeedsFailedError
-from sb3_entropic.train_seeds import train_seeds as train_seeds
 from sb3_entropic.value_based.gap_increasing import ALDQN as _ALDQN
 from sb3_entropic.value_based.gap_increasing import CVIDQN as _CVIDQN
 from sb3_entropic.value_based.gap_increasing import DPP as _DPP
@@ -59,6 +64,7 @@ __all__ = [
     "__version__",
     "train_seeds",
 ]
+Model = TypeVar("Model", bound=BaseAlgorithm)
 
 class EntropyPPO(_EntropyPPO):
     def __init__(
@@ -97,6 +103,26 @@ class EntropyPPO(_EntropyPPO):
         kl_coef: Scheduled | str = 0.0,
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class DIAYN(_DIAYN):
     def __init__(
@@ -134,6 +160,26 @@ class DIAYN(_DIAYN):
         environment_reward_weight: float = 0.0,
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class MaxEntPPO(_MaxEntPPO, EntropyPPO):
     def __init__(
@@ -177,6 +223,26 @@ class MaxEntPPO(_MaxEntPPO, EntropyPPO):
         kl_coef: Scheduled | str = 0.0,
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class MoDQN(_MoDQN):
     def __init__(
@@ -213,6 +279,26 @@ class MoDQN(_MoDQN):
         exploration: str = "epsilon",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class SoftQ(_SoftQ):
     def __init__(
@@ -252,6 +338,26 @@ class SoftQ(_SoftQ):
         squash_correction: bool = True,
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class VFE(_VFE):
     def __init__(
@@ -289,6 +395,26 @@ class VFE(_VFE):
         exploration: str = "boltzmann",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class DiscreteSAC(_DiscreteSAC):
     def __init__(
@@ -329,6 +455,26 @@ class DiscreteSAC(_DiscreteSAC):
         munchausen_clip: float | None = -1.0,
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class MSAC(_MSAC):
     def __init__(
@@ -369,6 +515,26 @@ class MSAC(_MSAC):
         munchausen_density: str = "squashed",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class MTQC(_MTQC):
     def __init__(
@@ -410,6 +576,26 @@ class MTQC(_MTQC):
         munchausen_density: str = "squashed",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class ALDQN(_ALDQN):
     def __init__(
@@ -449,6 +635,26 @@ class ALDQN(_ALDQN):
         exploration: str = "epsilon",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class CVIDQN(_CVIDQN):
     def __init__(
@@ -488,6 +694,26 @@ class CVIDQN(_CVIDQN):
         exploration: str = "epsilon",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class DPP(_DPP):
     def __init__(
@@ -527,6 +753,26 @@ class DPP(_DPP):
         exploration: str = "epsilon",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class MDAC(_MDAC, MSAC):
     def __init__(
@@ -567,6 +813,26 @@ class MDAC(_MDAC, MSAC):
         munchausen_density: str = "squashed",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class MDQN(_MDQN):
     def __init__(
@@ -606,6 +872,26 @@ class MDQN(_MDQN):
         exploration: str = "epsilon",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class MQRDQN(_MQRDQN):
     def __init__(
@@ -645,6 +931,26 @@ class MQRDQN(_MQRDQN):
         exploration: str = "epsilon",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class SoftDQN(_SoftDQN):
     def __init__(
@@ -684,6 +990,26 @@ class SoftDQN(_SoftDQN):
         exploration: str = "epsilon",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
 
 class MIQN(_MIQN):
     def __init__(
@@ -725,3 +1051,54 @@ class MIQN(_MIQN):
         exploration: str = "epsilon",
         engine: str | Engine = "auto",
     ) -> None: ...
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self: ...
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | BufferedIOBase,
+        env: GymEnv | None = None,
+        device: device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self: ...
+
+@overload
+def train_seeds(
+    algorithm: type[Model],
+    policy: Any,
+    env: str | Callable[[], Any],
+    *,
+    seeds: Iterable[int],
+    total_timesteps: int,
+    callback: Callable[[int], Any] | None = None,
+    log_interval: int | str | None = "auto",
+    tb_log_name: str | None = None,
+    progress_bar: bool = False,
+    engine: str | Engine = "auto",
+    **arguments: Any,
+) -> list[Model]: ...
+@overload
+def train_seeds(
+    algorithm: type,
+    policy: Any,
+    env: str | Callable[[], Any],
+    *,
+    seeds: Iterable[int],
+    total_timesteps: int,
+    callback: Callable[[int], Any] | None = None,
+    log_interval: int | str | None = "auto",
+    tb_log_name: str | None = None,
+    progress_bar: bool = False,
+    engine: str | Engine = "auto",
+    **arguments: Any,
+) -> list[Any]: ...

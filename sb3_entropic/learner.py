@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
@@ -21,10 +21,6 @@ from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not
 from sb3_entropic.errors import article, nearest
-
-if TYPE_CHECKING:
-    from stable_baselines3.common.type_aliases import MaybeCallback
-    from typing_extensions import Self
 
 
 class Learner:
@@ -71,7 +67,7 @@ class Learner:
         print_system_info: bool = False,
         force_reset: bool = True,
         **kwargs: Any,
-    ) -> Self:
+    ) -> Any:
         """As in SB3.
 
         :raises TypeError: for a misspelt argument
@@ -106,12 +102,12 @@ class Learner:
     def learn(
         self,
         total_timesteps: int,
-        callback: MaybeCallback = None,
+        callback: Any = None,
         log_interval: int = 4,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
-    ) -> Self:
+    ) -> Any:
         """As in SB3; runs are logged to TensorBoard under the algorithm's own name.
 
         :raises ValueError: if ``engine="fast"`` cannot run this model; says why
@@ -134,7 +130,7 @@ class Learner:
         self.engine_used = "sb3"
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
-    def go_on_begun(self, total_timesteps: int, callback: BaseCallback, log_interval: int | None) -> Self:
+    def go_on_begun(self, total_timesteps: int, callback: BaseCallback, log_interval: int | None) -> Any:
         """Learn in SB3's own loop, set up and with a callback that has been told so.
 
         :param total_timesteps: at which to end

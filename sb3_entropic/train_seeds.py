@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from functools import partial
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_entropic.engine import choice
@@ -22,8 +19,6 @@ from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not_together
 from sb3_entropic.learner import Learner
-
-Model = TypeVar("Model", bound=BaseAlgorithm)
 
 AUTO = "auto"
 SWEEPABLE = ("learning_rate", "tau", "ent_coef", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps")
@@ -45,9 +40,9 @@ class SeedsFailedError(RuntimeError):
 
 
 def train_seeds(
-    algorithm: type[Model],
-    policy: str | type[BasePolicy],
-    env: str | Callable[[], GymEnv],
+    algorithm: type,
+    policy: Any,
+    env: str | Callable[[], Any],
     *,
     seeds: Iterable[int],
     total_timesteps: int,
@@ -57,7 +52,7 @@ def train_seeds(
     progress_bar: bool = False,
     engine: str | Engine = "auto",
     **arguments: Any,
-) -> list[Model]:
+) -> list[Any]:
     """Train one model a seed, all of them in the same passes over common storage, and return ordinary SB3 models.
 
     A seed's result is that of the seed alone, to rounding: it keeps its own environment, replay buffer, random numbers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -21,9 +21,6 @@ from sb3_entropic.checks import check_at_least_zero, check_count, check_every_st
 from sb3_entropic.operators import is_off
 from sb3_entropic.signature import extends
 from sb3_entropic.updates import Metrics, Update
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class SkillNetworks(ModuleNetworks):
@@ -227,7 +224,7 @@ class DIAYN(ActorCriticLoop, SAC):
         print_system_info: bool = False,
         force_reset: bool = True,
         **kwargs: Any,
-    ) -> Self:
+    ) -> Any:
         """As in SB3, with a plain environment."""
         if env is not None:
             # SB3 compares the environment with the saved one's spaces before there is a model that knows its skills.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch as th
 from gymnasium import spaces
@@ -27,9 +27,6 @@ from sb3_entropic.temperature import (
     warn_of_unreachable_entropy,
 )
 from sb3_entropic.updates import Metrics, Update
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class ActorCriticLoop(OffPolicyLoop):
@@ -87,7 +84,7 @@ class ActorCriticLoop(OffPolicyLoop):
         print_system_info: bool = False,
         force_reset: bool = True,
         **kwargs: Any,
-    ) -> Self:
+    ) -> Any:
         """As in SB3; another ``ent_coef`` may be given, of which a learned temperature starts again.
 
         :raises ValueError: if it is learned in the file and would not be, or the other way round

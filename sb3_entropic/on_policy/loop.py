@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from gymnasium import spaces
@@ -17,10 +17,6 @@ from sb3_entropic.learner import Learner
 from sb3_entropic.operators import clipped_surrogate, kl_to_new
 from sb3_entropic.state_dependent import explore_anew, matrices_of
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps
-
-if TYPE_CHECKING:
-    from stable_baselines3.common.type_aliases import MaybeCallback
-    from typing_extensions import Self
 
 
 class Evaluation(NamedTuple):
@@ -241,12 +237,12 @@ class OnPolicyLoop(Learner):
     def learn(
         self,
         total_timesteps: int,
-        callback: MaybeCallback = None,
+        callback: Any = None,
         log_interval: int = 1,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
-    ) -> Self:
+    ) -> Any:
         """As in SB3; runs are logged to TensorBoard under the algorithm's own name.
 
         :raises ValueError: if ``engine="fast"`` cannot run this model; says why
