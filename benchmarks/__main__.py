@@ -450,8 +450,11 @@ def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
         console.print(f"Written: {folder}, {len(written)} files", highlight=False, soft_wrap=True, markup=False)
         show_problems(problems, console)
         grids.append(Grid(folder.name, boards, tables, problems))
+    unread: list[str] = []
+    texts = write_texts(arguments.results, PAGE, unread)
+    show_problems(unread, console)
     # The page links to the texts that are there.
-    for path in [*write_texts(arguments.results, PAGE), write_page(grids, arguments.results / PAGE)]:
+    for path in [*texts, write_page(grids, arguments.results / PAGE)]:
         console.print(f"Written: {path}", highlight=False, soft_wrap=True, markup=False)
     verdicts = find_verdicts(grids)
     for suffix in _suffixes(arguments.svg) if verdicts else ():
@@ -461,7 +464,7 @@ def _leaderboard(arguments: argparse.Namespace, console: Console) -> int:
     readme = arguments.readme or arguments.results.parent / "README.md"
     if write_into(readme, verdicts):
         console.print(f"Written: the table in {readme}", highlight=False, soft_wrap=True, markup=False)
-    return 1 if any(grid.problems for grid in grids) else 0
+    return 1 if unread or any(grid.problems for grid in grids) else 0
 
 
 def _suffixes(svg: bool) -> tuple[str, ...]:

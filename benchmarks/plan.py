@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.overrides import read_entries, settings_of
 from benchmarks.protocol import BUDGETS, PROTOCOLS, default_algorithms, protocol, within_budget
-from benchmarks.settings import read_entries, settings_of
 from benchmarks.spec import RunSpec, title_of
 from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
 from sb3_entropic.catalog import Algorithm, Environment, check_actions, find_algorithm, find_environment, import_module

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
@@ -25,7 +26,6 @@ from benchmarks.report.figures import SHORT, styles
 from benchmarks.report.grids import Grid
 from benchmarks.report.leaderboard import Leaderboard, Row
 from benchmarks.report.sensitivity import find_sensitivities
-from benchmarks.report.texts import WEB, anchor_of
 from benchmarks.report.verdicts import COLUMNS as VERDICT_COLUMNS
 from benchmarks.report.verdicts import by_algorithm, find_verdicts, notes_on_verdicts
 from benchmarks.report.words import (
@@ -48,6 +48,7 @@ from benchmarks.spec import in_words
 from benchmarks.statistics import Estimate
 from benchmarks.store import replace_text
 
+WEB = Path(__file__).parent / "web"
 TITLE = "sb3_entropic leaderboard"
 BESIDE = {
     "What the grids show": "README.html",
@@ -144,6 +145,11 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
     )
     replace_text(path, page)
     return path
+
+
+def anchor_of(grid: str) -> str:
+    """The id that a folder of runs has on the page."""
+    return "grid-" + quote(grid, safe="")
 
 
 def _identifier(*parts: str | int) -> str:

@@ -1,4 +1,4 @@
-"""Whose code is run."""
+"""Whose code the engine knows: what a user has written may do what it does not see."""
 
 from typing import Any
 

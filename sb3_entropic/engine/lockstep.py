@@ -1,4 +1,4 @@
-"""The loop that lets one or several models act, store and learn step by step together."""
+"""What the loops have in common in which one or several models act, store and learn step by step together."""
 
 from __future__ import annotations
 
