@@ -5,7 +5,7 @@ a graph of batched operations, ``compiler.py`` compiles it where that pays; ``st
 on the CPU or, as ``place.py`` has it, on a GPU, with the matrix library that ``gemm.py`` picks.
 
 ``learn.py`` stands in for SB3's ``learn``; ``lockstep.py`` is what its loops have in common, ``replay_lockstep.py`` that of
-off-policy algorithms and ``rollout_lockstep.py`` that of on-policy ones, ``runner.py`` one model's part of them, ``streams.py``
+off-policy algorithms, ``rollout_lockstep.py`` that of on-policy ones, ``runner.py`` one model's part of them, ``streams.py``
 its random numbers and ``loggers.py`` how its logger waits for what is logged.
 
 ``options.py`` is what a user may choose and ``choice.py`` what ``"auto"`` does; ``support.py`` says what is left to SB3's own

@@ -47,7 +47,7 @@ def links(html):
 
 def test_links_lead_to_what_is_published_and_to_nothing_else(written, folder):
     inside = (
-        "[`one`](my%20grid/leaderboard.md) [two](speed/speed.md) [data](runs.csv) [web](https://a.b/c?d=e#f) [here](#findings)"
+        "[`one`](my%20grid/leaderboard.md) [two](speed/speed.md) [data](runs.csv) [web](https://a.b/c?d=e) [here](#findings)"
     )
     outside = "[out](../outside.md) [gone](nothing.md) [folder](speed)"
     pages = written(f"# Findings\n\n{inside} {outside}")
