@@ -1,144 +1,16 @@
-"""The loop of on-policy algorithms: collect a rollout, and pass over it in minibatches."""
+"""The lockstep of on-policy algorithms: collect a rollout, and pass over it in minibatches."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar
-
 import numpy as np
 import torch as th
-from gymnasium import spaces
-from stable_baselines3.common.utils import obs_as_tensor
 
 from sb3_entropic.engine.lockstep import Lockstep
-from sb3_entropic.engine.runner import Runner
+from sb3_entropic.engine.rollout_runner import RolloutRunner
+from sb3_entropic.engine.rollouts import StackedRollouts
 from sb3_entropic.engine.step import StackedStep
 from sb3_entropic.engine.support import OF_ROLLOUTS, are_replaced
 from sb3_entropic.engine.trace import Tensors
-
-SOURCES = {"old_values": "values", "old_log_prob": "log_probs"}
-"""What fields of a minibatch are called in the rollout buffer, where that is another name."""
-
-ROW = np.float32
-"""What a minibatch is made of, as in SB3."""
-
-
-class RolloutRunner(Runner):
-    """One model's part of a rollout: SB3's ``collect_rollouts``, a step at a time."""
-
-    shown = ("rollout_buffer",)
-    locals_at_start: ClassVar = {"iteration": 0}
-    locals_of_rollout: ClassVar = {}
-
-    def begin(self) -> None:
-        """Empty the buffer and tell the callback."""
-        self.model.policy.set_training_mode(False)
-        self.model.rollout_buffer.reset()
-        self._locals["n_rollout_steps"] = self.model.n_steps
-        super().begin()
-
-    def clipped(self, actions: np.ndarray) -> np.ndarray:
-        """The policy's actions, ``(n_envs, ...)``, as the environments are given them."""
-        space = self.model.action_space
-        return np.clip(actions.reshape(-1, *space.shape), space.low, space.high) if isinstance(space, spaces.Box) else actions
-
-    def act(self, clipped: np.ndarray, actions: np.ndarray, values: np.ndarray, log_probs: np.ndarray) -> None:
-        """Step the environments with the policy's actions and store what happened, in SB3's order.
-
-        :param clipped: by :meth:`clipped`, which were sent
-        :param actions: ``(n_envs, ...)``
-        :param values: of the states, ``(n_envs,)``, as are ``log_probs``
-        """
-        model, buffer = self.model, self.model.rollout_buffer
-        if isinstance(model.action_space, spaces.Box):
-            actions = actions.reshape(-1, *model.action_space.shape)
-        # Callbacks find what SB3 has here, which are tensors.
-        seen_by_policy, column = th.from_numpy(model._last_obs), th.from_numpy(values).unsqueeze(-1)
-        shown = {"actions": actions, "clipped_actions": clipped, "obs_tensor": seen_by_policy, "values": column}
-        shown["log_probs"] = th.from_numpy(log_probs)
-        if (seen := self._advance(clipped, **shown, n_steps=buffer.pos)) is None:
-            return
-        new_obs, rewards, dones, infos = seen
-        for index in np.flatnonzero(dones):
-            if infos[index].get("TimeLimit.truncated", False) and infos[index].get("terminal_observation") is not None:
-                last = model.policy.obs_to_tensor(infos[index]["terminal_observation"])[0]
-                rewards[index] += model.gamma * self._values_of(last).item()
-        position = buffer.pos
-        buffer.observations[position] = model._last_obs
-        buffer.actions[position] = actions.reshape(buffer.n_envs, buffer.action_dim)
-        buffer.rewards[position] = rewards
-        buffer.episode_starts[position] = model._last_episode_starts
-        buffer.values[position] = values
-        buffer.log_probs[position] = log_probs
-        buffer.pos = position + 1
-        buffer.full = buffer.pos == buffer.buffer_size
-        model._last_obs, model._last_episode_starts = new_obs, dones
-
-    def finish(self, iteration: int) -> None:
-        """Estimate the advantages, tell the callback and write the log.
-
-        :param iteration: how many rollouts this ``learn`` has collected
-        """
-        model = self.model
-        last_values = self._values_of(obs_as_tensor(model._last_obs, model.device))
-        model.rollout_buffer.compute_returns_and_advantage(last_values, model._last_episode_starts)
-        self._locals.update(values=last_values, n_steps=model.n_steps)
-        self.callback.update_locals(self._locals)
-        self.callback.on_rollout_end()
-        model._update_current_progress_remaining(model.num_timesteps, model._total_timesteps)
-        if self._log_interval is not None and iteration % self._log_interval == 0:
-            model.dump_logs(iteration)
-
-    def learned(self, metrics: dict[str, float], stopped_early: bool) -> None:
-        """Hand what an update came to to the model.
-
-        :param stopped_early: whether it ended where the policy had moved too far
-        """
-        self.model.logger.record("train/learning_rate", self.learning_rate())
-        self.model.finish_update(metrics, stopped_early)
-
-    def _values_of(self, observations: th.Tensor) -> th.Tensor:
-        with th.no_grad():
-            return self.model.policy.predict_values(observations)
-
-
-class StackedRollouts:
-    """The steps of several of SB3's rollout buffers as rows, of which a minibatch is one gather.
-
-    :param buffers: of one shape
-    :param samples: the class of a minibatch, which names its fields
-    """
-
-    def __init__(self, buffers: list[Any], samples: type):
-        first, self._words, width = buffers[0], {}, 0
-        shapes = {"observations": first.obs_shape, "actions": (first.action_dim,)}
-        for name in samples._fields:
-            shape = shapes.get(name, ())
-            self._words[name] = (slice(width, width + math.prod(shape)), shape)
-            width += math.prod(shape)
-        self.n_rows = first.buffer_size * first.n_envs
-        self._buffers = buffers
-        self._rows = np.zeros((len(buffers), self.n_rows, width), dtype=ROW)
-
-    def fill(self, index: int) -> None:
-        """Take over the rollout of one buffer, its steps in the order in which SB3 draws from them."""
-        buffer = self._buffers[index]
-        for name, (words, _) in self._words.items():
-            array = getattr(buffer, SOURCES.get(name, name))
-            # Whoever has asked the buffer for its steps has had it put them in this order.
-            in_order = array if buffer.generator_ready else array.swapaxes(0, 1)
-            self._rows[index, :, words] = in_order.reshape(self.n_rows, -1)
-
-    def gather(self, rows: np.ndarray) -> Tensors:
-        """Minibatches of all buffers.
-
-        :param rows: ``(n_buffers, batch)``
-        :return: by the names of a minibatch's fields, ``(n_buffers, batch, ...)``
-        """
-        offsets = self.n_rows * np.arange(len(rows))[:, None]
-        table = th.from_numpy(self._rows).view(-1, self._rows.shape[2])
-        found = table.index_select(0, th.from_numpy((rows + offsets).ravel())).view(*rows.shape, -1)
-        return {name: found[..., words].reshape(*rows.shape, *shape) for name, (words, shape) in self._words.items()}
 
 
 class MinibatchStep(StackedStep):

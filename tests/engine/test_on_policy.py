@@ -61,7 +61,7 @@ def double(monkeypatch):
     """Make a model of 64 bits."""
     to_torch = RolloutBuffer.to_torch
     monkeypatch.setattr(RolloutBuffer, "to_torch", lambda self, array, copy=True: to_torch(self, array, copy).double())
-    monkeypatch.setattr("sb3_entropic.engine.rollout_lockstep.ROW", np.float64)
+    monkeypatch.setattr("sb3_entropic.engine.rollouts.ROW", np.float64)
     return in_double_precision(monkeypatch)
 
 
