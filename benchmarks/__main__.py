@@ -370,6 +370,7 @@ def _continue(arguments: argparse.Namespace) -> str:
 def _report(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.records import choose_environments
     from benchmarks.report import show_problems
+    from benchmarks.report.build import label_now
     from benchmarks.store import Store
 
     store = Store(arguments.out)
@@ -386,7 +387,7 @@ def _report(arguments: argparse.Namespace, console: Console) -> int:
         wanted = choose_environments(_names(arguments.env, "--env"), {env for env, _ in experiments}, arguments.out)
         experiments = {(env, steps) for env, steps in experiments if env in wanted}
     pairs = [tuple(pair) for pair in arguments.pair or ()]
-    _check_labels([label for pair in pairs for label in pair], {record["spec"]["label"] for record in records})
+    _check_labels([label for pair in pairs for label in pair], {label_now(record["spec"]) for record in records})
     _write_and_show(store, experiments, console, pairs or None, arguments.svg)
     return 0
 

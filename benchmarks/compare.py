@@ -186,7 +186,7 @@ def _read(*texts: str) -> tuple[Side, Side]:
     sides = []
     for folder, label in places:
         problems: list[str] = []
-        boards = build_leaderboards(open_runs(folder), problems, pairs=[])
+        boards = build_leaderboards(open_runs(folder), problems, pairs=[], as_run=True)
         if not boards:
             raise UserError(" ".join([f"There are no runs in {folder}.", *problems]))
         # A label that one side names is meant of the other, too.

@@ -43,13 +43,17 @@ class Runs(Protocol):
 
 
 def build_leaderboards(
-    runs: Runs, problems: list[str] | None = None, pairs: Sequence[tuple[str, str]] | None = None
+    runs: Runs,
+    problems: list[str] | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    as_run: bool = False,
 ) -> list[Leaderboard]:
     """A leaderboard for each environment, number of steps and kind of evaluation that has a run.
 
     :param runs: where they are read from
     :param problems: a sentence about each run that cannot be used is appended to it
     :param pairs: the labels of the algorithms to compare; by default every algorithm and its parent
+    :param as_run: whether algorithms are called as they were run, and not as :func:`label_now` says
     :raises UserError: the first such sentence, if there is no list to take it
     """
     tables: dict[tuple[str, int, int], list[_Run]] = defaultdict(list)
@@ -65,7 +69,7 @@ def build_leaderboards(
                 problems.append(str(error))
         else:
             tables[spec["env"], spec["steps"], spec["episodes"]].append(_Run(record, evaluations))
-    return [_leaderboard(*key, members, pairs) for key, members in sorted(tables.items())]
+    return [_leaderboard(*key, members, pairs, as_run) for key, members in sorted(tables.items())]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +79,13 @@ class _Run:
 
 
 def _leaderboard(
-    env: str, steps: int, episodes: int, runs: list[_Run], chosen: Sequence[tuple[str, str]] | None
+    env: str, steps: int, episodes: int, runs: list[_Run], chosen: Sequence[tuple[str, str]] | None, as_run: bool
 ) -> Leaderboard:
     groups: dict[tuple[str, str], list[_Run]] = defaultdict(list)
     for run in runs:
         # The folder's name holds the hash of everything but the seed: what differs in it is never pooled.
-        groups[_called(run.record["spec"]), run.record["path"].rsplit("/", 2)[1]].append(run)
+        label = run.record["spec"]["label"] if as_run else label_now(run.record["spec"])
+        groups[label, run.record["path"].rsplit("/", 2)[1]].append(run)
     labels, scale = [label for label, _ in groups], find_scale(env)
     rows = []
     for (label, group), members in groups.items():
@@ -131,8 +136,8 @@ def _row(label: str, name: str, runs: list[_Run], scale: Scale | None) -> Row:
     )
 
 
-def _called(spec: dict[str, Any]) -> str:
-    """The label; of an algorithm that was trained with an entry which has changed since, with what was other then."""
+def label_now(spec: dict[str, Any]) -> str:
+    """A run's label, with what was other then where the algorithm's entry of hyperparameters has changed since."""
     algorithm, given = ALGORITHMS.get(spec["algo"]), spec["hyperparameters"]
     if algorithm is None or spec["label"] != algorithm.name:
         return spec["label"]

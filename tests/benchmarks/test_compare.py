@@ -35,6 +35,18 @@ def compared(tmp_path, make_spec, capsys):
     return compared
 
 
+def test_an_algorithm_whose_entry_has_changed_is_compared_with_itself(tmp_path, make_spec, capsys):
+    for name, temperature, score in (("base", 0.1, 90.0), ("candidate", 0.2, -90.0)):
+        for seed in range(5):
+            spec = make_spec(env="MountainCarContinuous-v0", seed=seed, hyperparameters={"ent_coef": temperature})
+            finish_run(Store(tmp_path / name), spec, [-100.0, score])
+    for label in ("", ":msac"):
+        sides = [f"{tmp_path / name}{label}" for name in ("base", "candidate")]
+        assert main(["compare", *sides, "--out", str(tmp_path / "comparison")]) == 1
+        (comparison,) = json.loads((tmp_path / "comparison" / "comparison.json").read_text())["comparisons"]
+        assert comparison["base"]["algorithm"] == comparison["candidate"]["algorithm"] == "msac"
+
+
 @pytest.mark.parametrize(
     ("shift", "code", "verdict"),
     [

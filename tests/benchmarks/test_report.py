@@ -103,6 +103,8 @@ def test_runs_of_an_entry_that_has_changed_since_are_called_by_what_was_other(st
     assert [row.variant for row in board.rows] == [row.label for row in board.rows]
     assert "msac[ent_coef=0.1] was run as msac, before its entry of hyperparameters was changed." in board.cautions
     assert sum("was run as" in caution for caution in board.cautions) == 1
+    (board,) = build_leaderboards(store, as_run=True)
+    assert {row.name for row in board.rows} == {"msac[munchausen_alpha=0]", "msac"}
 
 
 def test_a_value_that_a_budget_cuts_is_not_the_usual_one(store, make_spec, finish):
