@@ -8,6 +8,8 @@
 # Hyperparameters are rl-baselines3-zoo's, with ours on top where sb3_entropic/zoo/hyperparams says so. On Pendulum-v1 SB3's and
 # sb3-contrib's own are the baselines, elsewhere our losses with munchausen_alpha=0, which are theirs to the bit in
 # SB3's loop and to rounding on the fast engine, where their seeds train together.
+# On MountainCarContinuous-v0 MSAC and MTQC ran with their parents' temperature first; since mountain-car.sh their entries have
+# twice as much, with which MTQC ran again, and MSAC in that study.
 # About 10 hours of one core. What is finished is never run again, and two calls share the work.
 . "$(dirname "$0")/common.sh"
 options=(--seeds 5)
