@@ -268,7 +268,7 @@ def broken(monkeypatch, store, capsys):
 
     for module in ("executors.local", "pace"):
         monkeypatch.setattr(f"benchmarks.{module}.Process", lambda job, claim=None: jobs.append(job) or Broken(job))
-    monkeypatch.setattr("benchmarks.__main__._write_and_show", lambda *_: None)
+    monkeypatch.setattr("benchmarks.commands._write_and_show", lambda *_: None)
     # Under make the messages are in make's words.
     monkeypatch.delenv("MAKELEVEL", raising=False)
     return broken

@@ -34,7 +34,7 @@ def timing(system, index, rate, **more):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    for module in ("benchmarks.__main__", "benchmarks.speed.report"):
+    for module in ("benchmarks.commands", "benchmarks.speed.report"):
         monkeypatch.setattr(f"{module}.CASES", {"tiny": TINY})
 
 
