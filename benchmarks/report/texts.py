@@ -32,7 +32,7 @@ def write_texts(folder: Path, page: str, problems: list[str]) -> list[Path]:
     :param problems: a sentence about each text that cannot be read is appended to it
     :return: the HTML files
     """
-    folder = folder.resolve()
+    named, folder = folder, folder.resolve()
     found = [folder / FIRST] * (folder / FIRST).is_file()
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(WEB), autoescape=True).get_template("text.html")
     css, written = Markup((WEB / "page.css").read_text(encoding="utf-8")), []
@@ -46,7 +46,7 @@ def write_texts(folder: Path, page: str, problems: list[str]) -> list[Path]:
         text = _Text(source, path.parent, folder, page)
         found += [other for other in text.leads_to if other not in found]
         home = quote(Path(os.path.relpath(folder / page, path.parent)).as_posix())
-        written.append(path.with_suffix(SUFFIX))
+        written.append(named / path.with_suffix(SUFFIX).relative_to(folder))
         replace_text(written[-1], template.render(title=text.title or path.stem, css=css, body=text.html(), page=home))
     return written
 

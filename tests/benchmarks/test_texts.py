@@ -63,7 +63,9 @@ def test_a_folder_may_be_named_in_any_way(name, written, folder, monkeypatch):
     first = written("# T\n\n[one](speed/speed.md) [out](../outside.md)")
     monkeypatch.chdir(folder.parent)
     name = name.format(folder.parent.name)
-    assert [path.read_text() for path in write_texts(Path(name), "index.html", [])] == [*first.values()]
+    paths = write_texts(Path(name), "index.html", [])
+    assert [path.read_text() for path in paths] == [*first.values()]
+    assert [str(path) for path in paths] == [f"{Path(name) / page}" for page in first]
 
 
 def test_an_anchor_is_where_it_leads(written):
