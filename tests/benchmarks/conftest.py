@@ -20,7 +20,7 @@ def make_spec():
             "evaluations": 2,
             "episodes": 3,
             "evaluation_seed": 10_000,
-            "hyperparameters": {"learning_rate": 1e-3},
+            "hyperparameters": {},
             "package": "sb3_entropic 0.1.0",
         }
         return RunSpec(**{**content, **changes})

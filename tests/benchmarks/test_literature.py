@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.literature import OUR_METRIC, TABLE, PublishedScore, published_scores
+from benchmarks.protocol import within_budget
 from benchmarks.report import Grid, build_leaderboards, write_page, write_report
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.engine.gemm import ROUNDED
+from sb3_entropic.zoo import load_hyperparameters
 
 
 def test_every_entry_is_whole():
@@ -91,8 +93,8 @@ def test_an_algorithm_without_its_parent_stands_beside_the_parents_scores(store,
 
 
 def test_what_ours_has_other_than_the_zoo_is_named(store, make_spec, finish):
-    cut = {"learning_starts": 2000, "policy_kwargs": {"n_quantiles": 25}}
-    place = {"env": "LunarLander-v3", "algo": "qrdqn"}
+    algorithm, place = ALGORITHMS["qrdqn"], {"env": "LunarLander-v3", "algo": "qrdqn", "steps": 20_000}
+    cut = within_budget(load_hyperparameters(algorithm, place["env"]), algorithm, "short", place["steps"])
     finish(make_spec(**place, label="qrdqn", hyperparameters=cut), [0.0, 1.0])
     finish(
         make_spec(env="Walker2d-v4", label="msac[munchausen_alpha=0]", rounding="bf16"),

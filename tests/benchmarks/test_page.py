@@ -66,10 +66,14 @@ def test_the_tables_are_there_with_their_provenance(store, make_spec, finish, pa
         "machine": {"cores": 2},
         "versions": {"torch": "2.8"},
     }
+    usual = {"hyperparameters": {"learning_rate": 1e-3}}
     for seed in range(5):
-        finish(make_spec(seed=seed), [0.0, 100.0 + seed], command="python -m benchmarks run --env Pendulum-v1", **origin)
+        finish(
+            make_spec(seed=seed, **usual), [0.0, 100.0 + seed], command="python -m benchmarks run --env Pendulum-v1", **origin
+        )
         finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, 50.0 + seed], **origin)
-    store.fail(make_spec(seed=5), store.begin(make_spec(seed=5)), "Traceback\n  File x\nValueError: it <broke>")
+    failed = make_spec(seed=5, **usual)
+    store.fail(failed, store.begin(failed), "Traceback\n  File x\nValueError: it <broke>")
     parsed = Parsed(page())
     text = " ".join(parsed.text.split())
     for words in (

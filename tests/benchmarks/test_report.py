@@ -82,7 +82,7 @@ def test_equal_iqms_are_ranked_by_the_mean(store, make_spec, finish):
 
 def test_how_rows_came_about_is_said(store, make_spec, finish):
     finish(make_spec(algo="softq", label="softq"), [0.0, 1.0])
-    finish(make_spec(algo="softq", label="softq", hyperparameters={"learning_rate": 1e-3, "train_freq": 2}), [0.0, 2.0])
+    finish(make_spec(algo="softq", label="softq", hyperparameters={"train_freq": 2}), [0.0, 2.0])
     label = "msac[munchausen_alpha=0.5]"
     finish(make_spec(label=label, hyperparameters={"munchausen_alpha": 0.5}), [0.0, 1.0])
     (board,) = build_leaderboards(store)
