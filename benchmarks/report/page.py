@@ -110,22 +110,14 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
     ]
     verdicts = find_verdicts(grids)
     places = {section["board"]: section["id"] for section in sections} | {each["table"]: each["id"] for each in across}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(WEB),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(few=few, losses=losses, words_on_calls=words_on_calls)
-    environment.filters.update(number=number, interval=interval, origin=_origin, seeds=in_words, ends=ends, place=_place)
     scripts = {"plotly": _script(get_plotlyjs()), "page": _script((WEB / "page.js").read_text(encoding="utf-8"))}
-    page = environment.get_template("page.html").render(
-        title=TITLE,
+    hashes = " ".join(f"'{_hash(script)}'" for script in scripts.values())
+    page = render(
+        "page.html",
+        TITLE,
+        f"img-src data: blob:; style-src 'unsafe-inline'; script-src {hashes} ",
         published=[grid.name for grid in grids if grid.name and grid.boards],
-        css=Markup((WEB / "page.css").read_text(encoding="utf-8")),
         scripts=scripts,
-        hashes=[_hash(script) for script in scripts.values()],
         data=_data(sections, across, looks),
         sections=sections,
         across=across,
@@ -145,6 +137,27 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
     )
     replace_text(path, page)
     return path
+
+
+def render(template: str, title: str, policy: str, **values: Any) -> str:
+    """One of the pages in ``web/``, with its style in it.
+
+    :param template: its file name
+    :param title: of the page
+    :param policy: what the page may load besides nothing, as a Content-Security-Policy says it
+    :param values: of the template's own
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(WEB),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(few=few, losses=losses, words_on_calls=words_on_calls)
+    environment.filters.update(number=number, interval=interval, origin=_origin, seeds=in_words, ends=ends, place=_place)
+    css = Markup((WEB / "page.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(title=title, policy=Markup(policy), css=css, **values)
 
 
 def anchor_of(grid: str) -> str:

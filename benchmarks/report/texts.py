@@ -7,16 +7,16 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-import jinja2
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from benchmarks.report.page import WEB, anchor_of
+from benchmarks.report.page import anchor_of, render
 from benchmarks.store import replace_text
 
 FIRST = "README.md"
 SUFFIX = ".html"
+POLICY = "img-src data: 'self' file:; style-src 'unsafe-inline'"
 TABLES = "leaderboard.md"
 """What the page shows is linked to on the page."""
 
@@ -34,8 +34,7 @@ def write_texts(folder: Path, page: str, problems: list[str]) -> list[Path]:
     """
     named, folder = folder, folder.resolve()
     found = [folder / FIRST] * (folder / FIRST).is_file()
-    template = jinja2.Environment(loader=jinja2.FileSystemLoader(WEB), autoescape=True).get_template("text.html")
-    css, written = Markup((WEB / "page.css").read_text(encoding="utf-8")), []
+    written = []
     # It grows by the texts that are met.
     for path in found:
         try:
@@ -47,7 +46,7 @@ def write_texts(folder: Path, page: str, problems: list[str]) -> list[Path]:
         found += [other for other in text.leads_to if other not in found]
         home = quote(Path(os.path.relpath(folder / page, path.parent)).as_posix())
         written.append(named / path.with_suffix(SUFFIX).relative_to(folder))
-        replace_text(written[-1], template.render(title=text.title or path.stem, css=css, body=text.html(), page=home))
+        replace_text(written[-1], render("text.html", text.title or path.stem, POLICY, body=text.html(), page=home))
     return written
 
 
