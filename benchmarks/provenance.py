@@ -11,6 +11,7 @@ from typing import Any
 
 import torch as th
 
+import sb3_entropic
 from benchmarks.machine import processor
 
 
@@ -20,7 +21,6 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     :param device: type of torch's; of a machine the GPU is named where it was used
     """
     packages = (
-        "sb3_entropic",
         "stable_baselines3",
         "sb3_contrib",
         "torch",
@@ -37,7 +37,11 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     if device == "cuda":
         machine["gpu"] = th.cuda.get_device_name()
     return {
-        "versions": {"python": platform.python_version(), **{p: v for p in packages if (v := _version(p))}},
+        "versions": {
+            "python": platform.python_version(),
+            "sb3_entropic": sb3_entropic.__version__,
+            **{p: v for p in packages if (v := _version(p))},
+        },
         "commit": _commit(),
         "machine": machine,
     }

@@ -4,8 +4,6 @@ Replace ``from stable_baselines3 import SAC`` by ``from sb3_entropic import MSAC
 environments, saving and logging stay as they are.
 """
 
-from importlib.metadata import version
-
 import sb3_entropic.envs  # noqa: F401, gymnasium learns their ids by it
 from sb3_entropic.active_inference import VFE
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
@@ -14,7 +12,7 @@ from sb3_entropic.on_policy import EntropyPPO, MaxEntPPO
 from sb3_entropic.train_seeds import SeedsFailedError, train_seeds
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
 
-__version__ = version("sb3_entropic")
+__version__ = "0.1.0"
 
 __all__ = [
     "ALDQN",

@@ -97,7 +97,7 @@ class Algorithm:
         """
         name = self.constructor.__module__.split(".")[0]
         if self.name in ALGORITHMS:
-            return f"{name} {version(name)}"
+            return f"{name} {importlib.import_module(name).__version__}"
         with contextlib.suppress(PackageNotFoundError):
             name = f"{name} {version(name)}"
         return f"{name} {digest_of(Path(inspect.getfile(self.constructor)).read_bytes())}"

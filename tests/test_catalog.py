@@ -8,7 +8,7 @@ import gymnasium as gym
 import pytest
 from gymnasium import spaces
 
-from sb3_entropic import MSAC
+from sb3_entropic import MSAC, __version__
 from sb3_entropic.catalog import ALGORITHMS, Algorithm, Environment, check_actions, find_algorithm, find_environment
 from sb3_entropic.errors import UserError
 
@@ -204,6 +204,24 @@ def test_an_id_that_cannot_be_one_is_a_wrong_input(env_id, tmp_path, monkeypatch
     finally:
         sys.modules.pop("registration", None)
         gym.registry.pop("Misspelt-v0", None)
+
+
+def test_a_checkout_that_is_on_the_path_needs_no_installation():
+    program = """
+from importlib import metadata
+found = metadata.Distribution.from_name
+def without(name):
+    if name == "sb3_entropic":
+        raise metadata.PackageNotFoundError(name)
+    return found(name)
+metadata.Distribution.from_name = without
+import sb3_entropic
+from benchmarks.provenance import provenance
+from sb3_entropic.catalog import ALGORITHMS
+print(ALGORITHMS["msac"].package, provenance()["versions"]["sb3_entropic"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"sb3_entropic {__version__} {__version__}\n"
 
 
 def test_own_defaults_are_the_same_in_every_process():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sb3_entropic import __version__
 from sb3_entropic.catalog import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
@@ -13,8 +14,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
 def test_the_version_to_cite_is_the_packages():
-    project = re.search(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text())
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == project[1]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
 
 
 def anchors(text):
