@@ -235,12 +235,30 @@ def check_every_state(model: Any) -> None:
         )
 
 
+def _check_train_freq(name: str, value: Any) -> None:
+    # SB3 takes a count, or one with its unit, and goes on for ever with 0.
+    check_count(name, value[0] if isinstance(value, tuple | list) and value else value)
+
+
+def _check_gradient_steps(name: str, value: Any) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} is not a whole number.")
+
+
+def _check_limit(name: str, value: Any) -> None:
+    if value != math.inf:
+        check_positive(name, value)
+
+
 _INHERITED: dict[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(("gamma", "tau", "gae_lambda"), check_fraction),
     **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), check_fraction),
     **dict.fromkeys(("batch_size", "buffer_size", "n_steps", "n_epochs"), check_count),
     # SB3 compares and divides with these alone, so that a file may have them as 1e4; a fraction above 1 never ends.
     "target_update_interval": check_positive,
+    "train_freq": _check_train_freq,
+    "gradient_steps": _check_gradient_steps,
+    "max_grad_norm": _check_limit,
     **dict.fromkeys(("learning_starts", "exploration_fraction"), check_at_least_zero),
 }
 

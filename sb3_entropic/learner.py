@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from inspect import signature
 from typing import Any
@@ -20,7 +21,7 @@ from sb3_entropic.engine.options import Engine, as_engine
 from sb3_entropic.engine.step import RecordingError
 from sb3_entropic.engine.streams import Streams
 from sb3_entropic.engine.support import why_not
-from sb3_entropic.errors import article, nearest
+from sb3_entropic.errors import HyperparameterWarning, article, nearest
 
 
 class Learner:
@@ -91,6 +92,12 @@ class Learner:
                 ) from error
             raise
 
+    def check_arguments(self) -> None:
+        """Check the arguments that are ours: before networks are made, and again whenever learning begins.
+
+        :raises ValueError: for a value that is not allowed
+        """
+
     def coefficients(self) -> dict[str, float]:
         """Numbers among the algorithm's attributes that its losses read and that may change, or differ between seeds."""
         return {"gamma": self.gamma}
@@ -110,8 +117,13 @@ class Learner:
     ) -> Any:
         """As in SB3; runs are logged to TensorBoard under the algorithm's own name.
 
-        :raises ValueError: if ``engine="fast"`` cannot run this model; says why
+        :raises ValueError: if ``engine="fast"`` cannot run this model; says why; or if an argument has been set to what is not
+            allowed
         """
+        with warnings.catch_warnings():
+            # The constructor has warned.
+            warnings.simplefilter("ignore", HyperparameterWarning)
+            self.check_arguments()
         name = tb_log_name or type(self).__name__
         reason = "as asked for" if self.engine.kind == "sb3" else why_not(self)
         if reason is None and self.engine.kind == "auto":

@@ -6,7 +6,7 @@ import torch as th
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_entropic import MDQN, MSAC, MTQC, DiscreteSAC, Engine
+from sb3_entropic import MDQN, MSAC, MTQC, DiscreteSAC, Engine, EntropyPPO, SoftQ
 from sb3_entropic.temperature import current_temperature, temperature_loss
 
 
@@ -186,3 +186,46 @@ def test_an_unreachable_end_of_a_discrete_schedule_is_named():
         DiscreteSAC("MlpPolicy", "CartPole-v1", target_entropy=lambda progress: progress, buffer_size=10)
     model = DiscreteSAC("MlpPolicy", "CartPole-v1", target_entropy=lambda progress: 0.6 * progress, buffer_size=10)
     assert model.current_target_entropy() == 0.6
+
+
+@pytest.mark.parametrize("later", [0.3, "auto_0.3", lambda progress: 0.3])
+def test_a_learned_temperature_is_not_set(later, tmp_path):
+    model = MSAC("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=500, device="cpu")
+    with pytest.raises(ValueError, match="would change nothing: this model learns it"):
+        model.ent_coef = later
+    model.ent_coef = "auto"
+    model.save(tmp_path / "model")
+    assert MSAC.load(tmp_path / "model", device="cpu").ent_coef == "auto"
+
+
+def test_the_temperature_that_a_loss_divides_by_stays_above_zero():
+    model = SoftQ("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=500, device="cpu")
+    with pytest.raises(ValueError, match=r"ent_coef=0\.0 is not a finite number above 0"):
+        model.ent_coef = 0.0
+
+
+@pytest.mark.parametrize("engine", ["sb3", "fast"])
+@pytest.mark.parametrize(
+    ("constructor", "name", "value", "message"),
+    [
+        (MDQN, "temperature", 0.0, "temperature=0.0 is not a finite number above 0"),
+        (MDQN, "munchausen_alpha", 2, r"munchausen_alpha=2 is outside \[0, 1\]"),
+        (DiscreteSAC, "entropy_penalty", -1, "entropy_penalty=-1 is below 0"),
+        (EntropyPPO, "ent_coef", -1, "ent_coef=-1 is below 0"),
+        (EntropyPPO, "kl_coef", -1, "kl_coef=-1 is below 0"),
+    ],
+)
+def test_what_has_been_set_is_checked_when_learning_begins(constructor, name, value, message, engine):
+    small = {"n_steps": 16, "batch_size": 16} if constructor is EntropyPPO else {"buffer_size": 100}
+    model = constructor("MlpPolicy", "CartPole-v1", engine=engine, device="cpu", **small)
+    setattr(model, name, value)
+    before = [parameter.clone() for parameter in model.policy.parameters()]
+    with pytest.raises(ValueError, match=message):
+        model.learn(16)
+    assert all(map(th.equal, before, model.policy.parameters()))
+
+
+def test_a_schedule_that_has_been_set_as_text_is_one():
+    model = EntropyPPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, device="cpu")
+    model.ent_coef = "lin_0.1"
+    assert model.learn(16).current_ent_coef() == 0.0 < model.ent_coef(0.5)

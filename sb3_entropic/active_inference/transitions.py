@@ -74,7 +74,7 @@ def information_gain(means: th.Tensor, stds: th.Tensor) -> th.Tensor:
 
     :param means: of diagonal Gaussians, ``(n_members, ..., n_features)``
     :param stds: their standard deviations > 0, the same shape
-    :return: nats, >= 0, ``(...,)``; does not depend on the units of the features
+    :return: nats, >= 0 to rounding, ``(...,)``; does not depend on the units of the features
     """
     variances = stds**2
     of_the_mixture = variances.mean(dim=0) + means.var(dim=0, correction=0)

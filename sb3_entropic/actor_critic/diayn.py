@@ -93,21 +93,24 @@ class DIAYN(ActorCriticLoop, SAC):
         self.environment_reward_weight = environment_reward_weight
         self.skill: int | None = 0
         """What :meth:`predict` acts by; see :meth:`set_skill`."""
-        self._check_arguments()
+        self._check_skills()
         if env is not None:
             verbose = kwargs.get("verbose", 0)
             env = with_skills(maybe_make_env(env, verbose), n_skills, verbose)
         super().__init__(policy, env, *args, **kwargs)
 
-    def _check_arguments(self) -> None:
+    def check_arguments(self) -> None:
+        """Those of the family, and ours."""
+        super().check_arguments()
+        self._check_skills()
+
+    def _check_skills(self) -> None:
         check_count("n_skills", self.n_skills)
         if self.n_skills == 1:
             raise ValueError("n_skills=1 leaves nothing to tell apart: the nearest choice is 2.")
         check_at_least_zero("environment_reward_weight", self.environment_reward_weight)
 
     def _setup_model(self) -> None:
-        # A loaded model gets its arguments after __init__, so they are checked here as well.
-        self._check_arguments()
         made_for = getattr(self.observation_space, "n_skills", self.n_skills)
         if self.n_skills != made_for:
             raise ValueError(f"n_skills={self.n_skills} is not the {made_for} of the saved networks or of the environment.")

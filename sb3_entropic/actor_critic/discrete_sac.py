@@ -74,6 +74,7 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
     :raises ValueError: for a value that is not allowed
     """
 
+    kinds_of_actions: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Discrete,)
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -98,10 +99,10 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
-        self._check_arguments()
         super()._setup_model()
         check_actions(self.action_space)
-        if self.munchausen_alpha > 0:
+        # Where one that is learned ends nobody knows.
+        if self.munchausen_alpha > 0 and self.ent_coef_optimizer is None:
             temperature = largest(self.ent_coef) if callable(self.ent_coef) else current_temperature(self).item()
             warn_of_narrow_clip(self.munchausen_clip, temperature)
 
@@ -109,7 +110,9 @@ class DiscreteSAC(ActorCriticLoop, SAC, _TakesDiscreteActions):
         check_network(self, "actor", CategoricalActor)
         super()._create_aliases()
 
-    def _check_arguments(self) -> None:
+    def check_arguments(self) -> None:
+        """Those of the family, and ours."""
+        super().check_arguments()
         check_choice("critic_reduction", self.critic_reduction, ("min", "mean"))
         check_flag("entropy_in_target", self.entropy_in_target)
         check_at_least_zero("entropy_penalty", self.entropy_penalty)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
@@ -40,21 +40,42 @@ class ActorCriticLoop(OffPolicyLoop):
     ``"lin_0.1"``, from 0.1 to 0. An ``ent_coef`` that is not learned may be set while training.
     """
 
+    kinds_of_actions: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box,)
+    check_ent_coef = staticmethod(check_temperature)
+
     def __setattr__(self, name: str, value: Any) -> None:
         # SB3 reads another attribute, made of it once.
-        if name == "ent_coef" and not isinstance(value, th.Tensor) and getattr(self, "ent_coef_tensor", None) is not None:
+        if name != "ent_coef" or isinstance(value, th.Tensor):
+            pass
+        elif getattr(self, "ent_coef_optimizer", None) is not None and value != self.ent_coef:
+            raise ValueError(f"ent_coef={value!r} would change nothing: this model learns it. Give another one to load().")
+        elif getattr(self, "ent_coef_tensor", None) is not None:
             value = as_scheduled(name, value)
-            check_temperature(name, value)
+            self.check_ent_coef(name, value)
             if str(value).startswith("auto"):
                 raise ValueError(f"ent_coef={value!r} cannot begin to be learned: this model was made with another.")
             if not callable(value):
                 self.ent_coef_tensor.fill_(float(value))
         super().__setattr__(name, value)
 
+    def check_arguments(self) -> None:
+        """Check that actions are of a kind that the algorithm takes, which those of a file need not be.
+
+        :raises ValueError: if they are not
+        """
+        super().check_arguments()
+        if not isinstance(self.action_space, self.kinds_of_actions):
+            kinds = " or ".join(kind.__name__ for kind in self.kinds_of_actions)
+            raise ValueError(
+                f"{type(self).__name__} takes actions in a {kinds}, and these are in {self.action_space}: "
+                "load a file with the class that saved it."
+            )
+
     def _setup_model(self) -> None:
+        self.check_arguments()
         ent_coef, target_entropy = (as_scheduled(name, getattr(self, name)) for name in ("ent_coef", "target_entropy"))
         self.target_entropy = target_entropy
-        check_temperature("ent_coef", ent_coef)
+        self.check_ent_coef("ent_coef", ent_coef)
         with suppress(ValueError, TypeError):
             # SB3 takes a number as text, too.
             target_entropy = self.target_entropy = float(target_entropy) if isinstance(target_entropy, str) else target_entropy

@@ -57,12 +57,9 @@ class Munchausen(ActorCriticLoop):
         self.entropy_bound = entropy_bound
         self.munchausen_shift = munchausen_shift
         self.munchausen_density = munchausen_density
-        self._check_munchausen_arguments()
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
-        # A loaded model gets its arguments after __init__, so they are checked here as well.
-        self._check_munchausen_arguments()
         super()._setup_model()
         if self.munchausen_alpha > 0 and not has_known_density(self.actor):
             raise ValueError(
@@ -70,7 +67,9 @@ class Munchausen(ActorCriticLoop):
                 f"{type(self.actor).__name__}: keep the action_log_prob and action_dist of SB3's Actor, or set it to 0."
             )
 
-    def _check_munchausen_arguments(self) -> None:
+    def check_arguments(self) -> None:
+        """Those of the family, and ours."""
+        super().check_arguments()
         check_fraction("munchausen_alpha", self.munchausen_alpha)
         check_bound(self.munchausen_bound, "munchausen_bound")
         check_bound(self.entropy_bound, "entropy_bound")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch as th
@@ -134,15 +135,15 @@ class SoftQ(ActorCriticLoop, SAC):
         self.squash_correction = squash_correction
         super().__init__(*args, **kwargs)
 
-    def _setup_model(self) -> None:
-        self._check_arguments()
-        super()._setup_model()
+    check_ent_coef = staticmethod(partial(check_scheduled, check=check_scale))
 
     def _create_aliases(self) -> None:
         check_network(self, "actor", Sampler)
         super()._create_aliases()
 
-    def _check_arguments(self) -> None:
+    def check_arguments(self) -> None:
+        """Those of the family, and ours."""
+        super().check_arguments()
         for name, least in (("n_value_samples", 2), ("n_particles", 4)):
             count = getattr(self, name)
             check_count(name, count)

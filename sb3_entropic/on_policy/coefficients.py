@@ -33,7 +33,9 @@ def towards_entropy(coefficient: float, entropy: float, target: float, rate: flo
     """
     # The exponent is bounded before it is one: entropies of many dimensions may be hundreds of nats off.
     low, high = (math.log(bound) for bound in bounds)
-    return math.exp(min(max(math.log(coefficient) + rate * (target - entropy), low), high))
+    moved = math.exp(min(max(math.log(coefficient) + rate * (target - entropy), low), high))
+    # The exponential of a bound's logarithm may be a rounding beyond it.
+    return min(max(moved, bounds[0]), bounds[1])
 
 
 def towards_divergence(coefficient: float, divergence: float, target: float) -> float:

@@ -101,26 +101,38 @@ class EntropyPPO(OnPolicyLoop, PPO):
 
     def _setup_model(self) -> None:
         # A loaded model gets its arguments after __init__, so they are checked here.
-        self._check_arguments()
+        self._begin_with("ent_coef", 0.01)
+        self._begin_with("kl_coef", 1.0)
+        self.check_arguments()
         super()._setup_model()
         check_actions(self.action_space)
         if self.target_entropy != "auto":
             self._check_target_entropy()
 
-    def _check_arguments(self) -> None:
+    def check_arguments(self) -> None:
+        """Check the arguments that are ours, and keep what is learned within its bounds.
+
+        :raises ValueError: for a value that is not allowed
+        """
+        super().check_arguments()
         check_choice("entropy_estimator", self.entropy_estimator, ESTIMATORS)
         check_positive("ent_coef_rate", self.ent_coef_rate)
-        self._begin_with("ent_coef", 0.01)
-        self._begin_with("kl_coef", 1.0)
+        for name in ("ent_coef", "kl_coef"):
+            setattr(self, name, as_scheduled(name, getattr(self, name)))
+            if not isinstance(getattr(self, name), str):
+                check_scheduled(name, getattr(self, name), check_at_least_zero)
         try:
             low, high = (float(bound) for bound in self.ent_coef_bounds)
         except (TypeError, ValueError):
             low, high = 0.0, 0.0
         if not 0 < low <= high < math.inf:
             raise ValueError(f"ent_coef_bounds={self.ent_coef_bounds} are not two numbers with 0 < low <= high.")
-        if self.learned_ent_coef is not None and not low <= self.learned_ent_coef <= high:
-            raise ValueError(f"ent_coef={self.ent_coef!r} starts at {self.learned_ent_coef}, outside ({low:g}, {high:g}).")
-        if self.learned_kl_coef is not None:
+        if self.learned_ent_coef is not None:
+            within = min(max(self.learned_ent_coef, low), high)
+            if within != self.learned_ent_coef == learned_from("ent_coef", self.ent_coef, 0.01):
+                raise ValueError(f"ent_coef={self.ent_coef!r} starts at {self.learned_ent_coef}, outside ({low:g}, {high:g}).")
+            self.learned_ent_coef = within
+        if self.learned_kl_coef is not None and isinstance(self.kl_coef, str):
             if self.target_kl is None:
                 raise ValueError(f"kl_coef={self.kl_coef!r} adapts to target_kl, which is None: give one, such as 0.01.")
             check_positive("target_kl", self.target_kl)
@@ -136,14 +148,12 @@ class EntropyPPO(OnPolicyLoop, PPO):
                 raise ValueError(f"kl_coef={self.kl_coef!r} starts at {self.learned_kl_coef:g}, outside ({low:g}, {high:g}).")
 
     def _begin_with(self, name: str, default: float) -> None:
-        """Check a coefficient and, if it is learned, let it begin, or go on from what it had come to under the same text.
+        """Let a coefficient that is learned begin, or go on from what it had come to under the same text.
 
         :param default: what ``"auto"`` begins with
         """
         value = as_scheduled(name, getattr(self, name))
-        setattr(self, name, value)
         if (initial := learned_from(name, value, default)) is None:
-            check_scheduled(name, value, check_at_least_zero)
             setattr(self, f"learned_{name}", None)
         elif self._learned_under.get(name) != value:
             setattr(self, f"learned_{name}", initial)

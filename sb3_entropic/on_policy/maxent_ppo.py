@@ -109,8 +109,9 @@ class MaxEntPPO(EntropyPPO):
     def _maybe_recommend_cpu(self, mlp_class_name: str = MlpPolicy.__name__) -> None:
         super()._maybe_recommend_cpu(mlp_class_name)
 
-    def _check_arguments(self) -> None:
-        super()._check_arguments()
+    def check_arguments(self) -> None:
+        """Those of the family, and of the critic of entropies."""
+        super().check_arguments()
         for name in ("entropy_gamma", "entropy_gae_lambda"):
             if getattr(self, name) is not None:
                 check_fraction(name, getattr(self, name))

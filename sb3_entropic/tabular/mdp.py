@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch as th
 
-from sb3_entropic.checks import check_at_least_zero
+from sb3_entropic.checks import check_at_least_zero, check_count
 from sb3_entropic.errors import UserError
 
 
@@ -169,8 +169,10 @@ def gridworld(layout: str | int, gamma: float, slip: float = 0.0) -> FiniteMDP:
     :param gamma: discount, in [0, 1)
     :param slip: probability that a move goes to one side of where it should, half to each, in [0, 1]
     :raises UserError: if the map holds another character, its rows differ in length, or ``slip`` is out of range
+    :raises ValueError: if the side is no whole number above 0
     """
     if isinstance(layout, int):
+        check_count("layout", layout)
         layout = ("." * layout + "\n") * (layout - 1) + "." * (layout - 1) + "G"
     rows = layout.split()
     cells = {(y, x): cell for y, row in enumerate(rows) for x, cell in enumerate(row) if cell != "#"}

@@ -111,7 +111,7 @@ def iterate(
 
 
 MOST_POLICIES = 1000
-"""Of a policy iteration, which takes a few: for discounts near 1 rounding may go on preferring one action to its equal."""
+"""Of a policy iteration, which takes a few."""
 
 
 def optimal_q(mdp: FiniteMDP, temperature: float = 0.0) -> th.Tensor:
@@ -123,18 +123,32 @@ def optimal_q(mdp: FiniteMDP, temperature: float = 0.0) -> th.Tensor:
     :param temperature: of the entropy bonus in reward units, >= 0
     :return: ``(..., S, A)``
     :raises ValueError: if ``temperature`` is out of range
+    :raises RuntimeError: if rounding keeps the iteration from ending
     """
     check_at_least_zero("temperature", temperature)
-    q, change = th.zeros_like(mdp.rewards), th.inf
+    # Rounding is relative to the sums that values are made of, which are larger where rewards cancel.
+    sums_of = FiniteMDP(mdp.transitions, mdp.rewards.abs(), mdp.gamma)
+    q = th.zeros_like(mdp.rewards)
+    # A policy iteration alone would solve a system for every step that a reward is away.
+    for _ in range(mdp.n_states):
+        q = mdp.backup(operators.log_sum_exp(q, temperature) if temperature > 0 else q.amax(-1))
+    change = th.full(q.shape[:-2], th.inf, dtype=th.float64)
+    ended = th.zeros_like(change, dtype=th.bool)
+    rounding = 1e-9 + 1e-14 / (1 - mdp.gamma)
     for _ in range(MOST_POLICIES):
         policy = boltzmann_policy(q, temperature) if temperature > 0 else _greedy(q)
         _, improved = mdp.evaluate(policy, temperature)
-        previous, change = change, (improved - q).abs().max().item()
-        q = improved
+        _, size = sums_of.evaluate(policy, temperature)
+        relative = th.where(improved == q, 0.0, (improved - q).abs() / size)
+        previous, change, q = change, relative.amax((-2, -1)), improved
         # Near the end the change shrinks quadratically; where it no longer does, it is rounding.
-        if change == 0 or (change <= 1e-9 * q.abs().max().item() and change >= 0.5 * previous):
-            break
-    return q
+        ended |= (change == 0) | ((change <= rounding) & (change >= 0.5 * previous))
+        if ended.all():
+            return q
+    raise RuntimeError(
+        f"Policy iteration has not ended after {MOST_POLICIES:,} policies: values still change by {change.max():.1g} of "
+        "their size."
+    )
 
 
 def gap_increasing_operator(

@@ -152,8 +152,8 @@ class SoftDQN(GapIncreasingDQN):
 class MDQN(GapIncreasingDQN):
     """Munchausen DQN: soft Q-learning with ``munchausen_alpha * temperature * log pi(a|s)`` added to the reward.
 
-    The defaults are those of the paper (arXiv 2007.14430) for Atari; they suit rewards of the order of 1. SB3's arguments,
-    what is logged and what is loaded: :class:`GapIncreasingDQN`.
+    Our arguments have the paper's values for Atari (arXiv 2007.14430), which suit rewards of the order of 1. SB3's arguments
+    and their defaults, what is logged and what is loaded: :class:`GapIncreasingDQN`.
 
     :raises ValueError: for a value that is not allowed
     """

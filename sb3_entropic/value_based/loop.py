@@ -48,10 +48,8 @@ class ValueBasedLoop(OffPolicyLoop):
         super()._create_aliases()
 
     def check_arguments(self) -> None:
-        """Check the arguments that are ours.
-
-        :raises ValueError: for a value that is not allowed
-        """
+        """Those of the family."""
+        super().check_arguments()
         check_choice("exploration", self.exploration, EXPLORATIONS)
         self.temperature = as_scheduled("temperature", self.temperature)
         check_scheduled("temperature", self.temperature, check_scale)

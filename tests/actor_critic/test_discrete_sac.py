@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import SAC
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.sac.policies import SACPolicy
 
-from sb3_entropic import DiscreteSAC, SoftDQN
+from sb3_entropic import MSAC, DiscreteSAC, SoftDQN
 from sb3_entropic.actor_critic.discrete_sac import epsilon_greedy_entropy
 from sb3_entropic.tabular import TabularEnv
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
@@ -242,10 +243,12 @@ def test_the_copy_of_the_actor_follows_it_without_a_penalty_and_with_its_running
 
 def test_a_clip_that_destroys_the_signal_is_warned_of():
     with pytest.warns(UserWarning, match=r"munchausen_clip=-1 is 1 temperature \(1\) wide"):
-        make(munchausen_alpha=0.9, ent_coef="auto")
+        make(munchausen_alpha=0.9, ent_coef=1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        make(munchausen_alpha=0.9, ent_coef="auto_0.1")
+        make(munchausen_alpha=0.9, ent_coef=0.1)
+        # It starts at 1, and where it ends nobody knows.
+        make(munchausen_alpha=0.9, ent_coef="auto")
         make(munchausen_alpha=0.0, ent_coef="auto")
         make(munchausen_alpha=0.5, ent_coef=0.0)
 
@@ -300,3 +303,10 @@ def test_a_single_action_has_no_entropy_to_reach():
     assert DiscreteSAC("MlpPolicy", OneAction(), buffer_size=10, device="cpu").target_entropy == 0.0
     with pytest.raises(ValueError, match=r"target_entropy=0.5 cannot be reached: 1 action has at most 0.000 nats"):
         DiscreteSAC("MlpPolicy", OneAction(), target_entropy=0.5, buffer_size=10, device="cpu")
+
+
+@pytest.mark.parametrize(("saves", "loads", "env"), [(SAC, DiscreteSAC, "Pendulum-v1"), (DiscreteSAC, MSAC, "CartPole-v1")])
+def test_a_file_with_actions_of_another_kind_is_refused(saves, loads, env, tmp_path):
+    saves("MlpPolicy", env, policy_kwargs={"net_arch": [8]}, buffer_size=100, device="cpu").save(tmp_path / "model")
+    with pytest.raises(ValueError, match=rf"{loads.__name__} takes actions in a \w+, and these are in .*: load a file with"):
+        loads.load(tmp_path / "model", device="cpu")

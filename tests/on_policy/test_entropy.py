@@ -129,7 +129,7 @@ def test_nothing_winds_up_while_a_target_is_out_of_reach():
     coefficient, bounds = 0.01, (0.001, 0.1)
     for _ in range(1000):
         coefficient = towards_entropy(coefficient, entropy=0.2, target=0.6, rate=0.1, bounds=bounds)
-    assert coefficient == pytest.approx(0.1)
+    assert coefficient == 0.1, "and not a rounding beyond it"
     assert towards_entropy(coefficient, entropy=0.6, target=0.2, rate=0.1, bounds=bounds) == pytest.approx(
         0.1 * math.exp(-0.04)
     )
@@ -141,6 +141,18 @@ def test_the_coefficient_rises_exactly_while_the_policy_is_too_deterministic(coe
     assert 1e-7 * 0.999 <= changed <= 1.001
     if abs(rate * (target - entropy)) > 1e-6:
         assert (changed > coefficient) == (target > entropy)
+
+
+@pytest.mark.parametrize("bounds", [(1e-6, 0.1), (1e-6, 0.05), (1e-5, 0.5)])
+def test_a_coefficient_at_its_bound_is_saved_and_narrower_bounds_hold_it(bounds, tmp_path):
+    target = -5.0 if bounds[1] == 0.5 else 5.0
+    model = make(ent_coef="auto_0.03", target_entropy=target, ent_coef_bounds=bounds, ent_coef_rate=10.0).learn(64)
+    assert model.learned_ent_coef == bounds[target > 0]
+    model.save(tmp_path / "model")
+    assert EntropyPPO.load(tmp_path / "model").learned_ent_coef == bounds[target > 0]
+    assert EntropyPPO.load(tmp_path / "model", ent_coef_bounds=(0.01, 0.02)).learned_ent_coef == (0.02 if target > 0 else 0.01)
+    with pytest.raises(ValueError, match=r"ent_coef='auto_0.3' starts at 0.3, outside \(0.01, 0.02\)"):
+        EntropyPPO.load(tmp_path / "model", ent_coef="auto_0.3", ent_coef_bounds=(0.01, 0.02))
 
 
 def test_the_learned_coefficient_is_saved(tmp_path):

@@ -203,6 +203,12 @@ def test_what_is_no_map_is_named(layout):
         gridworld(layout, 0.9)
 
 
+@pytest.mark.parametrize("side", [0, -3])
+def test_a_square_has_a_side(side):
+    with pytest.raises(ValueError, match=f"layout={side} is not a whole number above 0"):
+        gridworld(side, 0.9)
+
+
 def test_a_slip_is_a_probability():
     with pytest.raises(ValueError, match=r"slip=1\.5 must be a probability"):
         gridworld(2, 0.9, slip=1.5)

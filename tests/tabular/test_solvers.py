@@ -28,6 +28,7 @@ from sb3_entropic.tabular import (
     optimal_q,
     soft_policy_iteration,
     soft_value_iteration,
+    solvers,
     value_iteration,
 )
 
@@ -247,6 +248,26 @@ def test_the_optimum_is_exact_for_a_discount_near_one(gamma):
         mdp = FiniteMDP(th.nn.functional.one_hot(successors, 4).double(), rewards, gamma)
         exact = exact_values(rewards, successors, gamma)
         assert ((optimal_q(mdp).amax(-1) - exact).abs() / exact).max().item() < 1e-6
+
+
+@pytest.mark.parametrize(("n_states", "gamma"), [(40, 0.5), (300, 0.9), (60, 0.999)])
+def test_the_optimum_is_exact_where_the_reward_is_far_away(n_states, gamma):
+    exact = th.tensor([gamma ** (n_states - 1 - state) / (1 - gamma) for state in range(n_states)], dtype=th.float64)
+    q = optimal_q(chain(n_states, gamma))
+    th.testing.assert_close(q.amax(-1), exact, rtol=1e-12, atol=0)
+    assert q.argmax(-1).tolist() == [1] * n_states
+
+
+def test_the_optimum_of_a_batch_is_each_ones_own_whatever_the_others_earn():
+    one = chain(30, 0.9)
+    batch = FiniteMDP(th.stack([one.transitions] * 2), th.stack([one.rewards, 1e-9 * one.rewards]), 0.9)
+    th.testing.assert_close(optimal_q(batch)[1], 1e-9 * optimal_q(one), rtol=1e-12, atol=0)
+
+
+def test_an_optimum_that_is_not_found_is_no_answer(monkeypatch):
+    monkeypatch.setattr(solvers, "MOST_POLICIES", 1)
+    with pytest.raises(RuntimeError, match="has not ended after 1 policies"):
+        optimal_q(chain(6, 0.9))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 100.0])
