@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch as th
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import polyak_update
 
-from sb3_entropic.engine.replay_lockstep import ReplayLockstep, record_metrics
+from sb3_entropic.engine.replay_lockstep import ReplayLockstep, prepare_logger, record_metrics
 from sb3_entropic.learner import Learner
 from sb3_entropic.updates import Metrics, MetricsMean, Update, batch_elementwise_steps, move_towards
 
@@ -20,6 +21,11 @@ class OffPolicyLoop(Learner):
     """
 
     lockstep_class = ReplayLockstep
+
+    def set_logger(self, logger: Logger) -> None:
+        """As in SB3, at any time."""
+        super().set_logger(logger)
+        prepare_logger(self)
 
     def dump_logs(self) -> None:
         """As in SB3, with what the fast engine has kept for it."""

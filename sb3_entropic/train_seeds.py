@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from inspect import signature
@@ -37,6 +39,10 @@ class SeedsFailedError(RuntimeError):
         failed = ", ".join(map(str, errors))
         super().__init__(f"{len(errors)} of {len(models)} seeds failed ({failed}); seed {seed} with {error!r}.")
         self.models, self.errors = models, errors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is otherwise made anew of its message.
+        return type(self), (self.models, self.errors)
 
 
 def train_seeds(
@@ -185,6 +191,9 @@ def _checked(algorithm: Any, seeds: Any, env: Any, callback: Any) -> list[int]:
     if not isinstance(seeds, Iterable):
         raise ValueError(f"seeds={seeds!r} are not several whole numbers: write range({seeds!r}), say.")
     seeds = list(seeds)
+    with suppress(TypeError):
+        # SB3 takes Python's whole numbers alone.
+        seeds = [*map(operator.index, seeds)]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={seeds} are not one or several different whole numbers.")
     if not isinstance(env, str) and not callable(env):

@@ -16,9 +16,11 @@ On NVIDIA's GPUs since Ampere TF32 is the same idea: inputs keep 11 significant 
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Literal, get_args
 
 import torch as th
@@ -37,8 +39,11 @@ TOLERANCE = 1e-6
 """Of the sum of absolute products; 16-bit inputs would be off by about 1e-3, 32-bit ones by 1e-7."""
 
 
-_under_way: list[str] = []
-"""What the blocks have decided that have turned the switch on, the innermost last."""
+_changing = Lock()
+_under_way: dict[str, list[str]] = defaultdict(list)
+"""What the blocks have decided, by device, while the switch is on; it is the process's, and so every thread's."""
+_before: dict[str, str] = {}
+"""How the switch was before the first of them."""
 
 
 @contextmanager
@@ -52,20 +57,26 @@ def fast_matrix_products(policy: th.nn.Module, wanted: MatrixLibrary = "auto") -
     """
     device = next(policy.parameters()).device.type
     check_matrix_library(wanted, device)
-    reason = why_not(policy, wanted)
-    if reason is not None:
-        # Within such a block everything goes where that one has it go.
-        yield _under_way[-1] if reason == SET_ALREADY and _under_way else reason
-        return
     switch = th.backends.mkldnn.matmul if device == "cpu" else th.backends.cuda.matmul
-    before = switch.fp32_precision
-    switch.fp32_precision = "bf16" if device == "cpu" else "tf32"
-    _under_way.append(ROUNDED.get(wanted, "oneDNN's matrix products"))
+    with _changing:
+        # While such a block is under way everything goes where that one has it go, and the last to end turns it off.
+        decided = next(iter(_under_way[device]), None)
+        reason = why_not(policy, wanted) if decided is None else None
+        if reason is None and decided is None:
+            decided, _before[device] = ROUNDED.get(wanted, "oneDNN's matrix products"), switch.fp32_precision
+            switch.fp32_precision = "bf16" if device == "cpu" else "tf32"
+        if decided is not None:
+            _under_way[device].append(decided)
+    if decided is None:
+        yield reason
+        return
     try:
-        yield _under_way[-1]
+        yield decided
     finally:
-        _under_way.pop()
-        switch.fp32_precision = before
+        with _changing:
+            _under_way[device].pop()
+            if not _under_way[device]:
+                switch.fp32_precision = _before[device]
 
 
 def check_matrix_library(wanted: MatrixLibrary, device: str = "cpu") -> None:

@@ -149,6 +149,18 @@ class Lockstep:
             if runner.stopped:
                 self._leave(index)
 
+    def _learning_rates(self) -> list[float]:
+        """Of every model at this point of training; one whose schedule raises leaves."""
+        rates: dict[int, float] = {}
+
+        def read(index: int, runner: Runner) -> None:
+            rates[index] = runner.learning_rate()
+
+        self._each(read)
+        # Nobody looks at what has left, which moves along.
+        of_gone = next((rates[index] for index in self._live()), 0.0)
+        return [of_gone if runner.stopped else rates[index] for index, runner in enumerate(self._runners)]
+
     def _observations(self) -> np.ndarray:
         """What the models act on, ``(n_models, n_envs, ...)``; a model that has nothing to act on leaves."""
         space = self._models[0].observation_space

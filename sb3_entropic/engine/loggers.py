@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,16 +15,18 @@ from stable_baselines3.common.logger import Logger
 @contextmanager
 def prepared(logger: Logger, prepare: Callable[[], None]) -> Iterator[None]:
     """Let a logger that is asked to write, by whomever, be prepared first; copies of it are not."""
-    before = _preparing.get(logger, [])
-    _preparing[logger] = [*before, prepare]
-    if not before:
-        logger.__class__ = _prepared_class(type(logger))
+    with _changing:
+        if not _preparing.get(logger):
+            logger.__class__ = _prepared_class(type(logger))
+        _preparing[logger] = [*_preparing.get(logger, []), prepare]
     try:
         yield
     finally:
-        _preparing[logger] = before
-        if not before:
-            logger.__class__ = type(logger).__base__
+        # Runs that share a logger need not end in the order in which they began.
+        with _changing:
+            _preparing[logger] = [each for each in _preparing[logger] if each is not prepare]
+            if not _preparing[logger]:
+                logger.__class__ = type(logger).__base__
 
 
 @lru_cache
@@ -44,5 +47,6 @@ def _new(base: type[Logger]) -> Logger:
     return base.__new__(base)
 
 
+_changing = Lock()
 _preparing: WeakKeyDictionary[Logger, list[Callable[[], None]]] = WeakKeyDictionary()
 """What is to be done before a logger writes."""

@@ -90,7 +90,9 @@ class ReplayLockstep(Lockstep):
         def draw(index: int, runner: Runner) -> None:
             self._rows[index] = self._replay.draw(index, runner.model.batch_size)
 
-        rates = self._rates = [runner.learning_rate() for runner in self._runners]
+        rates = self._rates = self._learning_rates()
+        if not self._live():
+            return
         self._trained_at = [runner.model._current_progress_remaining for runner in self._runners]
         for gradient_step in range(gradient_steps):
             self._each(draw)
@@ -103,17 +105,21 @@ class ReplayLockstep(Lockstep):
     def learn(self, runners: list[Runner], total_timesteps: int) -> None:
         """See :class:`Lockstep`."""
         models = self._models
-        with ExitStack() as loggers:
+        with ExitStack() as self._loggers:
             try:
                 for model, runner in zip(models, runners, strict=True):
                     _learning[model] = self
                     # One whose first reset has raised has no logger.
                     if not runner.stopped:
-                        loggers.enter_context(prepared(model.logger, partial(record_metrics, model)))
+                        self.prepare_logger(model)
                 super().learn(runners, total_timesteps)
             finally:
                 for model in models:
                     _learning.pop(model, None)
+
+    def prepare_logger(self, model: Any) -> None:
+        """Let the logger that a model has now be handed what is kept for it before it writes."""
+        self._loggers.enter_context(prepared(model.logger, partial(record_metrics, model)))
 
     def record_metrics(self, model: Any) -> None:
         """Hand the logger what the last gradient steps of a model are to log, once."""
@@ -149,3 +155,9 @@ def record_metrics(model: Any) -> None:
     """Hand the logger what the last gradient steps of a model are to log, if the fast engine takes them."""
     if model in _learning:
         _learning[model].record_metrics(model)
+
+
+def prepare_logger(model: Any) -> None:
+    """Let the logger that a model has been given be told before it writes, if the fast engine lets the model learn."""
+    if model in _learning:
+        _learning[model].prepare_logger(model)

@@ -8,6 +8,7 @@ import torch as th
 from sb3_entropic.engine.lockstep import Lockstep
 from sb3_entropic.engine.rollout_runner import RolloutRunner
 from sb3_entropic.engine.rollouts import StackedRollouts
+from sb3_entropic.engine.runner import check_numbers
 from sb3_entropic.engine.step import StackedStep
 from sb3_entropic.engine.support import OF_ROLLOUTS, are_replaced
 from sb3_entropic.engine.trace import Tensors
@@ -84,6 +85,7 @@ class RolloutLockstep(Lockstep):
         taken: dict[int, np.ndarray] = {}
 
         def send(index: int, runner: RolloutRunner) -> None:
+            check_numbers(runner.model, chosen[2][index])
             taken[index] = runner.clipped(chosen[0][index])
             runner.send(taken[index])
 
@@ -94,7 +96,9 @@ class RolloutLockstep(Lockstep):
         self._keep_up(trains=True)
         if not self._live():
             return
-        moving, rates = self._live(), [runner.learning_rate() for runner in self._runners]
+        rates, moving = self._learning_rates(), self._live()
+        if not moving:
+            return
         rows = np.zeros((len(self._models), self._rollouts.n_rows), dtype=np.int64)
         logged: list[dict[str, th.Tensor]] = []
         steps, epoch_began = [0] * len(self._models), [0] * len(self._models)

@@ -105,6 +105,7 @@ class Runner:
                 of_policy = model.policy.scale_action(of_policy)
         if self._discrete:
             return of_policy, of_policy
+        check_numbers(model, of_policy)
         of_policy = of_policy.reshape(-1, *model.action_space.shape)
         if (noise := self._locals["action_noise"]) is not None:
             of_policy = np.clip(of_policy + noise(), -1, 1)
@@ -188,6 +189,20 @@ class Runner:
         buffer.pos = position + 1
         if buffer.pos == buffer.buffer_size:
             buffer.full, buffer.pos = True, 0
+
+
+def check_numbers(model: Any, of_policy: np.ndarray) -> None:
+    """Check what a policy gives, which torch's distributions do in SB3's own loop.
+
+    :param model: whose policy it is
+    :param of_policy: actions, or their log-densities
+    :raises ValueError: if one is no number
+    """
+    if np.isnan(of_policy).any():
+        raise ValueError(
+            f"The policy of {type(model).__name__} gives no numbers any more at step {model.num_timesteps}: training has "
+            "diverged, or an observation or a reward was no number."
+        )
 
 
 def step_dummy(env: DummyVecEnv, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:

@@ -77,6 +77,8 @@ class AdamStack:
         """Whether a model's update still is this one: by the same optimiser, set alike, of the same parameters."""
         if update.optimizer is not self.optimizers[index] or _trained(update) != self._trained[index]:
             return False
+        if "step" in vars(update.optimizer):
+            return False
         group = update.optimizer.param_groups[0]
         alike = all(group[name] == value for name, value in self._settings.items())
         return alike and _are_same(_moments(update.optimizer), self._moments[index])
@@ -143,8 +145,9 @@ def _moments(optimizer: th.optim.Optimizer) -> Iterator[Any]:
 
 
 def _holders(policy: th.nn.Module) -> list[dict[str, Any]]:
-    """Where each module holds others and parameters, if it does."""
-    holders = (holder for module in policy.modules() for holder in (module._modules, module._parameters))
+    """Where each module holds others, parameters and buffers, if it does."""
+    kinds = attrgetter("_modules", "_parameters", "_buffers")
+    holders = chain.from_iterable(map(kinds, policy.modules()))
     return [*filter(None, holders)]
 
 

@@ -33,6 +33,7 @@ CALLED_AS_THEY_ARE = (
     "save",
     "get_parameters",
     "set_parameters",
+    "check_arguments",
     "coefficients",
     "gradient_steps_between",
     "dump_logs",
@@ -47,8 +48,6 @@ OF_POLICY = (
 """Methods of policies that are recorded, or that the engine replaces, as attributes of a single one."""
 OF_ROLLOUTS = ("add", "get", "_get_samples", "swap_and_flatten")
 """The same of rollout buffers."""
-ACCEPTED_HOOKS = ({"torch.nn.utils.prune"}, {"torch.nn.utils.weight_norm"})
-"""Modules whose hooks compute weights, which is recorded with everything else."""
 RECORDED_POLICIES = (CategoricalDistribution, DiagGaussianDistribution, StateDependentNoiseDistribution)
 """How on-policy algorithms act, as far as it is recorded."""
 DEVICES = ("cpu", "cuda")
@@ -76,12 +75,17 @@ def why_not_unasked(model: Any) -> str | None:
     """
     classes = type(model).__mro__
     ours = {name for cls in classes if cls.__module__.startswith(f"{__package__.split('.')[0]}.") for name in vars(cls)}
-    own = (
-        (cls, name) for cls in classes if not is_known(cls) for name, value in vars(cls).items() if inspect.isfunction(value)
-    )
-    for cls, name in own:
-        if name in ours and not name.startswith("_") and name not in CALLED_AS_THEY_ARE:
-            return f'{cls.__name__} has its own {name}, of which engine="fast" would record the operations once'
+    methods = [(cls, name, value) for cls in classes for name, value in vars(cls).items() if inspect.isfunction(value)]
+    found = [(cls, name) for cls, name, method in methods if name in ours and not is_known(method)]
+    once = 'of which engine="fast" would record the operations once'
+    for cls, name in found:
+        if is_known(cls):
+            return f"{cls.__name__}'s {name} was replaced, {once}"
+        if not name.startswith("_") and name not in CALLED_AS_THEY_ARE:
+            return f"{cls.__name__} has its own {name}, {once}"
+    for name, value in vars(model).items():
+        if callable(value) and inspect.isfunction(getattr(type(model), name, None)):
+            return f"its {name} was replaced, {once}"
     return None
 
 
@@ -94,6 +98,8 @@ def why_not_together(models: list[Any]) -> str | None:
         return reason
     first = structure(models[0])
     for model in models[1:]:
+        if not all(map(th.equal, models[0].policy.buffers(), model.policy.buffers())):
+            return "the models differ in what their networks hold besides parameters"
         other = structure(model)
         if different := differences(first, other):
             return f"the models differ in {different[0]}: {first[different[0]]} and {other[different[0]]}"
@@ -117,9 +123,7 @@ def hooks_of(model: Any) -> list[dict[int, Any]]:
     """
     found = []
     for module in model.policy.modules():
-        found += [module._forward_hooks, module._backward_hooks, module._backward_pre_hooks]
-        if {type(hook).__module__ for hook in module._forward_pre_hooks.values()} not in ACCEPTED_HOOKS:
-            found.append(module._forward_pre_hooks)
+        found += [module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks]
     for update in model.updates():
         found += [update.optimizer._optimizer_step_pre_hooks, update.optimizer._optimizer_step_post_hooks]
     return found
@@ -202,6 +206,8 @@ def _why_not_optimizers(model: Any) -> str | None:
     own = {*map(id, model.policy.parameters()), *(id(value) for value in vars(model).values())}
     for update in model.updates():
         optimizer = update.optimizer
+        if "step" in vars(optimizer):
+            return "an optimiser's step was replaced"
         if any(id(parameter) not in own for parameter in update.parameters):
             return "an optimiser has parameters that are not the policy's"
         if type(optimizer) not in (th.optim.Adam, th.optim.AdamW):

@@ -16,8 +16,8 @@ from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, Ornst
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_entropic.catalog import Algorithm
-from sb3_entropic.checks import check_actions
+from sb3_entropic.catalog import ALGORITHMS, Algorithm
+from sb3_entropic.checks import check_actions, check_inherited
 from sb3_entropic.errors import UserError, is_refusal, nearest
 from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, count_of, from_python
 from sb3_entropic.zoo.wrappers import env_wrapper
@@ -56,6 +56,9 @@ def _make_model(
     algorithm: Algorithm, env_id: str, hyperparameters: dict[str, Any], seed: int | None, arguments: dict[str, Any]
 ) -> BaseAlgorithm:
     keywords = {**constructor_arguments(algorithm, hyperparameters), **arguments}
+    if algorithm.name in ALGORITHMS:
+        # SB3's own do not look.
+        check_inherited(keywords, keywords)
     wrapper, n_envs = env_wrapper(hyperparameters), count_of(hyperparameters, "n_envs")
     with warnings.catch_warnings():
         # An older version that is still registered is the user's choice: results of versions are never pooled.
@@ -170,6 +173,9 @@ def _number(value: Any) -> Any:
         return [_number(inner) for inner in value]
     if isinstance(value, dict):
         return {name: _number(inner) for name, inner in value.items()}
+    # As Python writes it.
+    if value == "None":
+        return None
     if isinstance(value, str):
         try:
             number = float(value)

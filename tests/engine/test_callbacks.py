@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from sb3_entropic import MDQN, EntropyPPO
 from sb3_entropic.engine import step
+from sb3_entropic.engine.loggers import prepared
 from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import FAST, STARTS, difference, in_double_precision, make
 
@@ -157,6 +158,37 @@ def test_whoever_writes_the_log_writes_what_training_has_to_say(tmp_path):
     columns = [(tmp_path / place / "progress.csv").read_text().splitlines()[0].split(",") for place in ("sb3", "fast")]
     assert set(columns[0]) == set(columns[1])
     assert "train/critic_loss" in columns[1]
+
+
+def test_a_logger_that_is_given_while_training_writes_it_too(tmp_path):
+    def step(callback):
+        if callback.num_timesteps == STARTS + 5:
+            callback.model.set_logger(configure(str(folder), ["csv"]))
+        elif callback.num_timesteps == STARTS + 10:
+            callback.model.logger.dump(callback.num_timesteps)
+
+    columns = []
+    for place, engine in zip(("sb3", "fast"), ENGINES, strict=True):
+        folder = tmp_path / place
+        model = make("MSAC", engine=engine).learn(STARTS + 20, Calls(step), log_interval=None)
+        assert type(model.logger) is Logger
+        columns.append({*(folder / "progress.csv").read_text().splitlines()[0].split(",")})
+    assert columns[0] == columns[1]
+    assert "train/critic_loss" in columns[1]
+
+
+def test_runs_that_share_a_logger_need_not_end_in_the_order_in_which_they_began():
+    logger, told = Logger(None, []), []
+    runs = [prepared(logger, functools.partial(told.append, name)) for name in "ab"]
+    for run in runs:
+        run.__enter__()
+    runs[0].__exit__(None, None, None)
+    logger.dump()
+    assert told == ["b"]
+    runs[1].__exit__(None, None, None)
+    logger.dump()
+    assert told == ["b"]
+    assert type(logger) is Logger
 
 
 def test_a_single_run_may_have_infinite_losses_as_in_sb3():

@@ -21,6 +21,7 @@ from torch.nn.utils import prune
 
 from sb3_entropic import MDQN, MSAC, Engine, EntropyPPO, MoDQN, train_seeds
 from sb3_entropic.engine import choice, compiler, gemm
+from sb3_entropic.engine.support import why_not_together, why_not_unasked
 from sb3_entropic.train_seeds import train_together
 from tests.engine.cases import FAST, STARTS, difference, in_double_precision, make
 from tests.extractors import BatchNormExtractor, DropoutExtractor
@@ -182,9 +183,53 @@ def test_hooks_of_all_modules_are_hooks():
         handle.remove()
 
 
-def test_pruning_is_no_such_hook():
+def test_weights_that_are_pruned_are_left_to_sb3s_loop():
+    """Their masks differ between seeds, and change with every call."""
     model = changed(lambda model: prune.l1_unstructured(model.actor.mu, "weight", amount=0.5))
-    assert model.learn(STARTS + 5).engine_used.startswith("fast")
+    with pytest.raises(ValueError, match="hooks are to be called at every step"):
+        model.learn(10)
+
+
+def test_a_step_of_an_optimiser_that_was_replaced_is_called():
+    calls = []
+
+    def replace(model):
+        step = model.actor.optimizer.step
+        model.actor.optimizer.step = lambda *arguments, **others: calls.append(1) or step(*arguments, **others)
+
+    class Replaces(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == STARTS + 3:
+                replace(self.model)
+            return True
+
+    with pytest.raises(ValueError, match="an optimiser's step was replaced"):
+        changed(replace).learn(10)
+    with pytest.raises(RuntimeError, match="an optimiser's step was replaced"):
+        make("MSAC").learn(STARTS + 10, Replaces())
+    assert not calls
+
+
+def test_auto_leaves_a_loss_that_was_replaced_to_sb3s_loop(monkeypatch):
+    def halved(self, networks, batch, noise):
+        loss, metrics = loss_of_class(self, networks, batch, noise)
+        return 0.5 * loss, metrics
+
+    loss_of_class = type(make("MSAC")).actor_loss
+    of_one, of_class = make("MSAC", engine="auto"), make("MSAC", engine="auto")
+    of_one.actor_loss = partial(halved, of_one)
+    assert "its actor_loss was replaced" in why_not_unasked(of_one)
+    assert why_not_unasked(of_class) is None
+    monkeypatch.setattr(type(of_class), "actor_loss", halved)
+    assert "MSAC's actor_loss was replaced" in why_not_unasked(of_class)
+
+
+def test_models_whose_networks_hold_other_constants_do_not_share_a_stack():
+    models = [make("MSAC", seed=seed) for seed in range(2)]
+    assert why_not_together(models) is None
+    for seed, model in enumerate(models):
+        model.actor.mu.register_buffer("mask", th.full((2,), float(seed)))
+    assert "besides parameters" in why_not_together(models)
 
 
 def test_auto_leaves_what_the_fast_engine_does_not_run_to_sb3s_loop(capsys):
@@ -430,6 +475,16 @@ class TestMatrixLibrary:
                 assert inner == said
             assert self.precision() == "bf16"
             raise KeyError
+        assert self.precision() == before
+
+    def test_the_last_of_several_to_end_turns_it_off(self, monkeypatch):
+        """Threads share the switch, and need not end in the order in which they began."""
+        monkeypatch.setattr(gemm, "_rounding_of_the_switch", lambda: 2e-3)
+        before, blocks = self.precision(), [gemm.fast_matrix_products(LARGE, wanted) for wanted in ("bf16", "torch")]
+        assert [block.__enter__() for block in blocks] == ["oneDNN's products of 16-bit inputs"] * 2
+        blocks[0].__exit__(None, None, None)
+        assert self.precision() == "bf16"
+        blocks[1].__exit__(None, None, None)
         assert self.precision() == before
 
     def test_what_the_user_has_set_is_left_and_told(self, monkeypatch):
