@@ -237,7 +237,7 @@ def check_every_state(model: Any) -> None:
 
 def _check_train_freq(name: str, value: Any) -> None:
     # SB3 takes a count, or one with its unit, and goes on for ever with 0.
-    check_count(name, value[0] if isinstance(value, tuple | list) and value else value)
+    check_count(name, value[0] if isinstance(value, tuple) and value else value)
 
 
 def _check_gradient_steps(name: str, value: Any) -> None:
@@ -247,7 +247,7 @@ def _check_gradient_steps(name: str, value: Any) -> None:
 
 def _check_limit(name: str, value: Any) -> None:
     if value != math.inf:
-        check_positive(name, value)
+        check_at_least_zero(name, value)
 
 
 _INHERITED: dict[str, Callable[[str, Any], None]] = {

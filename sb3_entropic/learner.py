@@ -95,6 +95,8 @@ class Learner:
     def check_arguments(self) -> None:
         """Check the arguments that are ours: before networks are made, and again whenever learning begins.
 
+        What a class of yours checks here it has to set before it calls ``super().__init__``.
+
         :raises ValueError: for a value that is not allowed
         """
 
@@ -123,6 +125,7 @@ class Learner:
         with warnings.catch_warnings():
             # The constructor has warned.
             warnings.simplefilter("ignore", HyperparameterWarning)
+            check_inherited(vars(self), self._parents_arguments())
             self.check_arguments()
         name = tb_log_name or type(self).__name__
         reason = "as asked for" if self.engine.kind == "sb3" else why_not(self)

@@ -202,6 +202,8 @@ def test_the_temperature_that_a_loss_divides_by_stays_above_zero():
     model = SoftQ("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, buffer_size=500, device="cpu")
     with pytest.raises(ValueError, match=r"ent_coef=0\.0 is not a finite number above 0"):
         model.ent_coef = 0.0
+    model.ent_coef = "0.3"
+    assert current_temperature(model).item() == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("engine", ["sb3", "fast"])
@@ -213,6 +215,8 @@ def test_the_temperature_that_a_loss_divides_by_stays_above_zero():
         (DiscreteSAC, "entropy_penalty", -1, "entropy_penalty=-1 is below 0"),
         (EntropyPPO, "ent_coef", -1, "ent_coef=-1 is below 0"),
         (EntropyPPO, "kl_coef", -1, "kl_coef=-1 is below 0"),
+        (EntropyPPO, "ent_coef", "garbage", "ent_coef='garbage' is none of"),
+        (EntropyPPO, "gamma", 3, r"gamma=3 is outside \[0, 1\]"),
     ],
 )
 def test_what_has_been_set_is_checked_when_learning_begins(constructor, name, value, message, engine):
@@ -223,6 +227,16 @@ def test_what_has_been_set_is_checked_when_learning_begins(constructor, name, va
     with pytest.raises(ValueError, match=message):
         model.learn(16)
     assert all(map(th.equal, before, model.policy.parameters()))
+
+
+def test_another_text_changes_nothing_of_a_coefficient_that_is_learned():
+    model = EntropyPPO("MlpPolicy", "CartPole-v1", n_steps=16, batch_size=16, ent_coef="auto", device="cpu").learn(16)
+    model.ent_coef = "auto_0.2"
+    with pytest.raises(ValueError, match=r"ent_coef='auto_0\.2' would change nothing: this model learns it"):
+        model.learn(16)
+    model.ent_coef, model.target_entropy = "auto", -5.0
+    with pytest.raises(ValueError, match=r"target_entropy=-5.0 is below 0"):
+        model.learn(16)
 
 
 def test_a_schedule_that_has_been_set_as_text_is_one():

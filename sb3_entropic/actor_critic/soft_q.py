@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
 import torch as th
@@ -135,7 +135,12 @@ class SoftQ(ActorCriticLoop, SAC):
         self.squash_correction = squash_correction
         super().__init__(*args, **kwargs)
 
-    check_ent_coef = staticmethod(partial(check_scheduled, check=check_scale))
+    @staticmethod
+    def check_ent_coef(name: str, value: Any) -> None:
+        """Above 0, as a number, its text or a schedule."""
+        with suppress(ValueError):
+            value = float(value) if isinstance(value, str) else value
+        check_scheduled(name, value, check_scale)
 
     def _create_aliases(self) -> None:
         check_network(self, "actor", Sampler)

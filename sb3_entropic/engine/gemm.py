@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Literal, get_args
 
 import torch as th
@@ -39,7 +39,7 @@ TOLERANCE = 1e-6
 """Of the sum of absolute products; 16-bit inputs would be off by about 1e-3, 32-bit ones by 1e-7."""
 
 
-_changing = Lock()
+_changing = RLock()
 _under_way: dict[str, list[str]] = defaultdict(list)
 """What the blocks have decided, by device, while the switch is on; it is the process's, and so every thread's."""
 _before: dict[str, str] = {}
@@ -152,10 +152,11 @@ def _rounding_of_the_switch() -> float:
     a, b = (th.randn(SIZE, SIZE, generator=generator) for _ in range(2))
     exact, scale = a.double() @ b.double(), a.double().abs() @ b.double().abs()
     switch = th.backends.mkldnn.matmul
-    before = switch.fp32_precision
-    switch.fp32_precision = "bf16"
-    try:
-        products = (a @ b, th.nn.functional.linear(a, b.T.contiguous()), th.bmm(a[None], b[None])[0])
-        return max(((product.double() - exact).abs() / scale).max().item() for product in products)
-    finally:
-        switch.fp32_precision = before
+    with _changing:
+        before = switch.fp32_precision
+        switch.fp32_precision = "bf16"
+        try:
+            products = (a @ b, th.nn.functional.linear(a, b.T.contiguous()), th.bmm(a[None], b[None])[0])
+            return max(((product.double() - exact).abs() / scale).max().item() for product in products)
+        finally:
+            switch.fp32_precision = before

@@ -104,7 +104,7 @@ class ReplayLockstep(Lockstep):
 
     def learn(self, runners: list[Runner], total_timesteps: int) -> None:
         """See :class:`Lockstep`."""
-        models = self._models
+        models, self._prepared = self._models, {}
         with ExitStack() as self._loggers:
             try:
                 for model, runner in zip(models, runners, strict=True):
@@ -119,7 +119,9 @@ class ReplayLockstep(Lockstep):
 
     def prepare_logger(self, model: Any) -> None:
         """Let the logger that a model has now be handed what is kept for it before it writes."""
-        self._loggers.enter_context(prepared(model.logger, partial(record_metrics, model)))
+        if self._prepared.get(model) is not model.logger:
+            self._prepared[model] = model.logger
+            self._loggers.enter_context(prepared(model.logger, partial(record_metrics, model)))
 
     def record_metrics(self, model: Any) -> None:
         """Hand the logger what the last gradient steps of a model are to log, once."""

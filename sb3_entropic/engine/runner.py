@@ -192,7 +192,7 @@ class Runner:
 
 
 def check_numbers(model: Any, of_policy: np.ndarray) -> None:
-    """Check what a policy gives, which torch's distributions do in SB3's own loop.
+    """Check what a policy gives, as torch's distributions do in SB3's own loop, of policies without one, too.
 
     :param model: whose policy it is
     :param of_policy: actions, or their log-densities

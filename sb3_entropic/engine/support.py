@@ -37,6 +37,7 @@ CALLED_AS_THEY_ARE = (
     "coefficients",
     "gradient_steps_between",
     "dump_logs",
+    "set_logger",
 )
 """Methods that losses do not consist of."""
 NOT_REPLACED = tuple(name for name in METHODS if name != "learn")

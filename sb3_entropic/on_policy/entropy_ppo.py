@@ -118,9 +118,9 @@ class EntropyPPO(OnPolicyLoop, PPO):
         check_choice("entropy_estimator", self.entropy_estimator, ESTIMATORS)
         check_positive("ent_coef_rate", self.ent_coef_rate)
         for name in ("ent_coef", "kl_coef"):
-            setattr(self, name, as_scheduled(name, getattr(self, name)))
-            if not isinstance(getattr(self, name), str):
-                check_scheduled(name, getattr(self, name), check_at_least_zero)
+            self._check_coefficient(name)
+        if getattr(self, "policy", None) is not None and self.target_entropy != "auto":
+            self._check_target_entropy()
         try:
             low, high = (float(bound) for bound in self.ent_coef_bounds)
         except (TypeError, ValueError):
@@ -133,19 +133,30 @@ class EntropyPPO(OnPolicyLoop, PPO):
                 raise ValueError(f"ent_coef={self.ent_coef!r} starts at {self.learned_ent_coef}, outside ({low:g}, {high:g}).")
             self.learned_ent_coef = within
         if self.learned_kl_coef is not None and isinstance(self.kl_coef, str):
-            if self.target_kl is None:
-                raise ValueError(f"kl_coef={self.kl_coef!r} adapts to target_kl, which is None: give one, such as 0.01.")
-            check_positive("target_kl", self.target_kl)
-            if self.n_epochs == 1:
-                warnings.warn(
-                    f"kl_coef={self.kl_coef!r} follows the divergence of the last pass over the rollout, which n_epochs=1 "
-                    "makes the first one, that begins at 0: give n_epochs=2 or more.",
-                    HyperparameterWarning,
-                    stacklevel=2,
-                )
-            low, high = DIVERGENCE_WEIGHTS
-            if not low <= self.learned_kl_coef <= high:
-                raise ValueError(f"kl_coef={self.kl_coef!r} starts at {self.learned_kl_coef:g}, outside ({low:g}, {high:g}).")
+            self._check_learned_kl_coef()
+
+    def _check_coefficient(self, name: str) -> None:
+        value = as_scheduled(name, getattr(self, name))
+        setattr(self, name, value)
+        if not isinstance(value, str):
+            check_scheduled(name, value, check_at_least_zero)
+        elif learned_from(name, value, 1.0) and self._learned_under.get(name, "") not in ("", value):
+            raise ValueError(f"{name}={value!r} would change nothing: this model learns it. Give another one to load().")
+
+    def _check_learned_kl_coef(self) -> None:
+        if self.target_kl is None:
+            raise ValueError(f"kl_coef={self.kl_coef!r} adapts to target_kl, which is None: give one, such as 0.01.")
+        check_positive("target_kl", self.target_kl)
+        if self.n_epochs == 1:
+            warnings.warn(
+                f"kl_coef={self.kl_coef!r} follows the divergence of the last pass over the rollout, which n_epochs=1 makes "
+                "the first one, that begins at 0: give n_epochs=2 or more.",
+                HyperparameterWarning,
+                stacklevel=2,
+            )
+        low, high = DIVERGENCE_WEIGHTS
+        if not low <= self.learned_kl_coef <= high:
+            raise ValueError(f"kl_coef={self.kl_coef!r} starts at {self.learned_kl_coef:g}, outside ({low:g}, {high:g}).")
 
     def _begin_with(self, name: str, default: float) -> None:
         """Let a coefficient that is learned begin, or go on from what it had come to under the same text.

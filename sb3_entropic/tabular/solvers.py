@@ -135,11 +135,15 @@ def optimal_q(mdp: FiniteMDP, temperature: float = 0.0) -> th.Tensor:
     change = th.full(q.shape[:-2], th.inf, dtype=th.float64)
     ended = th.zeros_like(change, dtype=th.bool)
     rounding = 1e-9 + 1e-14 / (1 - mdp.gamma)
+    # Where no reward can be reached a value is nothing but rounding, and goes on changing with which of equals is taken.
+    largest = sums_of.rewards.amax((-2, -1), keepdim=True) + temperature * math.log(mdp.n_actions)
+    nothing = 1e-15 / (1 - mdp.gamma) * largest
     for _ in range(MOST_POLICIES):
         policy = boltzmann_policy(q, temperature) if temperature > 0 else _greedy(q)
         _, improved = mdp.evaluate(policy, temperature)
         _, size = sums_of.evaluate(policy, temperature)
-        relative = th.where(improved == q, 0.0, (improved - q).abs() / size)
+        moved = (improved - q).abs()
+        relative = th.where(moved <= nothing, 0.0, moved / th.maximum(size, nothing))
         previous, change, q = change, relative.amax((-2, -1)), improved
         # Near the end the change shrinks quadratically; where it no longer does, it is rounding.
         ended |= (change == 0) | ((change <= rounding) & (change >= 0.5 * previous))

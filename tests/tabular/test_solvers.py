@@ -264,6 +264,24 @@ def test_the_optimum_of_a_batch_is_each_ones_own_whatever_the_others_earn():
     th.testing.assert_close(optimal_q(batch)[1], 1e-9 * optimal_q(one), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 0.99, 0.9999])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_optimum_is_exact_where_no_reward_can_be_reached(gamma, sign):
+    """Of equal actions rounding takes now one and then the other there."""
+    trap, bumps = th.tensor([[0, 0], [1, 2], [2, 1], [0, 1]]), th.tensor([[0, 0], [0, 0], [0, 0], [0, 1]])
+    generator = th.Generator().manual_seed(0)
+    cases = [(trap, bumps)]
+    for _ in range(30):
+        successors = th.randint(6, (6, 2), generator=generator)
+        successors[0] = 0
+        cases.append((successors, (th.rand(6, 2, generator=generator) < 0.2) * (successors != 0)))
+    for successors, rewards in cases:
+        earned = sign * rewards.double()
+        mdp = FiniteMDP(th.nn.functional.one_hot(successors, len(successors)).double(), earned, gamma)
+        exact = exact_values(earned, successors, gamma)
+        th.testing.assert_close(optimal_q(mdp).amax(-1), exact, rtol=1e-10, atol=1e-10)
+
+
 def test_an_optimum_that_is_not_found_is_no_answer(monkeypatch):
     monkeypatch.setattr(solvers, "MOST_POLICIES", 1)
     with pytest.raises(RuntimeError, match="has not ended after 1 policies"):
