@@ -174,7 +174,7 @@ def _parser() -> ArgumentParser:
         nargs=2,
         action="append",
         metavar=("X", "Y"),
-        help="show the probability that X improves on Y; repeatable (default: every algorithm over its parent)",
+        help="show the probability that X improves on Y; repeatable (default: every algorithm of ours over its parent)",
     )
     report.add_argument("--svg", action="store_true", help="write the figures as SVG too")
     export = command("export", commands.export, "write what a report needs of a folder of runs, to be published")
@@ -184,6 +184,9 @@ def _parser() -> ArgumentParser:
     )
     export.add_argument("results", type=Path, metavar="RESULTS", help="the folder to write, such as results/mine")
     export.add_argument("--env", help="these environments only, separated by commas")
+    export.add_argument(
+        "--replace", action="store_true", help="even if RESULTS holds finished runs that are not in the folder, which are lost"
+    )
     restore = command("restore", commands.restore, "put published runs back into a folder of runs, for a grid to go on from")
     restore.description = (
         "The inverse of export: a grid in that folder takes the published runs for finished, and runs what is missing of its "

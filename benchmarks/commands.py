@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,7 +167,7 @@ def export(arguments: argparse.Namespace, console: Console) -> int:
         wanted = choose_environments(_names(arguments.env, "--env"), there, arguments.out)
     problems: list[str] = []
     try:
-        written = publish(store, arguments.results, wanted, problems)
+        written = publish(store, arguments.results, wanted, problems, arguments.replace)
     finally:
         show_problems(problems, console)
     console.print(f"Written: {', '.join(map(str, written))}", highlight=False, soft_wrap=True, markup=False)
@@ -273,7 +275,7 @@ def speed(arguments: argparse.Namespace, console: Console) -> int:
 def _check_labels(labels: list[str], there: set[str]) -> None:
     for label in labels:
         # A label that several versions share is shown with the version in brackets behind it.
-        if label.partition(" (")[0] not in there:
+        if label not in there and re.sub(r" \([0-9a-f]{10}\)$", "", label) not in there:
             raise UserError(f"There are no runs of {label!r}, only of {', '.join(sorted(there))}{nearest(label, there)}")
 
 
@@ -297,6 +299,11 @@ def _write_and_show(
 
     problems: list[str] = []
     boards = build_leaderboards(store, problems, pairs)
+    compared = set()
+    for board in boards:
+        names = {row.label: row.name for row in board.rows}
+        compared |= {pair for found in board.pairs for pair in product((found.x, names[found.x]), (found.y, names[found.y]))}
+    problems += [f"No table has scores of both {x} and {y}." for x, y in pairs or () if (x, y) not in compared]
     tables = build_across(boards)
     for board in boards:
         if (board.env, board.steps) in experiments:

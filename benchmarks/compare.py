@@ -50,8 +50,8 @@ class Side:
 
     @property
     def labels(self) -> set[str]:
-        """Every algorithm there is, with the hyperparameters that were overridden."""
-        return {row.label for board in self.boards for row in board.rows}
+        """Every algorithm there is, with the hyperparameters that were overridden, and with and without its version."""
+        return {text for board in self.boards for row in board.rows for text in (row.label, row.name)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ def match(
             listed = "; ".join(f"{where} ({', '.join(sorted(labels))})" for where, labels in sorted(alone.items()))
             unmatched.append(f"Only the {name} has {listed}.")
     for name, side, chosen in (("base", base, rows[0]), ("candidate", candidate, rows[1])):
-        meant = [row.label for _, row in chosen.values() if row.label != row.name and not side.label]
+        meant = [row.label for _, row in chosen.values() if row.label not in (row.name, side.label)]
         if meant:
             listed = ", ".join(dict.fromkeys(meant))
             unmatched.append(f"Of several versions in the {name} the one run last is meant: {listed}.")
@@ -178,10 +178,11 @@ def match(
 
 def _read(*texts: str) -> tuple[Side, Side]:
     places = [_place(text) for text in texts]
+    itself = UserError(
+        f"{texts[0]} cannot be compared with itself: name two folders, or algorithms of one as in runs:dqn runs:mdqn."
+    )
     if places[0] == places[1]:
-        raise UserError(
-            f"{texts[0]} cannot be compared with itself: name two folders, or algorithms of one as in runs:dqn runs:mdqn."
-        )
+        raise itself
     labels = [label for _, label in places if label is not None]
     sides = []
     for folder, label in places:
@@ -195,6 +196,8 @@ def _read(*texts: str) -> tuple[Side, Side]:
         if wanted is not None and wanted not in sides[-1].labels:
             there = sides[-1].labels
             raise UserError(f"There is no {wanted} in {folder}, only {', '.join(sorted(there))}{nearest(wanted, there)}")
+    if (sides[0].folder, sides[0].label) == (sides[1].folder, sides[1].label):
+        raise itself
     return sides[0], sides[1]
 
 
@@ -215,7 +218,7 @@ def _rows(side: Side, envs: Collection[str] | None) -> dict[tuple[str, int, int,
         ((board.env, board.steps, board.episodes, "" if side.label else row.name), (board, row))
         for board in side.boards
         for row in board.rows
-        if (envs is None or board.env in envs) and side.label in (None, row.label)
+        if (envs is None or board.env in envs) and side.label in (None, row.label, row.name)
     ]
     return dict(sorted(found, key=lambda item: item[1][1].last_started))
 

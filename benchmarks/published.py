@@ -15,22 +15,29 @@ import pandas as pd
 
 from benchmarks.records import SCHEMA, check_evaluations, check_record, read_evaluations
 from benchmarks.spec import RunSpec
-from benchmarks.store import EVALUATIONS, Store, check_folder, replace_text
+from benchmarks.store import EVALUATIONS, FAILED, Store, check_folder, replace_text
 from sb3_entropic.errors import UserError
 
 RUNS = "runs.jsonl"
 
 
-def publish(store: Store, folder: Path, envs: set[str] | None = None, problems: list[str] | None = None) -> list[Path]:
+def publish(
+    store: Store,
+    folder: Path,
+    envs: set[str] | None = None,
+    problems: list[str] | None = None,
+    replaces: bool = False,
+) -> list[Path]:
     """Write the tidy data of a folder of runs. Same runs, same bytes.
 
     :param store: the runs
-    :param folder: where to; made if it is not there, and earlier data in it is replaced
+    :param folder: where to; made if it is not there
     :param envs: ids of these environments only
     :param problems: a sentence about each run that cannot be used, and is left out, is appended to it
+    :param replaces: whether what the folder holds may be lost
     :return: what was written
-    :raises UserError: if the folder cannot be written, or there is nothing to write; the first such sentence, if there is no
-        list to take it
+    :raises UserError: if the folder cannot be written, there is nothing to write or something would be lost; the first such
+        sentence, if there is no list to take it
     """
     check_folder(folder, "results/mine")
     records, rows = [], []
@@ -48,6 +55,8 @@ def publish(store: Store, folder: Path, envs: set[str] | None = None, problems: 
         records.append(record)
     if not records:
         raise UserError(f"There are no usable runs in {store.out}: `python -m benchmarks run --env Pendulum-v1` makes some.")
+    if not replaces:
+        _check_keeps(records, folder, store)
     folder.mkdir(parents=True, exist_ok=True)
     evaluations = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"path": []})
     runs, episodes = folder / RUNS, folder / EVALUATIONS
@@ -56,6 +65,26 @@ def publish(store: Store, folder: Path, envs: set[str] | None = None, problems: 
     evaluations.to_parquet(temporary, index=False, compression="zstd")
     temporary.replace(episodes)
     return [runs, episodes]
+
+
+def _check_keeps(records: list[dict[str, Any]], folder: Path, store: Store) -> None:
+    """Check that every finished run that a folder holds is among some records."""
+    if not (folder / RUNS).is_file():
+        return
+    kept, unreadable = {record["path"] for record in records}, []
+    lost = [r["path"] for r in Published(folder).records(unreadable) if "error" not in r and r["path"] not in kept]
+    if not lost and not unreadable:
+        return
+    first = store.out / lost[0] if lost else None
+    if first is None:
+        what, remedy = f"{unreadable[0]} It", "Mend the file"
+    elif first.exists():
+        what, remedy = f"{folder} holds {lost[0]}, which cannot be used in {store.out} and", f"Delete {first} and restore it"
+    else:
+        count = "a finished run" if len(lost) == 1 else f"{len(lost)} finished runs"
+        what = f"{folder} holds {count} such as {lost[0]}, which {store.out} lacks and"
+        remedy = f"Put them there with `python -m benchmarks restore {folder} --out {store.out}`"
+    raise UserError(f"{what} would be lost. {remedy}, or replace what is published with --replace.")
 
 
 def restore(published: Published, store: Store, problems: list[str]) -> tuple[int, int]:
@@ -105,13 +134,17 @@ class Published:
 
     def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
         """See :meth:`benchmarks.store.Store.records`."""
-        path, records = self.folder / RUNS, []
+        path, records, seen = self.folder / RUNS, [], set()
         # A byte that is no text spoils its line alone.
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             if not line.strip():
                 continue
             try:
-                records.append(_read_line(line, f"{path}, line {number},"))
+                record = _read_line(line, f"{path}, line {number},")
+                if record["path"] in seen:
+                    raise UserError(f"{path}, line {number}, is another record of {record['path']}: a run counts once.")
+                seen.add(record["path"])
+                records.append(record)
             except UserError as error:
                 if problems is None:
                     raise
@@ -122,7 +155,7 @@ class Published:
         """See :meth:`benchmarks.store.Store.evaluations`."""
         path = self.folder / EVALUATIONS
         rows = self._evaluations[self._evaluations["path"] == record["path"]]
-        return check_evaluations(rows, f"{path}, run {record['path']},")
+        return check_evaluations(rows, f"{path}, run {record['path']},", record["spec"]["steps"])
 
     @cached_property
     def _evaluations(self) -> pd.DataFrame:
@@ -142,6 +175,8 @@ def _read_line(line: str, source: str) -> dict[str, Any]:
         record = check_record(json.loads(line), source)
     except ValueError as error:
         raise error if isinstance(error, UserError) else UserError(f"{source} is not JSON: {error}.") from None
-    if not isinstance(record.get("path"), str):
-        raise UserError(f"{source} lacks 'path'.")
+    path = record.get("path")
+    seed = record["spec"]["seed"]
+    if not isinstance(path, str) or path.count("/") != 3 or not path.endswith((f"/seed-{seed}", f"/seed-{seed}{FAILED}")):
+        raise UserError(f"{source} has {path!r} as 'path', which is ENVIRONMENT/LABEL/STEPS-HASH/seed-{seed}.")
     return record

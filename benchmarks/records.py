@@ -49,7 +49,9 @@ def check_record(content: Any, source: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{source} is not a record of a run: it holds a {type(content).__name__}.")
     schema = content.get("schema", SCHEMA)
-    if not isinstance(schema, int) or schema > SCHEMA:
+    if not isinstance(schema, int):
+        raise UserError(f"{source} has {schema!r} as 'schema', which is a whole number.")
+    if schema > SCHEMA:
         raise UserError(
             f"{source} has schema {schema}, and this version reads schema {SCHEMA}: update sb3_entropic to read it."
         )
@@ -57,9 +59,14 @@ def check_record(content: Any, source: str) -> dict[str, Any]:
     _check_fields(content["spec"], _SPEC, source, "spec.")
     if "error" in content:
         _check_fields(content, {"error": str}, source)
+        if not content["error"].strip():
+            raise UserError(f"{source} has nothing as 'error'.")
     else:
         _check_fields(content, _FINISHED, source)
         _check_fields(content, {name: kind for name, kind in _OPTIONAL.items() if name in content}, source)
+    resumed = content.get("resumed", [])
+    if not isinstance(resumed, list) or not all(isinstance(part, dict) and "environment" in part for part in resumed):
+        raise UserError(f"{source} has {resumed!r} as 'resumed'.")
     return content
 
 
@@ -78,10 +85,11 @@ def read_evaluations(path: Path, *columns: str) -> pd.DataFrame:
     return rows
 
 
-def check_evaluations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
+def check_evaluations(rows: pd.DataFrame, source: str, steps: int) -> pd.DataFrame:
     """Evaluation rows, if they have all that a report needs.
 
     :param rows: what is to be some
+    :param steps: environment steps of the run, at which the last of them is
     :param source: where they are from, for the message
     :raises UserError: if something is missing or not a number
     """
@@ -91,6 +99,8 @@ def check_evaluations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     for name in _EVALUATIONS:
         if not pd.api.types.is_numeric_dtype(rows[name]) or not np.isfinite(rows[name]).all():
             raise UserError(f"{source} has something else than finite numbers in the column {name!r}.")
+    if (last := rows["step"].max()) < steps:
+        raise UserError(f"{source} has evaluations until step {last:,} of {steps:,} alone.")
     return rows
 
 

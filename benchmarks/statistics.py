@@ -15,7 +15,7 @@ Source: Agarwal et al. 2021, arXiv 2108.13264.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -48,6 +48,10 @@ class Estimate:
     def excludes(self, value: float) -> bool:
         """Whether the interval lies wholly on one side of a value."""
         return self.low > value or self.high < value
+
+    def of_the_opposite(self) -> Estimate:
+        """Of a probability, that of the opposite."""
+        return Estimate(*(float(f"{1 - number:.{DIGITS}g}") for number in (self.value, self.high, self.low)))
 
 
 @dataclass(frozen=True)
@@ -102,14 +106,23 @@ def probability_of_improvement(x: Scores, y: Scores) -> Estimate:
 
     :param x: by task, one a seed
     :param y: of the same tasks
-    :return: 1 where every run of X beats every run of Y
+    :return: 1 where every run of X beats every run of Y; the other way round it is 1 less this, the ends of the interval too
     :raises ValueError: for different tasks, no scores, or some that are not finite
     """
     ours, theirs = _pair(x, y)
+    # The draws of the first are others than those of the second, and one pair has one interval.
+    first, second = ((*sample.values.tolist(), *sample.tasks.tolist()) for sample in (ours, theirs))
+    if first > second:
+        return probability_of_improvement(y, x).of_the_opposite()
     difference = ours.values[:, None] - theirs.values
     wins = np.where(ours.tasks[:, None] == theirs.tasks, 0.5 * (1.0 + np.sign(difference)), 0.0)
     wins *= ours.n_tasks / wins.size
-    return _estimate(lambda a, b: np.einsum("ri,ri->r", a @ wins, b), ours, theirs)
+    estimate = _estimate(lambda a, b: np.einsum("ri,ri->r", a @ wins, b), ours, theirs)
+    if first < second:
+        return estimate
+    # Of equals neither comes first.
+    opposite = estimate.of_the_opposite()
+    return replace(estimate, low=min(estimate.low, opposite.low), high=max(estimate.high, opposite.high))
 
 
 def iqm_difference(x: Scores, y: Scores) -> Estimate:

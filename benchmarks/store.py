@@ -230,7 +230,11 @@ class Store:
             if path.parent.suffix == FAILED and (path.parent.with_suffix("") / RECORD).is_file():
                 continue
             try:
-                records.append({**read_record(path), "path": path.parent.relative_to(self.out).as_posix()})
+                record = {**read_record(path), "path": path.parent.relative_to(self.out).as_posix()}
+                # A copy would count as one more seed.
+                if path.parent.name.removesuffix(FAILED) != (named := f"seed-{record['spec']['seed']}"):
+                    raise UserError(f"{path} is the record of a run whose folder is called {named}: is it a copy?")
+                records.append(record)
             except UserError as error:
                 if problems is None:
                     raise
@@ -243,7 +247,7 @@ class Store:
         :raises UserError: if they cannot be read or lack something, naming the file
         """
         path = self.out / record["path"] / EVALUATIONS
-        return check_evaluations(read_evaluations(path), str(path))
+        return check_evaluations(read_evaluations(path), str(path), record["spec"]["steps"])
 
     def _failed_path(self, spec: RunSpec) -> Path:
         final = self.out / spec.path

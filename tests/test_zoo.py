@@ -282,6 +282,7 @@ def test_a_model_trains_in_wrapped_environments():
         ("learning_rate=lin_3e-4", ("learning_rate", "lin_3e-4")),
         ("munchausen_bound=[-1, 1]", ("munchausen_bound", [-1, 1])),
         ("use_sde=true", ("use_sde", True)),
+        ("munchausen_clip=None", ("munchausen_clip", None)),
         ("buffer_size=1e4", ("buffer_size", 10_000)),
     ],
 )
@@ -496,3 +497,20 @@ def test_what_is_nothing_by_default_may_be_said_to_be(name):
     assert digests_of_own({name: None}) == ""
     with pytest.raises(HyperparameterError, match="is not a"):
         constructor_arguments(ALGORITHMS["msac"], {name: "{[1]: 2}"})
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "mdqn"])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train_freq", 0, "train_freq=0 is not a whole number above 0"),
+        ("train_freq", [0, "episode"], "train_freq=0 is not a whole number above 0"),
+        ("gradient_steps", 1.5, "gradient_steps=1.5 is not a whole number"),
+        ("max_grad_norm", "x", "max_grad_norm='x' is not a number"),
+        ("gamma", "x", "gamma='x' is not a number"),
+    ],
+)
+def test_a_value_with_which_nothing_would_ever_be_learned_is_refused_before_any_work(algorithm, name, value, message):
+    with pytest.raises(HyperparameterError, match=message):
+        make_model(find_algorithm(algorithm), "CartPole-v1", {name: value}, device="cpu")
+    make_model(find_algorithm(algorithm), "CartPole-v1", {"train_freq": [1, "episode"], "max_grad_norm": float("inf")})

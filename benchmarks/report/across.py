@@ -80,7 +80,7 @@ def build_across(boards: Sequence[Leaderboard]) -> list[Across]:
     environments: dict[str, set[str]] = defaultdict(set)
     for board in longest.values():
         for row in board.ranked:
-            environments[row.name].add(board.env)
+            environments[row.variant].add(board.env)
     sets = sorted(
         {tuple(sorted(envs)) for envs in environments.values() if len(envs) > 1}, key=lambda envs: (-len(envs), envs)
     )
@@ -92,7 +92,7 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
     found: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for board in members:
         for row in board.ranked:
-            found[row.name][board.env].append(row)
+            found[row.variant][board.env].append(row)
     found = {name: by_env for name, by_env in found.items() if len(by_env) == len(members)}
     # A baseline is SB3's own on one environment and our losses on another.
     stand_ins = _baselines_in_parts(members, found)
@@ -149,7 +149,7 @@ def _baselines_in_parts(
     found = {}
     for parent in dict.fromkeys(STAND_INS.values()):
         same = {parent, *(label for label, of in STAND_INS.items() if of == parent)}
-        own = {board.env: [row for row in board.ranked if row.name == parent] for board in members}
+        own = {board.env: [row for row in board.ranked if row.variant == parent] for board in members}
         other = {board.env: [row for row in board.ranked if row.variant in same] for board in members}
         by_env = {env: own[env] or other[env] for env in own}
         if not same & complete.keys() and all(by_env.values()):
@@ -174,7 +174,7 @@ def _seeds_and_date(row: Row) -> tuple[int, str]:
 
 def _pairs_of_names(board: Leaderboard, stand_ins: Collection[str]) -> list[tuple[str, str]]:
     """The pairs of a table, by names; of :func:`_baselines_in_parts` by theirs."""
-    names = {row.label: row.name for row in board.rows}
+    names = {row.label: row.variant for row in board.rows}
     names |= {row.label: STAND_INS[row.variant] for row in board.rows if STAND_INS.get(row.variant) in stand_ins}
     return [(names[pair.x], names[pair.y]) for pair in board.pairs]
 

@@ -237,7 +237,11 @@ def _pairs(rows: list[Row], chosen: Sequence[tuple[str, str]] | None, env: str) 
     else:
         # Versions of one setting share its name.
         wanted = [
-            (x, y) for names in chosen for x in scored for y in scored if names in ((x.label, y.label), (x.name, y.name))
+            (x, y)
+            for first, second in chosen
+            for x in scored
+            for y in scored
+            if first in (x.label, x.name) and second in (y.label, y.name)
         ]
     return [
         Pair(

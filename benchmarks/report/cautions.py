@@ -45,7 +45,7 @@ def cautions_on(rows: list[Row], tasks: int = 1) -> list[str]:
         )
     if len(sizes) > 1:
         cautions.append(f"{'The algorithms' if tasks == 1 else 'Algorithms or environments'} have different numbers of seeds.")
-    settings = Counter(algo for algo, _ in {(row.algo, row.label) for row in rows})
+    settings = Counter(algo for algo, _ in {(row.algo, row.variant) for row in rows if row.variant not in STAND_INS})
     for algo, number in sorted(settings.items()):
         if number >= SWEEP:
             cautions.append(f"{number} settings of {algo} were tried: the best of them owes something to chance.")

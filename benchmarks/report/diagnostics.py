@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -98,7 +99,7 @@ def read_diagnostics(path: Path) -> Diagnostics:
     csv = path / PROGRESS if path.is_dir() else path
     if not csv.is_file():
         if (path / RECORD).is_file():
-            if "error" in json.loads((path / RECORD).read_text(encoding="utf-8")):
+            if "error" in _record(path):
                 raise UserError(f"{path} has no {PROGRESS}: the run failed before it logged anything.")
             raise UserError(f"{path} has no {PROGRESS}: runs restored from published records have no training log to draw.")
         wrong = f"{path} has no {PROGRESS}" if path.is_dir() else f"There is no {path}"
@@ -201,9 +202,16 @@ def _title(csv: Path) -> str:
     """What its record says the run is; its folder's name (or the file's, if it is a special one) where there is none."""
     # Another program's record may lie there under the same name.
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
-        record = json.loads((csv.parent / RECORD).read_text(encoding="utf-8"))
+        record = _record(csv.parent)
         return RunSpec(**record["spec"]).title + (" (failed)" if "error" in record else "")
     return csv.absolute().parent.name if csv.name == PROGRESS else csv.stem
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{folder / RECORD} cannot be read: {error}.") from None
 
 
 def _runs_near(path: Path) -> str:

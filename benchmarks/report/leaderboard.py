@@ -183,7 +183,7 @@ class Leaderboard:
         for x, y in combinations(self.ranked, 2):
             estimate = probability_of_improvement({self.env: x.scores}, {self.env: y.scores})
             estimates[x.label, y.label] = estimate
-            estimates[y.label, x.label] = Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
+            estimates[y.label, x.label] = estimate.of_the_opposite()
         return estimates
 
     def is_called(self, x: str, y: str) -> bool:

@@ -158,7 +158,10 @@ def rounded(content: Any) -> Any:
         return {name: rounded(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [rounded(value) for value in content]
-    return float(f"{content:.{DIGITS}g}") if isinstance(content, float) else content
+    if isinstance(content, float):
+        # A hyperparameter may be infinite, which JSON cannot say.
+        return float(f"{content:.{DIGITS}g}") if math.isfinite(content) else str(content)
+    return content
 
 
 def _estimates(prefix: str, summary: Aggregate | None) -> dict[str, float]:

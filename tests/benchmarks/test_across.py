@@ -197,6 +197,38 @@ def test_a_pair_can_be_chosen_in_the_command(store, finish_all, capsys, refusal)
     )
 
 
+def test_a_pair_of_which_no_table_has_both_is_said(store, finish_all, capsys):
+    finish_all("CartPole-v1", "mdqn", [0.5, 0.5])
+    finish_all("Acrobot-v1", "ppo", [0.5, 0.5])
+    finish_all("Acrobot-v1", "ppo[mine (2).yml]", [0.5, 0.5])
+    command = ["report", "--out", str(store.out), "--pair"]
+    main([*command, "ppo", "mdqn", "--pair", "ppo[mine (2).yml]", "ppo"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "No table has scores of both ppo and mdqn." in printed
+    assert "ppo[mine (2).yml] over ppo 0.50" in printed
+    assert printed.count("No table has") == 1
+
+
+def test_a_pair_may_be_of_a_name_and_of_one_of_its_versions(store, finish_all):
+    for package in ("sb3_entropic 1", "sb3_entropic 2"):
+        finish_all("Acrobot-v1", "mdqn", [0.5, 0.5], package=package)
+    finish_all("Acrobot-v1", "ppo", [0.5, 0.5])
+    (board,) = build_leaderboards(store)
+    versions = [row.label for row in board.rows if row.name == "mdqn"]
+    (chosen,) = build_leaderboards(store, pairs=[("ppo", versions[0])])
+    assert [(pair.x, pair.y) for pair in chosen.pairs] == [("ppo", versions[0])]
+
+
+def test_an_algorithm_is_what_it_is_over_environments_however_it_was_called(store, finish_all, make_spec, finish):
+    finish_all("Pendulum-v1", "msac", [0.5, 0.7])
+    for seed in range(2):
+        spec = {"env": "MountainCarContinuous-v0", "algo": "msac", "label": "msac[ent_coef=0.2]", "seed": seed}
+        finish(make_spec(**spec, hyperparameters={"ent_coef": 0.2}), [0.0, 50.0], started="2026-01-01")
+    (across,) = build_across(build_leaderboards(store))
+    assert [row.label for row in across.rows] == ["msac"]
+    assert [row.label for row in across.rows[0].rows] == ["msac[ent_coef=0.2]", "msac"]
+
+
 def test_what_is_written_over_several_environments(store, finish_all, tmp_path):
     for env in ("Pendulum-v1", "Hopper-v4"):
         finish_all(env, "sac", [0.25, 0.75])

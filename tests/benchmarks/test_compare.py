@@ -201,6 +201,7 @@ def test_an_environment_without_a_version_means_every_one(env, grid, monkeypatch
     [
         ("runs runs", "runs cannot be compared with itself"),
         ("runs:dqn runs:dqn", "runs:dqn cannot be compared with itself"),
+        ("runs:dqn runs", "runs:dqn cannot be compared with itself"),
         ("runs nope", "nope is not a folder: name a folder of runs, or one algorithm of it as in runs:mdqn."),
         ("runs:dqn runs:mdqnn", "There is no mdqnn in runs, only aldqn, dqn, mdqn, sac: did you mean 'mdqn'?"),
         ("runs:sac later", "There is no sac in later, only mdqn, new."),
@@ -234,3 +235,11 @@ def test_of_several_versions_the_last_is_compared(tmp_path, make_spec, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "Of several versions in the candidate the one run last is meant: msac (" in printed
     assert "Only the" not in printed
+    for label in (":msac", ""):
+        # Another environment, where the algorithm has a single version and is called by its name alone.
+        finish_run(Store(tmp_path / "base"), make_spec(env="Acrobot-v1"), [0.0, 1.0])
+        finish_run(Store(tmp_path / "candidate"), make_spec(env="Acrobot-v1"), [0.0, 1.0])
+        assert main(["compare", f"{tmp_path / 'base'}{label}", f"{tmp_path / 'candidate'}{label}"]) == 1
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "regression: msac (" in printed
+        assert "Of several versions in the candidate the one run last is meant: msac (" in printed

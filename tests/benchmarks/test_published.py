@@ -1,6 +1,7 @@
 """Published runs give the report that the runs gave."""
 
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.report import build_leaderboards, write_report
 from benchmarks.report.write import rounded
 from benchmarks.store import EVALUATIONS, Store
 from sb3_entropic.errors import UserError
+from tests.benchmarks.conftest import finish_run
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +142,63 @@ def test_what_cannot_be_restored_is_named(folder, tmp_path, capsys):
 
 def test_published_runs_can_be_compared(folder, store, monkeypatch):
     assert main(["compare", str(folder), str(store.out)]) == 0
+
+
+def test_a_run_that_is_there_twice_counts_once(folder):
+    lines = (folder / RUNS).read_text()
+    (folder / RUNS).write_text(lines + lines)
+    problems = []
+    (board,) = build_leaderboards(Published(folder), problems)
+    assert board.rows[0].seeds == (0, 1, 2)
+    assert problems[0].startswith(f"{folder / RUNS}, line 5, is another record of Pendulum-v1/msac/")
+    assert len(problems) == 4
+
+
+def test_an_export_loses_no_published_run_unless_it_is_told_to(folder, make_spec, tmp_path, capsys):
+    others = Store(tmp_path / "others")
+    finish_run(others, make_spec(seed=9), [1.0, 2.0])
+    before = (folder / RUNS).read_bytes()
+    assert main(["export", str(folder), "--out", str(others.out)]) == 2
+    printed = capsys.readouterr().err
+    assert f"{folder} holds 3 finished runs such as Pendulum-v1/msac/" in printed
+    assert f"which {others.out} lacks and would be lost" in printed
+    assert (folder / RUNS).read_bytes() == before
+    remedy = f"python -m benchmarks restore {folder} --out {others.out}"
+    assert f"`{remedy}`" in printed
+    assert main(remedy.split()[3:]) == 0
+    assert main(["export", str(folder), "--out", str(others.out)]) == 0
+    assert [record["spec"]["seed"] for record in Published(folder).records()] == [0, 1, 2, 9]
+    alone = Store(tmp_path / "alone")
+    finish_run(alone, make_spec(seed=5), [1.0, 2.0])
+    assert main(["export", str(folder), "--out", str(alone.out), "--replace"]) == 0
+    assert [record["spec"]["seed"] for record in Published(folder).records()] == [5]
+
+
+def test_an_export_loses_nothing_that_it_cannot_read_or_that_was_damaged_since(folder, store, make_spec, capsys):
+    evaluations = store.out / make_spec(seed=0).path / EVALUATIONS
+    whole = evaluations.read_bytes()
+    evaluations.write_bytes(b"x")
+    assert main(["export", str(folder), "--out", str(store.out)]) == 2
+    assert f"Delete {evaluations.parent} and restore it, or replace" in capsys.readouterr().err
+    evaluations.write_bytes(whole)
+    newer = {**json.loads((folder / RUNS).read_text().splitlines()[0]), "schema": SCHEMA + 1}
+    with (folder / RUNS).open("a") as file:
+        file.write(json.dumps(newer) + "\n")
+    assert main(["export", str(folder), "--out", str(store.out)]) == 2
+    assert f"has schema {SCHEMA + 1}" in capsys.readouterr().err
+
+
+def test_a_copied_record_of_another_path_is_no_run(folder):
+    lines = (folder / RUNS).read_text()
+    copied = lines.splitlines()[0].replace("/seed-0", "/seed-0-copy")
+    (folder / RUNS).write_text(lines + copied + "\n")
+    problems = []
+    build_leaderboards(Published(folder), problems)
+    assert "as 'path', which is ENVIRONMENT/LABEL/STEPS-HASH/seed-0." in problems[0]
+
+
+def test_a_hyperparameter_may_be_infinite(store, make_spec, finish, tmp_path):
+    finish(make_spec(hyperparameters={"max_grad_norm": math.inf}), [1.0])
+    write_report(build_leaderboards(store), [], tmp_path / "report")
+    (board,) = json.loads((tmp_path / "report" / "leaderboard.json").read_text())["boards"]
+    assert board["rows"][0]["provenance"]["hyperparameters"] == {"max_grad_norm": "inf"}

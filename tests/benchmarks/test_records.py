@@ -1,6 +1,7 @@
 """A file that cannot be used is named in a sentence, and the rest of the report is made."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -86,6 +87,16 @@ BROKEN = {
     "a wrong type": (RECORD, with_value("many", "spec", "steps"), "has 'many' as 'spec.steps'."),
     "no hyperparameters": (RECORD, without("spec", "hyperparameters"), "lacks 'spec.hyperparameters'."),
     "an error that says nothing": (RECORD, with_value(None, "error"), "has None as 'error'."),
+    "an error without a word": (RECORD, with_value(" ", "error"), "has nothing as 'error'."),
+    "no list of interruptions": (RECORD, with_value(None, "resumed"), "has None as 'resumed'."),
+    "an interruption that is none": (RECORD, with_value(["x"], "resumed"), "has ['x'] as 'resumed'."),
+    "a schema that is no number": (RECORD, with_value("1", "schema"), "has '1' as 'schema', which is a whole number."),
+    "another run's folder": (RECORD, with_value(7, "spec", "seed"), "is the record of a run whose folder is called seed-7"),
+    "half of the evaluations": (
+        EVALUATIONS,
+        rows(lambda frame: frame[frame["step"] <= 50]),
+        "has evaluations until step 50 of 100 alone.",
+    ),
     "an impossible number": (RECORD, with_value(0, "stack"), "has 0 as 'stack'."),
     "a time that is not a number": (RECORD, with_value(float("nan"), "train_seconds"), "has nan as 'train_seconds'."),
     "a newer schema": (
@@ -164,3 +175,14 @@ def test_records_are_written_with_the_schema(runs, make_spec):
     assert json.loads((runs.out / make_spec().path / RECORD).read_text())["schema"] == SCHEMA
     without("schema")(runs.out / make_spec().path / RECORD)
     assert len(runs.records()) == 3, "without one it is the first"
+
+
+def test_a_copy_of_a_run_is_no_further_seed(runs, make_spec):
+    folder = runs.out / make_spec(seed=0).path
+    for name in ("seed-0-backup", "seed-0 copy"):
+        shutil.copytree(folder, folder.with_name(name))
+    problems = []
+    (board,) = build_leaderboards(runs, problems)
+    assert board.rows[0].seeds == (0, 1, 2)
+    assert len(problems) == 2
+    assert all(problem.endswith("is the record of a run whose folder is called seed-0: is it a copy?") for problem in problems)

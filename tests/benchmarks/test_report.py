@@ -170,6 +170,8 @@ def test_a_sweep_is_said_to_be_one(store, make_spec, finish):
     finish(make_spec(algo="sac", label="sac"), [1.0, 2.0])
     assert said() == [], "two are compared"
     finish(make_spec(label="msac"), [1.0, 2.0])
+    assert said() == [], "one of the three is the baseline"
+    finish(make_spec(label="msac[munchausen_alpha=0.7]"), [1.0, 2.0])
     assert said() == ["3 settings of msac were tried: the best of them owes something to chance."]
 
 

@@ -1,6 +1,7 @@
 """rliable's numbers to rounding, from the same draws; and what must hold of any scores."""
 
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
@@ -87,9 +88,19 @@ def test_profiles_are_rliables(seeds, tasks):
 @pytest.mark.parametrize(("seeds", "tasks"), [(2, 1), (5, 1), (4, 3)])
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_probability_of_improvement_is_rliables(seeds, tasks, ties):
-    x, y = (sorted_scores(seed, seeds, tasks, ties) for seed in (2, 3))
+    # Of two algorithms the one with the smaller scores is drawn first.
+    x, y = sorted((sorted_scores(seed, seeds, tasks, ties) for seed in (2, 3)), key=lambda scores: sorted(scores.ravel()))
     ours = probability_of_improvement(labelled(x), labelled(y))
     np.testing.assert_allclose(as_array(ours), rliables(metrics.probability_of_improvement, x, y), atol=1e-12)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.lists(st.integers(0, 3), min_size=1, max_size=6))
+def test_a_pair_has_one_interval_whichever_way_it_is_asked(x, y):
+    ours, theirs = (probability_of_improvement({"": a}, {"": b}) for a, b in ((x, y), (y, x)))
+    assert ours.value == pytest.approx(1 - theirs.value)
+    if not math.isnan(ours.low):
+        assert (ours.low, ours.high) == (pytest.approx(1 - theirs.high), pytest.approx(1 - theirs.low))
+    assert ours.excludes(0.5) == theirs.excludes(0.5)
 
 
 @SHAPES
