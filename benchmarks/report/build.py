@@ -142,7 +142,9 @@ def label_now(spec: dict[str, Any]) -> str:
     if algorithm is None or spec["label"] != algorithm.name:
         return spec["label"]
     entries = _entries(algorithm, spec)
-    earlier = {name: value for name, value in given.items() if all(_differs(value, name, entry) for entry in entries)}
+    # What the entry did not say then was the constructor's.
+    had = {**{name: algorithm.parameters[name].default for name in algorithm.own_defaults}, **given}
+    earlier = {name: value for name, value in had.items() if all(_differs(value, name, entry) for entry in entries)}
     return algorithm.label(earlier)
 
 

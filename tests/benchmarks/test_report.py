@@ -16,6 +16,8 @@ from benchmarks.report.figures import learning_curves, wrapped
 from benchmarks.report.show import show_notes
 from benchmarks.report.words import cells_across, cells_of, ends, notes_on, share, with_losses, words_on_calls
 from benchmarks.statistics import Estimate
+from sb3_entropic.catalog import ALGORITHMS
+from sb3_entropic.zoo import load_hyperparameters
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +83,9 @@ def test_equal_iqms_are_ranked_by_the_mean(store, make_spec, finish):
 
 
 def test_how_rows_came_about_is_said(store, make_spec, finish):
-    finish(make_spec(algo="softq", label="softq"), [0.0, 1.0])
-    finish(make_spec(algo="softq", label="softq", hyperparameters={"train_freq": 2}), [0.0, 2.0])
+    entry = load_hyperparameters(ALGORITHMS["softq"], "Pendulum-v1")
+    finish(make_spec(algo="softq", label="softq", hyperparameters=entry), [0.0, 1.0])
+    finish(make_spec(algo="softq", label="softq", hyperparameters={**entry, "train_freq": 2}), [0.0, 2.0])
     label = "msac[munchausen_alpha=0.5]"
     finish(make_spec(label=label, hyperparameters={"munchausen_alpha": 0.5}), [0.0, 1.0])
     (board,) = build_leaderboards(store)
@@ -90,6 +93,16 @@ def test_how_rows_came_about_is_said(store, make_spec, finish):
     assert "softq's hyperparameters were found on this environment: on seed 0, in runs of 8,000 steps." in board.cautions
     assert f"{label} is msac as it is." in board.cautions
     assert any(caution.startswith("Steps/s and times depend on what else a machine was doing") for caution in board.cautions)
+
+
+def test_what_an_entry_did_not_say_then_was_the_constructors(store, make_spec, finish):
+    now = {"temperature": 0.03, "entropy_in_target": True, "epistemic_weight": 0.01, "exploration": "epsilon"}
+    for hyperparameters in ({}, now):
+        spec = {"env": "LunarLander-v3", "algo": "vfe", "label": "vfe", "hyperparameters": hyperparameters}
+        finish(make_spec(**spec), [0.0, 1.0], started="2026-01-01")
+    (board,) = build_leaderboards(store)
+    then = "vfe[entropy_in_target=False,epistemic_weight=1.0,exploration=boltzmann,temperature=1.0]"
+    assert sorted(row.label for row in board.rows) == ["vfe", then]
 
 
 def test_runs_of_an_entry_that_has_changed_since_are_called_by_what_was_other(store, make_spec, finish):

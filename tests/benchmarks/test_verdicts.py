@@ -18,8 +18,10 @@ from benchmarks.report.verdicts import (
     write_into,
 )
 from benchmarks.report.words import notes_across, notes_on
+from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.engine.gemm import ROUNDED
 from sb3_entropic.errors import UserError
+from sb3_entropic.zoo import load_hyperparameters
 
 
 @pytest.fixture
@@ -366,9 +368,10 @@ def test_how_many_of_few_would_be_called_by_chance_is_not_said(store, fill):
 def test_calls_against_the_same_runs_are_told(store, make_spec, finish, fill):
     fill(-50.0)
     fill(-50.0, steps=2000)
+    entry = load_hyperparameters(ALGORITHMS["softq"], "Pendulum-v1")
     for seed in range(5):
         finish(make_spec(seed=seed, algo="mdac", label="mdac"), [0.0, -300.0 + seed])
-        finish(make_spec(seed=seed, algo="softq", label="softq"), [0.0, -100.0 + seed])
+        finish(make_spec(seed=seed, algo="softq", label="softq", hyperparameters=entry), [0.0, -100.0 + seed])
     said = chance(find_verdicts([Grid("", build_leaderboards(store), [])]))
     assert said.startswith("4 of 4 comparisons on one environment are called, 1 better and 3 worse.")
     assert "evidence. 2 of the 3 worse are of Pendulum-v1 (100), against the same runs of one baseline. Late" in said
