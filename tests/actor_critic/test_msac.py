@@ -342,10 +342,11 @@ def test_a_sparse_buffer_of_the_policys_is_saved(tmp_path):
     assert (tmp_path / "model.zip").is_file()
 
 
-@pytest.mark.parametrize("engine", ["sb3", "auto"])
-def test_a_frequency_of_no_steps_is_refused_as_by_sac(engine):
+def test_a_frequency_of_no_steps_is_refused_where_sac_finds_it_out_while_learning():
+    with pytest.raises(ValueError, match="train_freq=0 is not a whole number above 0"):
+        MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, train_freq=0, device="cpu")
     with pytest.raises(AssertionError, match="at least collect one step"):
-        MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, train_freq=0, engine=engine, device="cpu").learn(10)
+        SAC("MlpPolicy", "Pendulum-v1", buffer_size=10, train_freq=0, device="cpu").learn(10)
 
 
 def test_a_target_entropy_may_be_a_number_as_text_as_in_sac():
