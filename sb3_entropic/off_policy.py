@@ -50,8 +50,7 @@ class OffPolicyLoop(Learner):
 
     def gradient_steps_between(self, done: int, total_timesteps: int) -> int:
         """How many gradient steps there are from so many environment steps to so many."""
-        # SB3 refuses a frequency of 0 itself.
-        collected = max(self.train_freq.frequency * self.n_envs, 1)
+        collected = self.train_freq.frequency * self.n_envs
         each = self.gradient_steps if self.gradient_steps >= 0 else collected
         return max(total_timesteps - max(done, self.learning_starts), 0) // collected * each
 
