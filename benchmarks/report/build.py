@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -93,7 +93,12 @@ def _leaderboard(
         rows.append(_row(shown, label, members, scale))
     rows.sort(key=_rank)
     failures = sorted(_failure(run.record) for run in runs if run.evaluations is None)
-    cautions = _cautions(rows, env, steps, episodes, scale) + _cautions_on_twins(groups) + _cautions_on_entries(groups)
+    ran_as = {called: members[0].record["spec"]["label"] for (called, _), members in groups.items()}
+    earlier = {called: label for called, label in ran_as.items() if called != label}
+    cautions = _cautions(rows, earlier, env, steps, episodes, scale) + _cautions_on_twins(groups)
+    cautions += [
+        f"{called} was run as {label}, before its entry of hyperparameters was changed." for called, label in earlier.items()
+    ]
     pairs = _pairs(rows, chosen, env)
     return Leaderboard(env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, tuple(pairs))
 
@@ -187,12 +192,16 @@ def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
     return scores.assign(step=steps, task=record["spec"]["env"], seed=record["spec"]["seed"])
 
 
-def _cautions(rows: list[Row], env: str, steps: int, episodes: int, scale: Scale | None) -> list[str]:
+def _cautions(
+    rows: list[Row], earlier: Collection[str], env: str, steps: int, episodes: int, scale: Scale | None
+) -> list[str]:
     cautions = ["One environment: the interquartile mean is over seeds alone, of raw returns."]
     cautions.append(caution_on_episodes([episodes]))
     if scale is None:
         cautions.append(f"{env} is not in benchmarks/normalisation.csv: there are no normalised scores of it.")
-    cautions += cautions_on_search(rows, env) + cautions_on_budgets(shares_of_budgets(rows, env, steps))
+    # Of the entry as it is now nothing was found that ran with another.
+    cautions += cautions_on_search([row for row in rows if row.name not in earlier], env)
+    cautions += cautions_on_budgets(shares_of_budgets(rows, env, steps))
     cautions += cautions_on(rows) + cautions_on_speed(rows)
     if any(row.overshoot for row in rows):
         late = ", ".join(f"{row.label} {row.overshoot:,}" for row in rows if row.overshoot)
@@ -213,16 +222,6 @@ def _cautions_on_twins(groups: dict[tuple[str, str], list[_Run]]) -> list[str]:
         if len(specs) > 1:
             cautions.append(f"{label} appears more than once: its rows differ in {', '.join(differ)}.")
     return cautions
-
-
-def _cautions_on_entries(groups: dict[tuple[str, str], list[_Run]]) -> list[str]:
-    """About rows that are called other than they were run."""
-    ran_as = {called: members[0].record["spec"]["label"] for (called, _), members in groups.items()}
-    return [
-        f"{called} was run as {label}, before its entry of hyperparameters was changed."
-        for called, label in ran_as.items()
-        if called != label
-    ]
 
 
 def shares_of_budgets(rows: Iterable[Row], env: str, steps: int) -> dict[str, float]:

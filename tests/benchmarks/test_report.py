@@ -105,6 +105,14 @@ def test_what_an_entry_did_not_say_then_was_the_constructors(store, make_spec, f
     assert sorted(row.label for row in board.rows) == ["vfe", then]
 
 
+def test_what_ran_with_another_entry_was_not_found_on_the_task(store, make_spec, finish):
+    entry = load_hyperparameters(ALGORITHMS["vfe"], "Acrobot-v1")
+    for hyperparameters, said in (({}, 0), (entry, 1)):
+        finish(make_spec(env="Acrobot-v1", algo="vfe", label="vfe", hyperparameters=hyperparameters), [0.0, 1.0])
+        (board,) = build_leaderboards(store)
+        assert sum("were found on this environment" in caution for caution in board.cautions) == said
+
+
 def test_runs_of_an_entry_that_has_changed_since_are_called_by_what_was_other(store, make_spec, finish):
     env = "MountainCarContinuous-v0"
     for seed in range(2):
