@@ -56,7 +56,7 @@ def url(tmp_path_factory):
 
     store = Store(tmp_path_factory.mktemp("runs"))
     common = {"steps": 100, "evaluations": 2, "episodes": 3, "evaluation_seed": 0, "package": "sb3_entropic 1"}
-    labels = {"CartPole-v1": ["aldqn", "dqn", "mdqn", "miqn", "ppo", "qrdqn", HOSTILE], "Pendulum-v1": ["msac", "dqn"]}
+    labels = {"CartPole-v1": ["aldqn", "dqn", "mdqn", "softdqn", "ppo", "qrdqn", HOSTILE], "Pendulum-v1": ["msac", "dqn"]}
     specs = [
         RunSpec(env=env, algo="dqn" if label == HOSTILE else label, label=label, seed=seed, hyperparameters={}, **common)
         for env, members in labels.items()
@@ -190,10 +190,10 @@ def test_it_filters(open_page):
     with open_page() as browser:
         assert len(browser.execute_script(f"return {CURVES}")) == 7
         browser.find_element("css selector", ".choice summary").click()
-        browser.find_element("id", "search").send_keys("iqn mdqn")
-        assert sorted(column(browser, 0)) == ["mdqn", "miqn"]
+        browser.find_element("id", "search").send_keys("softd mdqn")
+        assert sorted(column(browser, 0)) == ["mdqn", "softdqn"]
         wait(browser, f"return {CURVES}.length === 2")
-        assert sorted(browser.execute_script(f"return {CURVES}")) == ["mdqn", "miqn"]
+        assert sorted(browser.execute_script(f"return {CURVES}")) == ["mdqn", "softdqn"]
         browser.find_element("id", "search").clear()
         browser.find_element("css selector", "#chips input[value=ppo]").find_element("xpath", "..").click()
         assert "ppo" not in column(browser, 0)
