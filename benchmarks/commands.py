@@ -17,6 +17,7 @@ from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from benchmarks.executors import Executor
+    from benchmarks.report.leaderboard import Leaderboard
     from benchmarks.store import Store
 
 PAGE, VERDICTS = "index.html", "does-it-help"
@@ -279,6 +280,14 @@ def _check_labels(labels: list[str], there: set[str]) -> None:
             raise UserError(f"There are no runs of {label!r}, only of {', '.join(sorted(there))}{nearest(label, there)}")
 
 
+def _pairs_without_a_table(pairs: list[tuple[str, str]], boards: list[Leaderboard]) -> list[str]:
+    compared = set()
+    for board in boards:
+        names = {row.label: row.name for row in board.rows}
+        compared |= {pair for found in board.pairs for pair in product((found.x, names[found.x]), (found.y, names[found.y]))}
+    return [f"No table has scores of both {x} and {y}." for x, y in pairs if (x, y) not in compared]
+
+
 def _write_and_show(
     store: Store,
     experiments: set[tuple[str, int]],
@@ -299,11 +308,8 @@ def _write_and_show(
 
     problems: list[str] = []
     boards = build_leaderboards(store, problems, pairs)
-    compared = set()
-    for board in boards:
-        names = {row.label: row.name for row in board.rows}
-        compared |= {pair for found in board.pairs for pair in product((found.x, names[found.x]), (found.y, names[found.y]))}
-    problems += [f"No table has scores of both {x} and {y}." for x, y in pairs or () if (x, y) not in compared]
+    if pairs is not None:
+        problems += _pairs_without_a_table(pairs, boards)
     tables = build_across(boards)
     for board in boards:
         if (board.env, board.steps) in experiments:

@@ -32,11 +32,18 @@ def read_record(path: Path) -> dict[str, Any]:
     :param path: its ``run.json``
     :raises UserError: if it cannot be read, or is not what :func:`check_record` wants; names the file
     """
+    return check_record(read_json(path), str(path))
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds.
+
+    :raises UserError: if it cannot be read; names the file
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
-    return check_record(content, str(path))
 
 
 def check_record(content: Any, source: str) -> dict[str, Any]:

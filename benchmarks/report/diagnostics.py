@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import itertools
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -22,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.records import read_evaluations
+from benchmarks.records import read_evaluations, read_json
 from benchmarks.report.figures import COLOURS, save
 from benchmarks.report.words import thousands
 from benchmarks.spec import RunSpec
@@ -99,7 +97,7 @@ def read_diagnostics(path: Path) -> Diagnostics:
     csv = path / PROGRESS if path.is_dir() else path
     if not csv.is_file():
         if (path / RECORD).is_file():
-            if "error" in _record(path):
+            if "error" in read_json(path / RECORD):
                 raise UserError(f"{path} has no {PROGRESS}: the run failed before it logged anything.")
             raise UserError(f"{path} has no {PROGRESS}: runs restored from published records have no training log to draw.")
         wrong = f"{path} has no {PROGRESS}" if path.is_dir() else f"There is no {path}"
@@ -202,16 +200,9 @@ def _title(csv: Path) -> str:
     """What its record says the run is; its folder's name (or the file's, if it is a special one) where there is none."""
     # Another program's record may lie there under the same name.
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
-        record = _record(csv.parent)
+        record = read_json(csv.parent / RECORD)
         return RunSpec(**record["spec"]).title + (" (failed)" if "error" in record else "")
     return csv.absolute().parent.name if csv.name == PROGRESS else csv.stem
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{folder / RECORD} cannot be read: {error}.") from None
 
 
 def _runs_near(path: Path) -> str:

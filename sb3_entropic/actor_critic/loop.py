@@ -44,19 +44,24 @@ class ActorCriticLoop(OffPolicyLoop):
     check_ent_coef = staticmethod(check_temperature)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # SB3 reads another attribute, made of it once.
-        if name != "ent_coef" or isinstance(value, th.Tensor):
-            pass
-        elif getattr(self, "ent_coef_optimizer", None) is not None and value != self.ent_coef:
-            raise ValueError(f"ent_coef={value!r} would change nothing: this model learns it. Give another one to load().")
-        elif getattr(self, "ent_coef_tensor", None) is not None:
-            value = as_scheduled(name, value)
-            self.check_ent_coef(name, value)
-            if str(value).startswith("auto"):
-                raise ValueError(f"ent_coef={value!r} cannot begin to be learned: this model was made with another.")
-            if not callable(value):
-                self.ent_coef_tensor.fill_(float(value))
+        # While the fast engine records, a schedule's value is an input.
+        if name == "ent_coef" and not isinstance(value, th.Tensor):
+            value = self._take_over(value)
         super().__setattr__(name, value)
+
+    def _take_over(self, ent_coef: Any) -> Any:
+        """Check an ``ent_coef`` that is set, and let what SB3 has made of the one before follow it."""
+        if getattr(self, "ent_coef_optimizer", None) is not None and ent_coef != self.ent_coef:
+            raise ValueError(f"ent_coef={ent_coef!r} would change nothing: this model learns it. Give another one to load().")
+        if getattr(self, "ent_coef_tensor", None) is None:
+            return ent_coef
+        ent_coef = as_scheduled("ent_coef", ent_coef)
+        self.check_ent_coef("ent_coef", ent_coef)
+        if str(ent_coef).startswith("auto"):
+            raise ValueError(f"ent_coef={ent_coef!r} cannot begin to be learned: this model was made with another.")
+        if not callable(ent_coef):
+            self.ent_coef_tensor.fill_(float(ent_coef))
+        return ent_coef
 
     def check_arguments(self) -> None:
         """Check that actions are of a kind that the algorithm takes, which those of a file need not be.
