@@ -106,8 +106,7 @@ class EntropyPPO(OnPolicyLoop, PPO):
         self.check_arguments()
         super()._setup_model()
         check_actions(self.action_space)
-        if self.target_entropy != "auto":
-            self._check_target_entropy()
+        self._check_target_entropy()
 
     def check_arguments(self) -> None:
         """Check the arguments that are ours, and keep what is learned within its bounds.
@@ -119,7 +118,7 @@ class EntropyPPO(OnPolicyLoop, PPO):
         check_positive("ent_coef_rate", self.ent_coef_rate)
         for name in ("ent_coef", "kl_coef"):
             self._check_coefficient(name)
-        if getattr(self, "policy", None) is not None and self.target_entropy != "auto":
+        if getattr(self, "policy", None) is not None:
             self._check_target_entropy()
         try:
             low, high = (float(bound) for bound in self.ent_coef_bounds)
@@ -171,6 +170,8 @@ class EntropyPPO(OnPolicyLoop, PPO):
         self._learned_under = {**self._learned_under, name: value if isinstance(value, str) else ""}
 
     def _check_target_entropy(self) -> None:
+        if self.target_entropy == "auto":
+            return
         check_scheduled("target_entropy", self.target_entropy, partial(check_finite, or_text="auto"))
         if self.learned_ent_coef is None:
             return
