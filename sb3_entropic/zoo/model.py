@@ -63,7 +63,8 @@ def _make_model(
     with warnings.catch_warnings():
         # An older version that is still registered is the user's choice: results of versions are never pooled.
         warnings.filterwarnings("ignore", message=".*is out of date.*")
-        env = make_vec_env(env_id, n_envs=n_envs, seed=seed, wrapper_class=wrapper)
+        # SB3 makes environments that can render, and LunarLander's then move every spark of an episode at every step.
+        env = make_vec_env(env_id, n_envs=n_envs, seed=seed, wrapper_class=wrapper, env_kwargs={"render_mode": None})
     try:
         if normalize := _normalization(hyperparameters.get("normalize")):
             options = normalize if isinstance(normalize, dict) else {}
