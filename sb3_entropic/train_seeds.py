@@ -10,6 +10,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -73,8 +74,9 @@ def train_seeds(
 
     :param algorithm: a class of this package
     :param policy: as its constructor's
-    :param env: id of an environment, or a function that makes one; called once a seed. Where it makes one of SB3's
-        ``SubprocVecEnv``, the processes of all seeds take their steps at the same time
+    :param env: id of an environment, of which each seed has one that does not render, or a function that makes one; called
+        once a seed. Where it makes one of SB3's ``SubprocVecEnv``, the processes of all seeds take their steps at the same
+        time
     :param seeds: different whole numbers
     :param total_timesteps: of every seed
     :param callback: from a seed to its callback, or list of callbacks
@@ -92,7 +94,8 @@ def train_seeds(
 
     def make(index: int) -> Any:
         own = {name: _of_seed(name, value, index, len(seeds)) for name, value in arguments.items()}
-        made = env if isinstance(env, str) else env()
+        # SB3's, of an id, could render, and LunarLander's would then move every spark of an episode at every step.
+        made = gym.make(env) if isinstance(env, str) else env()
         model = algorithm(policy, made, seed=seeds[index], engine=engine, **own)
         _check_sweep(model, arguments)
         return model

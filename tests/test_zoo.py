@@ -16,7 +16,7 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMu
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
-from sb3_entropic import MSAC
+from sb3_entropic import MDQN, MSAC, train_seeds
 from sb3_entropic.catalog import ALGORITHMS, find_algorithm
 from sb3_entropic.envs import MinAtarCNN
 from sb3_entropic.errors import UserError
@@ -184,6 +184,13 @@ def test_the_engine_can_be_chosen():
 def test_the_policy_suits_the_observations():
     gym.register("Dict-v0", entry_point=lambda **_: SimpleMultiObsEnv(discrete_actions=False))
     assert isinstance(make_model(ALGORITHMS["msac"], "Dict-v0", {}, buffer_size=10).observation_space, gym.spaces.Dict)
+
+
+def test_environments_have_no_picture_to_keep():
+    # LunarLander would keep every spark until it is rendered, and a step would soon take ten times as long.
+    model = make_model(ALGORITHMS["mdqn"], "CartPole-v1", {"buffer_size": 100}, seed=0)
+    trained = train_seeds(MDQN, "MlpPolicy", "CartPole-v1", seeds=[0], total_timesteps=8, buffer_size=100)
+    assert model.get_env().get_attr("render_mode") == trained[0].get_env().get_attr("render_mode") == [None]
 
 
 def test_environments_are_counted_and_normalised():

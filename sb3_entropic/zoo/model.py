@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -64,7 +65,7 @@ def _make_model(
         # An older version that is still registered is the user's choice: results of versions are never pooled.
         warnings.filterwarnings("ignore", message=".*is out of date.*")
         # SB3 makes environments that can render, and LunarLander's then move every spark of an episode at every step.
-        env = make_vec_env(env_id, n_envs=n_envs, seed=seed, wrapper_class=wrapper, env_kwargs={"render_mode": None})
+        env = make_vec_env(partial(gym.make, env_id), n_envs=n_envs, seed=seed, wrapper_class=wrapper)
     try:
         if normalize := _normalization(hyperparameters.get("normalize")):
             options = normalize if isinstance(normalize, dict) else {}
