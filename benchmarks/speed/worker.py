@@ -17,8 +17,10 @@ import tempfile
 import time
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, TextIO
 
+import gymnasium as gym
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
@@ -90,12 +92,14 @@ def train(job: dict[str, Any], channel: TextIO) -> None:
     engine = {} if job["engine"] is None else {"engine": Engine(**job["engine"])}
     total = job["warm_up"] + 2 * job["steps"]
     clocks = {seed: Clock(job, channel, speaks=seed == seeds[0]) for seed in seeds}
+    # Everybody's are the same: of an id SB3 makes environments that can render, which takes LunarLander's time.
+    make_env = partial(gym.make, job["env"])
     if len(seeds) > 1:
         arguments = {**engine, **job["arguments"], "device": job["device"]}
-        train_seeds(algorithm, "MlpPolicy", job["env"], seeds=seeds, total_timesteps=total, callback=clocks.get, **arguments)
+        train_seeds(algorithm, "MlpPolicy", make_env, seeds=seeds, total_timesteps=total, callback=clocks.get, **arguments)
         return
     device = {} if module == "sbx" else {"device": job["device"]}
-    model = algorithm("MlpPolicy", job["env"], seed=seeds[0], **engine, **job["arguments"], **device)
+    model = algorithm("MlpPolicy", make_env(), seed=seeds[0], **engine, **job["arguments"], **device)
     with fast_matrix_products(model.policy) if job["switch"] else nullcontext():
         model.learn(total, callback=clocks[seeds[0]])
 
