@@ -18,8 +18,8 @@ Record = dict[str, Any]
 HEADINGS = ["system", "steps/s", "ratio to peer", "update ms", "start-up s", "memory MB", "cores", "floor"]
 
 NOTE = """\
-Environment steps per second, of all seeds and processes, of whole `learn()` calls with a monitor, a logger and a callback; \
-one thread a process, each timing in fresh processes; medians over rounds.
+Environment steps per second, of all seeds and processes, within `learn()` calls with a monitor, a logger and a callback, \
+once they run at their speed; one thread a process, each timing in fresh processes; medians over rounds.
 
 - ratio: to the row above that says *peer*, taken round by round: median [lowest-highest]
 - update: of one gradient step of one seed, with the sampling of its batch; on a GPU until it is launched, \

@@ -10,12 +10,12 @@
 # SB3's loop and to rounding on the fast engine, where their seeds train together.
 # On MountainCarContinuous-v0 MSAC and MTQC ran with their parents' temperature first; since mountain-car.sh their entries have
 # twice as much, with which MTQC ran again, and MSAC in that study.
-# About 10 hours of one core. What is finished is never run again, and two calls share the work.
+# About 12 hours of one core. What is finished is never run again, and two calls share the work.
 . "$(dirname "$0")/common.sh"
 options=(--seeds 5)
 
 run --env Pendulum-v1 --steps 20000 --algos msac,mdac,mtqc,softq,sac,tqc "$@"
-# With 16-bit products, on a processor that has them, LunarLanderContinuous-v3 takes two hours of a core a row and not three.
+# With 16-bit products, on a processor that has them, LunarLanderContinuous-v3 takes 2.2 to 2.5 hours of a core a row.
 for experiment in "MountainCarContinuous-v0 --steps 50000" "LunarLanderContinuous-v3 --steps 200000 --matrix-library bf16"; do
   for algo in msac mtqc; do
     # shellcheck disable=SC2086 (words of their own)
