@@ -12,7 +12,7 @@ from benchmarks.overrides import read_entries, settings_of
 from benchmarks.protocol import BUDGETS, PROTOCOLS, default_algorithms, protocol, within_budget
 from benchmarks.spec import RunSpec, title_of
 from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
-from sb3_entropic.catalog import Algorithm, Environment, check_actions, find_algorithm, find_environment, import_module
+from sb3_entropic.catalog import Algorithm, Environment, find_algorithm, find_environment, import_module
 from sb3_entropic.checks import check_choice, check_gpu
 from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
@@ -133,8 +133,6 @@ def make_plan(
     names = list(dict.fromkeys(algorithm.name for _, algorithm in pairs))
     settings = settings_of(overrides or [], sweeps or [], names)
     own = {} if entries is None else read_entries(entries, names, [env.id for env in environments])
-    for env, algorithm in pairs:
-        check_actions(env, algorithm)
     if matrix_library == "tf32" and (left := [name for name in names if find_algorithm(name).is_on_policy]):
         raise UserError(f"{', '.join(left)} would be trained on the CPU, which has no TF32: name the others with --algos.")
     source = entries.name if entries else ""

@@ -19,7 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic import __version__
-from sb3_entropic.catalog import ALGORITHMS, check_actions, find_algorithm, find_environment
+from sb3_entropic.catalog import ALGORITHMS, find_algorithm, find_environment
 from sb3_entropic.checks import check_gpu
 from sb3_entropic.cli import ArgumentParser, Console, exit_code_of, positive, seed, show_warnings_in_one_line
 from sb3_entropic.errors import UserError, is_refusal
@@ -88,9 +88,7 @@ def overview() -> str:
 def _train(arguments: argparse.Namespace) -> int:
     console = Console()
     algorithm = find_algorithm(arguments.algo)
-    environment = find_environment(arguments.env)
-    check_actions(environment, algorithm)
-    env_id = environment.id
+    env_id = find_environment(arguments.env).id
     overrides = dict(parse_override(text) for text in arguments.param)
     hyperparameters = {**load_hyperparameters(algorithm, env_id, overrides), **overrides}
     check_gpu(arguments.device, f"--device {arguments.device}")
@@ -115,7 +113,7 @@ def _train(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         stopped = True
         console.print(f"Stopped by Ctrl-C after {model.num_timesteps:,} of {steps:,} steps.")
-    except (ValueError, AssertionError, TypeError, ArithmeticError) as error:
+    except (ValueError, AssertionError, TypeError, AttributeError, ArithmeticError) as error:
         if model.num_timesteps or not _is_a_librarys(error):
             raise
         raise UserError(f"{algorithm.name} on {env_id}: {error}") from error
@@ -123,7 +121,8 @@ def _train(arguments: argparse.Namespace) -> int:
         path, statistics_file = _saved(model, arguments.save)
         console.print(f"Saved to {path}; open it with {algorithm.constructor.__name__}.load.", soft_wrap=True, markup=False)
         if statistics_file is not None:
-            console.print(f"Its observations are normalised: open {statistics_file} with VecNormalize.load.", soft_wrap=True)
+            text = f"Its observations are normalised: open {statistics_file} with VecNormalize.load."
+            console.print(text, soft_wrap=True, markup=False)
     if stopped:
         return 130
     _print_evaluation(
@@ -181,6 +180,12 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             import tensorboard  # noqa: F401
         except ImportError:
             raise UserError("--tensorboard needs the tensorboard package: run `pip install tensorboard`.") from None
+        try:
+            arguments.tensorboard.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--tensorboard {arguments.tensorboard} cannot be made: {error.strerror}.") from None
+        if not os.access(arguments.tensorboard, os.W_OK):
+            raise UserError(f"--tensorboard {arguments.tensorboard} cannot be written.")
 
 
 def _print_evaluation(console: Console, model: BaseAlgorithm, evaluator: Evaluator) -> None:

@@ -117,7 +117,7 @@ def check_flag(name: str, value: Any) -> None:
 
     :raises ValueError: if it is not
     """
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}={value!r} is neither True nor False.")
 
 
@@ -240,7 +240,7 @@ def _check_train_freq(name: str, value: Any) -> None:
     check_count(name, value[0] if isinstance(value, tuple) and value else value)
 
 
-def _check_gradient_steps(name: str, value: Any) -> None:
+def _check_whole(name: str, value: Any) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise ValueError(f"{name}={value!r} is not a whole number.")
 
@@ -257,8 +257,12 @@ _INHERITED: dict[str, Callable[[str, Any], None]] = {
     # SB3 compares and divides with these alone, so that a file may have them as 1e4; a fraction above 1 never ends.
     "target_update_interval": check_positive,
     "train_freq": _check_train_freq,
-    "gradient_steps": _check_gradient_steps,
+    "gradient_steps": _check_whole,
     "max_grad_norm": _check_limit,
+    "vf_coef": check_at_least_zero,
+    "target_kl": check_positive,
+    **dict.fromkeys(("use_sde", "use_sde_at_warmup", "optimize_memory_usage", "normalize_advantage"), check_flag),
+    "sde_sample_freq": _check_whole,
     **dict.fromkeys(("learning_starts", "exploration_fraction"), check_at_least_zero),
 }
 

@@ -68,18 +68,25 @@ class Evaluator:
         seeds = [self._seed + index for index in range(len(self._envs))]
         observations = [env.reset(seed=seed)[0] for env, seed in zip(self._envs, seeds, strict=True)]
         returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), dtype=int)
-        playing = list(range(len(seeds)))
+        playing = acting = list(range(len(seeds)))
+        state, begins = None, np.ones(len(seeds), dtype=bool)
         with _vectors_on_the_cpu(model, deterministic):
             while playing:
-                actions, _ = model.predict(_stack(model, [observations[i] for i in playing]), deterministic=deterministic)
+                batch = _stack(model, [observations[i] for i in acting])
+                actions, state = model.predict(batch, state=state, episode_start=begins[acting], deterministic=deterministic)
+                begins[:] = False
                 still_playing = []
-                for i, action in zip(playing, actions, strict=True):
+                for i, action in zip(acting, actions, strict=True):
+                    if i not in playing:
+                        continue
                     observations[i], reward, terminated, truncated, _ = self._envs[i].step(action)
                     returns[i] += float(reward)
                     lengths[i] += 1
                     if not (terminated or truncated or lengths[i] >= self._most_steps):
                         still_playing.append(i)
                 playing = still_playing
+                # A policy that remembers does so of every episode, also of one that has ended.
+                acting = playing if state is None else acting
         return [Episode(*row) for row in zip(seeds, returns.tolist(), lengths.tolist(), strict=True)]
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from inspect import signature
@@ -193,12 +192,14 @@ def _checked(algorithm: Any, seeds: Any, env: Any, callback: Any) -> list[int]:
         raise ValueError(f"{named} is not a class of this package, such as sb3_entropic.MSAC, nor extends one.")
     if not isinstance(seeds, Iterable):
         raise ValueError(f"seeds={seeds!r} are not several whole numbers: write range({seeds!r}), say.")
-    seeds = list(seeds)
-    with suppress(TypeError):
+    given = list(seeds)
+    try:
         # SB3 takes Python's whole numbers alone.
-        seeds = [*map(operator.index, seeds)]
+        seeds = [*map(operator.index, given)]
+    except TypeError:
+        seeds = []
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds={seeds} are not one or several different whole numbers.")
+        raise ValueError(f"seeds={given} are not one or several different whole numbers.")
     if not isinstance(env, str) and not callable(env):
         raise ValueError(
             f"env={env} is one environment: every seed needs its own, so give an id or a function that makes one."

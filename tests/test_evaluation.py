@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium.envs.classic_control import PendulumEnv
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import SimpleMultiObsEnv
@@ -105,6 +106,38 @@ def test_normalised_observations_reach_the_policy_and_rewards_stay_raw():
     raw, _ = gym.make("Pendulum-v1").reset(seed=3)
     assert np.allclose(seen[0][0], (raw - 10.0) / 2.0, atol=1e-4)
     assert episodes[0].total_reward < -100, "Pendulum's own rewards, not normalised ones"
+
+
+def test_a_policy_that_remembers_does_so_until_its_episode_ends():
+    def longer_for(seed):
+        return [200, 60, 130][seed - 5]
+
+    class Ends(gym.Wrapper):
+        def reset(self, *, seed=None, options=None):
+            self.left = longer_for(seed)
+            return self.env.reset(seed=seed, options=options)
+
+        def step(self, action):
+            self.left -= 1
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            return observation, reward, terminated or self.left == 0, truncated, info
+
+    sizes = {"lstm_hidden_size": 8, "net_arch": [8]}
+    model = RecurrentPPO("MlpLstmPolicy", "Pendulum-v1", n_steps=16, seed=0, policy_kwargs=sizes, device="cpu")
+    with th.no_grad():
+        # As it is made it hardly acts, and so remembers nothing that matters.
+        for parameter in model.policy.parameters():
+            parameter.mul_(3)
+    played = Evaluator("Pendulum-v1", episodes=3, seed=5, wrapper=Ends).evaluate(model)
+    for episode in played:
+        env = Ends(gym.make("Pendulum-v1"))
+        observation, total, state = env.reset(seed=episode.seed)[0], 0.0, None
+        for step in range(longer_for(episode.seed)):
+            action, state = model.predict(observation, state, np.array([step == 0]), deterministic=True)
+            observation, reward, *_ = env.step(action)
+            total += reward
+        assert episode.length == longer_for(episode.seed)
+        assert episode.total_reward == pytest.approx(total, rel=1e-5)
 
 
 def test_dict_observations():

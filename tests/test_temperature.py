@@ -213,6 +213,7 @@ def test_the_temperature_that_a_loss_divides_by_stays_above_zero():
         (MDQN, "temperature", 0.0, "temperature=0.0 is not a finite number above 0"),
         (MDQN, "munchausen_alpha", 2, r"munchausen_alpha=2 is outside \[0, 1\]"),
         (DiscreteSAC, "entropy_penalty", -1, "entropy_penalty=-1 is below 0"),
+        (DiscreteSAC, "target_entropy", "auto", "target_entropy='auto' is not a number"),
         (EntropyPPO, "ent_coef", -1, "ent_coef=-1 is below 0"),
         (EntropyPPO, "kl_coef", -1, "kl_coef=-1 is below 0"),
         (EntropyPPO, "ent_coef", "garbage", "ent_coef='garbage' is none of"),

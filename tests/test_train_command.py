@@ -81,6 +81,7 @@ def test_a_folder_of_the_name_that_the_model_will_have_is_seen_before_training(t
         ("--algo msac --env Pendulum-v1 --save .", "is a folder: name a file in it"),
         ("--algo msac --env Pendulum-v1 --save no/such/folder/model.zip", "no/such/folder does not exist"),
         ("--algo msac --env Pendulum-v1 --tensorboard README.md", "is a file: name a folder"),
+        ("--algo msac --env Pendulum-v1 --tensorboard README.md/logs", "README.md/logs cannot be made: Not a directory"),
     ],
 )
 def test_wrong_inputs_get_a_sentence_and_exit_code_2(arguments, message, refusal, monkeypatch):

@@ -14,6 +14,7 @@ from stable_baselines3.common.atari_wrappers import ClipRewardEnv, MaxAndSkipEnv
 from stable_baselines3.common.buffers import NStepReplayBuffer, RolloutBuffer
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from sb3_entropic import MDQN, MSAC, train_seeds
@@ -114,6 +115,60 @@ def test_text_becomes_schedules_tuples_and_activations():
     assert arguments.keys() == {"learning_rate", "train_freq", "policy_kwargs"}
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("ppo", {"ent_coef": "auto"}, "ent_coef='auto' is not a number"),
+        ("ppo", {"ent_coef": "lin_0.01"}, "ent_coef='lin_0.01' is not a number"),
+        ("entropyppo", {"target_kl": "x"}, "target_kl='x' is not a number"),
+        ("ppo", {"vf_coef": "x"}, "vf_coef='x' is not a number"),
+        ("ppo", {"use_sde": "maybe"}, "use_sde='maybe' is neither True nor False"),
+        ("ppo", {"sde_sample_freq": 2.5}, "sde_sample_freq=2.5 is not a whole number"),
+        ("msac", {"action_noise": 0.1}, "action_noise=0.1 is no noise: write noise_type=normal"),
+    ],
+)
+def test_what_sb3_would_find_after_a_rollout_is_found_before_it(name, setting, message):
+    with pytest.raises(HyperparameterError, match=message):
+        make_model(ALGORITHMS[name], "Pendulum-v1", setting, device="cpu")
+
+
+def test_a_scheduled_coefficient_is_for_our_ppo():
+    assert callable(make_model(ALGORITHMS["entropyppo"], "Pendulum-v1", {"ent_coef": "lin_0.01"}, device="cpu").ent_coef)
+
+
+class Threefold(gym.ActionWrapper):
+    """Pushes left, not at all or right."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.action_space = gym.spaces.Discrete(3)
+
+    def action(self, action):
+        return np.array([action - 1.0], dtype=np.float32)
+
+
+def test_an_algorithm_suits_the_actions_that_wrappers_leave():
+    wrapped = {"env_wrapper": "tests.test_zoo.Threefold"}
+    assert make_model(ALGORITHMS["mdqn"], "Pendulum-v1", wrapped, device="cpu").action_space.n == 3
+    with pytest.raises(UserError, match=r"msac needs Box actions and Pendulum-v1 has Discrete\(3\)"):
+        make_model(ALGORITHMS["msac"], "Pendulum-v1", wrapped, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("th.optim.SGD", th.optim.SGD),
+        ("optim.AdamW", th.optim.AdamW),
+        ("Adam", th.optim.Adam),
+        ("RMSpropTFLike", RMSpropTFLike),
+        ("stable_baselines3.common.sb2_compat.rmsprop_tf_like.RMSpropTFLike", RMSpropTFLike),
+    ],
+)
+def test_an_optimiser_may_be_named(written, found):
+    arguments = constructor_arguments(ALGORITHMS["msac"], {"policy_kwargs": f"dict(optimizer_class={written})"})
+    assert arguments["policy_kwargs"] == {"optimizer_class": found}
+
+
 def test_policy_arguments_may_be_written_as_the_zoo_writes_them():
     written = "dict(net_arch=dict(pi=[8], qf=[16]), activation_fn=nn.Tanh, log_std_init=-3, n_critics=2)"
     arguments = constructor_arguments(ALGORITHMS["msac"], {"policy_kwargs": written})["policy_kwargs"]
@@ -131,6 +186,7 @@ def test_policy_arguments_may_be_written_as_the_zoo_writes_them():
         ({"munchausen_alfa": 0.5}, "no hyperparameter 'munchausen_alfa': did you mean 'munchausen_alpha'"),
         ({"learning_rate": "lin_fast"}, "'lin_fast' is not a schedule"),
         ({"policy_kwargs": {"activation_fn": "nn.Relu"}}, "did you mean 'ReLU'"),
+        ({"policy_kwargs": {"optimizer_class": "th.optim.Adm"}}, "not one of torch.optim: did you mean 'Adam'"),
         (
             {"policy_kwargs": {"features_extractor_class": "sb3_entropic.envs.MinatarCNN"}},
             "'sb3_entropic.envs.MinatarCNN' is not a BaseFeaturesExtractor: did you mean 'MinAtarCNN'",
@@ -515,6 +571,7 @@ def test_what_is_nothing_by_default_may_be_said_to_be(name):
         ("gradient_steps", 1.5, "gradient_steps=1.5 is not a whole number"),
         ("max_grad_norm", "x", "max_grad_norm='x' is not a number"),
         ("gamma", "x", "gamma='x' is not a number"),
+        ("optimize_memory_usage", "maybe", "optimize_memory_usage='maybe' is neither True nor False"),
     ],
 )
 def test_a_value_with_which_nothing_would_ever_be_learned_is_refused_before_any_work(algorithm, name, value, message):

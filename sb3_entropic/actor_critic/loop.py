@@ -64,11 +64,14 @@ class ActorCriticLoop(OffPolicyLoop):
         return ent_coef
 
     def check_arguments(self) -> None:
-        """Check that actions are of a kind that the algorithm takes, which those of a file need not be.
+        """Check what has been set, and that actions are of a kind that the algorithm takes, which those of a file need not be.
 
-        :raises ValueError: if they are not
+        :raises ValueError: for a value that is not allowed, or if they are not
         """
         super().check_arguments()
+        if hasattr(self, "actor"):
+            # The constructor takes more.
+            check_scheduled("target_entropy", self.target_entropy, check_finite)
         if not isinstance(self.action_space, self.kinds_of_actions):
             kinds = " or ".join(kind.__name__ for kind in self.kinds_of_actions)
             raise ValueError(

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import lru_cache
@@ -18,6 +19,7 @@ import torch as th
 import yaml
 from stable_baselines3.common import buffers
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer, RolloutBuffer
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.her import HerReplayBuffer
 
@@ -207,6 +209,17 @@ def _activation(name: str) -> type[th.nn.Module]:
     return getattr(th.nn, name.removeprefix("nn."))
 
 
+def _optimizer(name: Any) -> type[th.optim.Optimizer]:
+    named = {**vars(th.optim), RMSpropTFLike.__name__: RMSpropTFLike}
+    known = {key: value for key, value in named.items() if isinstance(value, type) and issubclass(value, th.optim.Optimizer)}
+    plain = re.sub(r"^((th|torch)\.)?optim\.", "", str(name))
+    if "." in plain:
+        return find_class("optimizer_class", name, th.optim.Optimizer)
+    if plain not in known:
+        raise HyperparameterError(f"optimizer_class={name!r} is not one of torch.optim{nearest(plain, known)}")
+    return known[plain]
+
+
 def _features_extractor(name: Any) -> type:
     return find_class("features_extractor_class", name, BaseFeaturesExtractor)
 
@@ -230,6 +243,7 @@ def _buffer(option: str, name: Any) -> type:
 _POLICY_CLASSES: dict[str, Callable[[Any], type]] = {
     "activation_fn": _activation,
     "features_extractor_class": _features_extractor,
+    "optimizer_class": _optimizer,
 }
 """What of ``policy_kwargs`` is a class that an entry can only name."""
 

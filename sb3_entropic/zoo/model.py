@@ -17,8 +17,9 @@ from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, Ornst
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_entropic import catalog
 from sb3_entropic.catalog import ALGORITHMS, Algorithm
-from sb3_entropic.checks import check_actions, check_inherited
+from sb3_entropic.checks import check_actions, check_finite, check_inherited
 from sb3_entropic.errors import UserError, is_refusal, nearest
 from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, count_of, from_python
 from sb3_entropic.zoo.wrappers import env_wrapper
@@ -35,6 +36,7 @@ def make_model(
     :param seed: of the networks, the exploration and the environments
     :param arguments: further constructor arguments, such as ``device`` or ``tensorboard_log``
     :raises HyperparameterError: for a name or a value the constructor does not take
+    :raises UserError: if the algorithm does not take the actions that the wrappers leave
     """
     try:
         return _make_model(algorithm, env_id, hyperparameters, seed, arguments)
@@ -73,6 +75,14 @@ def _make_model(
         policy = hyperparameters.get("policy", policy_for(env.observation_space))
         # SB3's own do not look.
         check_actions(env.action_space)
+        catalog.check_actions(catalog.Environment(env_id, env.action_space, env.observation_space), algorithm)
+        if algorithm.name == "ppo" and "ent_coef" in hyperparameters:
+            # SB3's PPO multiplies by it after a whole rollout.
+            check_finite("ent_coef", hyperparameters["ent_coef"])
+        if isinstance(keywords.get("action_noise"), int | float | str):
+            raise HyperparameterError(
+                f"action_noise={keywords['action_noise']!r} is no noise: write noise_type=normal and noise_std=0.1, say."
+            )
         if "noise_type" in hyperparameters or "noise_std" in hyperparameters:
             keywords["action_noise"] = _action_noise(algorithm, hyperparameters, env.action_space)
         return algorithm.constructor(policy, env, seed=seed, **keywords)

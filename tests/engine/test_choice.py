@@ -348,6 +348,7 @@ def test_wrong_options_are_answered(arguments, message):
     [
         ({"seeds": [1, 1]}, "are not one or several different"),
         ({"seeds": []}, "are not one or several different"),
+        ({"seeds": [0.0, 1.0]}, r"seeds=\[0.0, 1.0\] are not one or several different whole numbers"),
         ({"seeds": 3}, r"seeds=3 are not several whole numbers: write range\(3\)"),
         ({"algorithm": "MSAC"}, "'MSAC' is not a class of this package, such as sb3_entropic.MSAC"),
         ({"algorithm": SAC}, "SAC is not a class of this package"),
