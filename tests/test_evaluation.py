@@ -69,6 +69,14 @@ def test_a_policy_of_vectors_is_taken_from_the_gpu_to_be_evaluated_and_one_of_im
     assert evaluator.evaluate(model) == expected
     assert model.policy is policy
     assert policy.on_gpu
+    with _vectors_on_the_cpu(model, deterministic=False):
+        assert model.policy is policy
+    model.use_sde = True
+    with _vectors_on_the_cpu(model, deterministic=True):
+        assert model.policy is policy
+    model.use_sde = False
+    with _vectors_on_the_cpu(model, deterministic=True):
+        assert model.policy is not policy
     policy.features_extractor_class = NatureCNN
     with _vectors_on_the_cpu(model, deterministic=True):
         assert model.policy is policy
@@ -85,6 +93,11 @@ def test_a_model_on_a_gpu_plays_the_same_episodes_and_stays_there(deterministic)
     assert evaluator.evaluate(on_gpu, deterministic) == evaluator.evaluate(on_cpu, deterministic)
     assert on_gpu.policy is policy
     assert policy.device.type == "cuda"
+
+
+def test_samples_are_played_where_they_are_asked_for(model):
+    evaluator = Evaluator("Pendulum-v1", episodes=1)
+    assert evaluator.evaluate(model, deterministic=False) != evaluator.evaluate(model)
 
 
 def test_random_streams_are_left_alone(model):

@@ -17,6 +17,7 @@ from sb3_entropic.actor_critic.discrete_sac import epsilon_greedy_entropy
 from sb3_entropic.tabular import TabularEnv
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 from tests.extractors import BatchNormExtractor
+from tests.same_bits import same_bits
 from tests.value_based.tables import (
     GAMMA,
     N_ACTIONS,
@@ -95,16 +96,35 @@ def test_the_munchausen_term_is_the_clipped_log_policy_of_the_replayed_action():
     assert metrics["munchausen_clip_fraction"].item() == pytest.approx((scaled < -0.6).double().mean().item())
 
 
-def test_the_actors_gradient_is_that_of_the_expectation():
+@pytest.mark.parametrize("reduction", ["min", "mean"])
+def test_the_actors_gradient_is_that_of_the_expectation(reduction):
     logits = table(1).requires_grad_()
     critics = table(2, 2)
-    loss, _ = make().actor_loss(Tables(th.log_softmax(logits, -1), online=critics), all_transitions(MDP), None)
+    networks = Tables(th.log_softmax(logits, -1), online=critics)
+    loss, _ = make(critic_reduction=reduction).actor_loss(networks, all_transitions(MDP), None)
     (gradient,) = th.autograd.grad(loss, logits)
-    # Closed form: pi_b (f_b - sum_a pi_a f_a), f = temperature log pi - min Q; every state is in the batch equally often.
+    # Closed form: pi_b (f_b - sum_a pi_a f_a), f = temperature log pi - Q; every state is in the batch equally often.
     log_policy = th.log_softmax(logits.detach(), -1)
-    policy, f = log_policy.exp(), TEMPERATURE * log_policy - critics.amin(0)
+    values = critics.amin(0) if reduction == "min" else critics.mean(0)
+    policy, f = log_policy.exp(), TEMPERATURE * log_policy - values
     expected = policy * (f - (policy * f).sum(-1, keepdim=True)) / N_STATES
     assert th.allclose(gradient, expected, atol=1e-7)
+
+
+def test_the_actor_of_before_begins_as_the_actor_and_never_trains():
+    policy = make().policy
+    same_bits(policy.actor_target.state_dict(), policy.actor.state_dict())
+    policy.set_training_mode(True)
+    assert policy.actor.training
+    assert not policy.actor_target.training
+
+
+def test_the_logged_gap_is_that_of_the_online_critics():
+    model, batch = perturbed()
+    gap = model.after_training(model.make_networks(), batch)["action_gap"]
+    with th.no_grad():
+        best = th.minimum(*model.critic(batch.observations)).topk(2).values
+    assert gap.item() == pytest.approx((best[:, 0] - best[:, 1]).mean().item(), abs=1e-6)
 
 
 def test_no_gradient_reaches_the_critics_through_the_actors_loss():

@@ -220,6 +220,16 @@ def test_what_is_logged(model):
     assert 0 <= model.logger.name_to_value["train/munchausen_clip_fraction"] <= 1
 
 
+def test_the_logged_entropy_is_that_of_the_batch(model, batch):
+    noise = model.draw_noise(batch)
+    metrics = model.before_updates(ModuleNetworks(model), batch, noise)
+    with th.no_grad():
+        mean, log_std, _ = model.actor.get_action_dist_params(batch.observations)
+        u = mean + log_std.exp() * noise.current
+        log_prob = th.distributions.Normal(mean, log_std.exp()).log_prob(u) - th.log(1 - th.tanh(u) ** 2 + 1e-6)
+    assert metrics["policy_entropy"].item() == pytest.approx(-log_prob.mean().item(), abs=1e-3)
+
+
 def test_n_step_targets_take_the_bonus_of_the_first_action():
     model = trained(n_steps=3, munchausen_bound=(-0.3, 0.2), ent_coef=0.05)
     np.random.seed(0)

@@ -85,6 +85,11 @@ def test_the_soft_value_is_the_integral(proposal, action_dim):
     assert estimate.numpy() == pytest.approx(exact_soft_value(two_peaks, action_dim), abs=0.02)
 
 
+def test_a_sampler_that_has_collapsed_proposes_its_surroundings():
+    estimate = estimates(two_peaks, 4, 40_000, "sampler", sampler=(0.5, 0.0))
+    assert estimate.numpy() == pytest.approx(exact_soft_value(two_peaks, 1), abs=0.02)
+
+
 @pytest.mark.parametrize("proposal", ["uniform", "sampler"])
 def test_its_exponential_has_no_bias(proposal):
     ratios = th.exp((estimates(two_peaks, 20_000, 4, proposal) - exact_soft_value(two_peaks, 1)) / TEMPERATURE)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -11,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import IdentityEnvBox
 from stable_baselines3.common.logger import KVWriter, Logger
-from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
 from sb3_entropic import MDQN, MSAC, Engine, train_seeds
 from sb3_entropic.train_seeds import train_together
@@ -125,7 +126,12 @@ def test_the_gradients_norm_is_clipped(double):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "options"), [(th.optim.AdamW, {}), (th.optim.Adam, {}), (th.optim.Adam, {"decoupled_weight_decay": True})]
+    ("optimizer", "options"),
+    [
+        (th.optim.AdamW, {}),
+        (th.optim.Adam, {"betas": (0.5, 0.9)}),
+        (th.optim.Adam, {"decoupled_weight_decay": True}),
+    ],
 )
 def test_weights_decay_as_the_optimiser_lets_them(optimizer, options, double):
     def policy_kwargs():
@@ -140,7 +146,12 @@ def test_weights_decay_as_the_optimiser_lets_them(optimizer, options, double):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"train_freq": 4, "gradient_steps": 2}, {"train_freq": 3, "gradient_steps": -1}, {"target_update_interval": 3}],
+    [
+        {"train_freq": 4, "gradient_steps": 2},
+        {"train_freq": 3, "gradient_steps": -1},
+        # SB3 counts the interval within one call of train.
+        {"train_freq": 8, "gradient_steps": 8, "target_update_interval": 3},
+    ],
 )
 def test_the_schedule_of_updates_is_sb3s(arguments, double):
     exact, fast = both("MSAC", STARTS + 37, double, **arguments)
@@ -156,6 +167,43 @@ def test_n_step_returns(name, double):
     assert difference(fast, exact) < 1e-10
     one_step = double(make(name, n_envs=2, gamma=0.9)).learn(STARTS + 60, log_interval=None)
     assert difference(one_step, exact) > 1e-6
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_noise_begins_anew_with_every_episode(n_envs):
+    actions = []
+    for engine in ("sb3", FAST):
+        noise = OrnsteinUhlenbeckActionNoise(np.zeros(1), 0.3 * np.ones(1))
+        env = make_vec_env("Pendulum-v1", n_envs, seed=0, env_kwargs={"max_episode_steps": 7})
+        model = MSAC("MlpPolicy", env, engine=engine, action_noise=noise, **common(seed=0, buffer_size=400))
+        actions.append(model.learn(STARTS).replay_buffer.actions[: STARTS // n_envs].copy())
+    np.testing.assert_array_equal(*actions)
+
+
+class EndsBothWays(gym.Env):
+    """Every fifth step terminates the episode, which would have been cut there, too."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        over = self.steps == 5
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), float(action[0]), over, over, {}
+
+
+def test_what_terminates_at_its_time_limit_has_terminated(double):
+    exact, fast = (
+        double(MSAC("MlpPolicy", EndsBothWays(), engine=engine, **common(seed=0, buffer_size=400))).learn(STARTS + 20)
+        for engine in ("sb3", FAST)
+    )
+    assert fast.replay_buffer.dones.any()
+    assert not fast.replay_buffer.timeouts.any()
+    assert difference(fast, exact) < 1e-10
 
 
 def test_several_environments_and_action_noise(double):

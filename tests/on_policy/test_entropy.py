@@ -323,3 +323,11 @@ def test_the_adaptive_weight_doubles_and_halves():
 def test_a_wrong_argument_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         make(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("space", "most"), [(spaces.MultiBinary(3), 3 * math.log(2)), (spaces.MultiDiscrete([2, 5]), math.log(10))]
+)
+def test_the_largest_entropy_of_several_choices(space, most):
+    assert largest_entropy(space, False) == pytest.approx(most)
+    assert usual_entropy(space, False, 1.0) == pytest.approx(0.7 * most)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_entropic import Engine, MaxEntPPO
@@ -273,6 +274,28 @@ def test_a_bandits_policy_tends_to_the_boltzmann_policy(entropy_critic):
         policy = model.policy.get_distribution(th.ones(1, 1)).distribution.probs[0].numpy()
     optimum = np.exp(np.array(Bandit.rewards) / 0.5)
     np.testing.assert_allclose(policy, optimum / optimum.sum(), atol=0.03)
+
+
+class LinearExtractor(FlattenExtractor):
+    """Has weights, so that one is not another."""
+
+    def __init__(self, observation_space):
+        super().__init__(observation_space)
+        self.linear = th.nn.Linear(self.features_dim, self.features_dim)
+
+    def forward(self, observations):
+        return self.linear(super().forward(observations))
+
+
+def test_the_second_critic_sees_the_critics_features():
+    kwargs = {"net_arch": [8], "features_extractor_class": LinearExtractor, "share_features_extractor": False}
+    policy = MaxEntPPO("MlpPolicy", "CartPole-v1", policy_kwargs=kwargs, seed=0, device="cpu").policy
+    observations = th.randn(5, 4, generator=th.Generator().manual_seed(0))
+    values, _, _, entropy_values = policy.evaluate_all(observations, th.zeros(5).long())
+    latent = policy.mlp_extractor.forward_critic(policy.vf_features_extractor(observations))
+    th.testing.assert_close(entropy_values, policy.entropy_net(latent))
+    th.testing.assert_close(policy.predict_entropy_values(observations), entropy_values)
+    th.testing.assert_close(values, policy.predict_values(observations))
 
 
 def test_the_loss_has_both_critics_errors():

@@ -20,6 +20,7 @@ from sb3_entropic.operators import boltzmann_policy
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 from sb3_entropic.value_based.policies import DuelingLinear
 from tests.extractors import BatchNormExtractor
+from tests.same_bits import same_bits
 
 EVERY_CLASS = [SoftDQN, MDQN, CVIDQN, ALDQN, DPP, MQRDQN, MIQN, MoDQN]
 every_class = pytest.mark.parametrize("constructor", EVERY_CLASS, ids=lambda c: c.__name__)
@@ -479,3 +480,28 @@ def test_a_forward_is_made_once_for_policy_and_values():
     networks.target_values(observations)
     networks.target_quantiles(observations)
     assert len(calls) == 1
+
+
+def test_the_average_begins_as_q_and_only_its_own_trains():
+    policy = MoDQN("MlpPolicy", "CartPole-v1", buffer_size=10, device="cpu").policy
+    for network in (policy.q_net_target, policy.average_net, policy.average_net_target):
+        same_bits(network.state_dict(), policy.q_net.state_dict())
+    policy.set_training_mode(True)
+    trained = [net.training for net in (policy.average_net, policy.average_net_target, policy.q_net_target)]
+    assert trained == [True, False, False]
+
+
+def test_the_averages_target_follows_slowly():
+    model = make(MoDQN, tau=0.25, target_update_interval=1, learning_starts=0).learn(20)
+    online, target = (next(net.parameters()) for net in (model.policy.average_net, model.policy.average_net_target))
+    expected = 0.75 * target.detach().clone() + 0.25 * online.detach()
+    assert not th.allclose(target, online, atol=1e-3)
+    model._on_step()
+    assert th.allclose(target, expected, atol=1e-7)
+
+
+def test_the_norm_of_every_gradient_is_clipped():
+    model = make(MoDQN, max_grad_norm=1e-3).learn(60)
+    for update in model.updates():
+        norms = th.stack([parameter.grad.norm() for parameter in update.parameters])
+        assert 0 < norms.norm().item() <= 1e-3 * (1 + 1e-4), update.name
