@@ -130,7 +130,7 @@ Q = th.tensor([[math.log(3.0), 0.0], [0.0, 0.0]], dtype=th.float64)
         ("max", math.log(3), (0.0, -math.log(3))),
     ],
 )
-@pytest.mark.parametrize("clip", [None, -0.6])
+@pytest.mark.parametrize("clip", [None, -0.6, -0.3])
 def test_the_gap_increasing_operator_by_hand(kind, value, advantages, clip):
     mdp = FiniteMDP(STAYING, REWARDS, 0.5)
     after = gap_increasing_operator(mdp.backup, Q, 1.0, 0.8, kind, clip)

@@ -63,6 +63,14 @@ def test_boltzmann_exploration_takes_actions_as_often_as_the_policy_says(constru
     assert np.abs(frequencies - probabilities).max() < 4 * 0.5 / np.sqrt(20_000)
 
 
+@pytest.mark.parametrize("exploration", ["epsilon", "boltzmann"])
+def test_networks_act_as_they_are_evaluated(exploration):
+    model = make(MDQN, exploration=exploration)
+    model.policy.set_training_mode(True)
+    model.predict(OBSERVATION, deterministic=exploration == "epsilon")
+    assert not model.policy.q_net.training
+
+
 @every_class
 def test_the_deterministic_action_is_the_greedy_one(constructor):
     for exploration in ("epsilon", "boltzmann"):
