@@ -251,6 +251,18 @@ def test_the_target_critics_follow_slowly():
     assert th.allclose(target, expected, atol=1e-7)
 
 
+def test_what_is_logged_trains_nothing():
+    """Running statistics have moved as often as there were gradient steps."""
+    model = make(policy_kwargs={"features_extractor_class": BatchNormExtractor}, learning_starts=10).learn(30)
+    of_critic = model.critic.features_extractor.norm.num_batches_tracked
+    of_actor = model.actor.features_extractor.norm.num_batches_tracked
+    before = of_critic.item(), of_actor.item()
+    model.train(gradient_steps=1, batch_size=16)
+    once = of_critic.item() - before[0], of_actor.item() - before[1]
+    model.train(gradient_steps=3, batch_size=16)
+    assert (of_critic.item() - before[0], of_actor.item() - before[1]) == (4 * once[0], 4 * once[1])
+
+
 def test_the_copy_of_the_actor_follows_it_without_a_penalty_and_with_its_running_statistics():
     """A penalty that is switched on after loading finds the actor's own past there."""
     model = make(policy_kwargs={"features_extractor_class": BatchNormExtractor}, tau=0.5, learning_starts=10).learn(60)

@@ -282,6 +282,12 @@ def test_an_update_that_stopped_early_has_gone_too_far(engine):
     assert model.learned_kl_coef == 2.0
 
 
+def test_the_weight_follows_the_last_pass():
+    model = make(kl_coef="auto_1", target_kl=0.01)
+    model.after_training({"entropy_loss": -1.0, "approx_kl": 0.02, "kl_from_old": 0.001}, stopped_early=False)
+    assert model.learned_kl_coef == 2.0
+
+
 def test_the_penalty_keeps_the_policy_near_the_old_one():
     def moved(kl_coef):
         model = make("CartPole-v1", kl_coef=kl_coef, learning_rate=1e-2, n_epochs=10).learn(64)
