@@ -301,6 +301,7 @@ def test_what_failed_before_is_neither_announced_nor_measured_unless_it_is_to_ru
         assert "failed before" not in printed
 
 
+@pytest.mark.harness
 def test_a_checkpoint_that_cannot_be_written_is_told_once_and_ends_nothing(tmp_path):
     # Long enough for a second of training on any machine.
     arguments = ["--steps", "6000", "--seeds", "2", "--stack", "1", "--workers", "1", "--checkpoint-every", "1"]

@@ -91,7 +91,7 @@ def test_the_network_refuses_what_is_no_image_of_its_size(space):
 def test_an_episode_does_not_depend_on_the_one_before():
     gym.register("FakeGame-v0", entry_point=FakeGame)
     model = DQN("CnnPolicy", MinAtarImages(FakeGame()), policy_kwargs=POLICY, buffer_size=10, device="cpu", seed=0)
-    model.predict = lambda observations, deterministic: (np.full(len(observations), 2), None)
+    model.predict = lambda observations, **_: (np.full(len(observations), 2), None)
     evaluator = Evaluator("FakeGame-v0", episodes=2, wrapper=MinAtarImages)
     assert [episode.total_reward for episode in evaluator.evaluate(model)] == [8.0, 8.0]
     assert [episode.total_reward for episode in evaluator.evaluate(model)] == [8.0, 8.0]
@@ -115,7 +115,7 @@ def test_every_game_is_there(game, version):
 def test_an_idle_diver_is_stopped():
     evaluator = Evaluator("MinAtar/Seaquest-v1", episodes=1, wrapper=MinAtarImages)
     model = DQN("CnnPolicy", MinAtarImages(FakeGame()), policy_kwargs=POLICY, buffer_size=10, device="cpu", seed=0)
-    model.predict = lambda observations, deterministic: (np.zeros(len(observations), dtype=int), None)
+    model.predict = lambda observations, **_: (np.zeros(len(observations), dtype=int), None)
     assert evaluator.evaluate(model)[0].length == evaluator.max_episode_steps == 10_000
 
 
