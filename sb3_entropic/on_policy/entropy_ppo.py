@@ -145,7 +145,6 @@ class EntropyPPO(OnPolicyLoop, PPO):
     def _check_learned_kl_coef(self) -> None:
         if self.target_kl is None:
             raise ValueError(f"kl_coef={self.kl_coef!r} adapts to target_kl, which is None: give one, such as 0.01.")
-        check_positive("target_kl", self.target_kl)
         if self.n_epochs == 1:
             warnings.warn(
                 f"kl_coef={self.kl_coef!r} follows the divergence of the last pass over the rollout, which n_epochs=1 makes "

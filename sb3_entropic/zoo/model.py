@@ -62,6 +62,13 @@ def _make_model(
     if algorithm.name in ALGORITHMS:
         # SB3's own do not look.
         check_inherited(keywords, keywords)
+    if algorithm.name == "ppo" and "ent_coef" in hyperparameters:
+        # SB3's PPO multiplies by it after a whole rollout.
+        check_finite("ent_coef", hyperparameters["ent_coef"])
+    if isinstance(keywords.get("action_noise"), int | float | str):
+        raise HyperparameterError(
+            f"action_noise={keywords['action_noise']!r} is no noise: write noise_type=normal and noise_std=0.1, say."
+        )
     wrapper, n_envs = env_wrapper(hyperparameters), count_of(hyperparameters, "n_envs")
     with warnings.catch_warnings():
         # An older version that is still registered is the user's choice: results of versions are never pooled.
@@ -76,13 +83,6 @@ def _make_model(
         # SB3's own do not look.
         check_actions(env.action_space)
         catalog.check_actions(catalog.Environment(env_id, env.action_space, env.observation_space), algorithm)
-        if algorithm.name == "ppo" and "ent_coef" in hyperparameters:
-            # SB3's PPO multiplies by it after a whole rollout.
-            check_finite("ent_coef", hyperparameters["ent_coef"])
-        if isinstance(keywords.get("action_noise"), int | float | str):
-            raise HyperparameterError(
-                f"action_noise={keywords['action_noise']!r} is no noise: write noise_type=normal and noise_std=0.1, say."
-            )
         if "noise_type" in hyperparameters or "noise_std" in hyperparameters:
             keywords["action_noise"] = _action_noise(algorithm, hyperparameters, env.action_space)
         return algorithm.constructor(policy, env, seed=seed, **keywords)
