@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.speed.cases import CASES, PEERS, choose
-from sb3_entropic.catalog import find_environment
 from sb3_entropic.cli import Console
+from sb3_entropic.envs.registry import find_environment
 from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sb3_entropic.catalog import without_module
+from sb3_entropic.envs.registry import without_module
 
 TABLE = Path(__file__).parent / "literature.csv"
 OUR_METRIC = "deterministic evaluation of the final model"

@@ -23,7 +23,7 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 
-from sb3_entropic.catalog import find_environment, without_module
+from sb3_entropic.envs.registry import find_environment, without_module
 from sb3_entropic.errors import UserError
 
 TABLE = Path(__file__).parent / "normalisation.csv"

@@ -9,7 +9,8 @@ from typing import Any
 import gymnasium as gym
 import yaml
 
-from sb3_entropic.catalog import find_algorithm, without_module
+from sb3_entropic.catalog import find_algorithm
+from sb3_entropic.envs.registry import without_module
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.zoo import FAMILIES, check_name, checked_value, parse_override
 

@@ -12,11 +12,12 @@ from benchmarks.overrides import read_entries, settings_of
 from benchmarks.protocol import BUDGETS, PROTOCOLS, default_algorithms, protocol, within_budget
 from benchmarks.spec import RunSpec, title_of
 from benchmarks.stacks import AUTO, Room, most_together, split, stack_sizes
-from sb3_entropic.catalog import Algorithm, Environment, find_algorithm, find_environment, import_module
+from sb3_entropic.catalog import Algorithm, find_algorithm, import_module
 from sb3_entropic.checks import check_choice, check_gpu
 from sb3_entropic.engine.gemm import ROUNDED, check_matrix_library
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.support import DEVICES, why_not
+from sb3_entropic.envs.registry import Environment, find_environment
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.zoo import digests_of_own, find_entry, load_hyperparameters, make_model
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from sb3_entropic.catalog import ALGORITHMS, Algorithm, Environment, without_module
+from sb3_entropic.catalog import ALGORITHMS, Algorithm
 from sb3_entropic.checks import is_vector
+from sb3_entropic.envs.registry import Environment, without_module
 from sb3_entropic.errors import UserError
 
 PROTOCOLS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "protocols.yml").read_text(encoding="utf-8"))

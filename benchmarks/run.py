@@ -45,10 +45,11 @@ from benchmarks.provenance import provenance
 from benchmarks.spec import RunSpec
 from benchmarks.stacks import AUTO
 from benchmarks.store import CHECKPOINT, remove_checkpoints
-from sb3_entropic.catalog import find_algorithm, find_environment, import_module
+from sb3_entropic.catalog import find_algorithm, import_module
 from sb3_entropic.engine.compiler import decide
 from sb3_entropic.engine.gemm import fast_matrix_products
 from sb3_entropic.engine.options import Engine, as_engine
+from sb3_entropic.envs.registry import find_environment
 from sb3_entropic.errors import HyperparameterWarning, UserError
 from sb3_entropic.evaluation import MOST_STEPS
 from sb3_entropic.learner import Learner

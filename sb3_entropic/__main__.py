@@ -19,9 +19,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_entropic import __version__
-from sb3_entropic.catalog import ALGORITHMS, find_algorithm, find_environment
+from sb3_entropic.catalog import ALGORITHMS, find_algorithm
 from sb3_entropic.checks import check_gpu
 from sb3_entropic.cli import ArgumentParser, Console, exit_code_of, positive, seed, show_warnings_in_one_line
+from sb3_entropic.envs.registry import find_environment
 from sb3_entropic.errors import UserError, is_refusal
 from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import env_wrapper, load_hyperparameters, make_model, parse_override

@@ -1,34 +1,26 @@
-"""Every algorithm by its short name, and whether an environment suits it."""
+"""Every algorithm by its short name."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
-import importlib.util
 import inspect
-import pprint
-import re
-import traceback
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import gymnasium as gym
 import sb3_contrib
 import stable_baselines3
 from gymnasium import spaces
-from gymnasium.envs.registration import load_env_creator
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-import sb3_entropic.envs  # noqa: F401 (registers their ids)
 from sb3_entropic.active_inference import VFE
 from sb3_entropic.actor_critic import DIAYN, MDAC, MSAC, MTQC, DiscreteSAC, SoftQ
+from sb3_entropic.digests import digest_of, without_addresses
 from sb3_entropic.errors import UserError, nearest
 from sb3_entropic.on_policy import EntropyPPO, MaxEntPPO
 from sb3_entropic.value_based import ALDQN, CVIDQN, DPP, MDQN, MIQN, MQRDQN, MoDQN, SoftDQN
@@ -87,7 +79,7 @@ class Algorithm:
     def own_defaults(self) -> dict[str, str]:
         """What our arguments are where nothing sets them, in words; SB3's are its version's."""
         ours = {name: p for name, p in sorted(self.parameters.items()) if p.kind is p.KEYWORD_ONLY and name != "engine"}
-        return {name: _without_addresses(str(parameter.default)) for name, parameter in ours.items()}
+        return {name: without_addresses(str(parameter.default)) for name, parameter in ours.items()}
 
     @property
     def package(self) -> str:
@@ -223,154 +215,16 @@ def import_module(name: str) -> ModuleType:
         ) from error
 
 
-@dataclass(frozen=True)
-class Environment:
-    """What of an environment decides which algorithms suit it.
+def check_suits(algorithm: Algorithm, actions: spaces.Space, env_id: str) -> None:
+    """Check that an algorithm can act in an environment.
 
-    :param id: full id with its version; a module that registers it (``module:Env-v0``) stays part of the id, because
-        another process must import it too
-    :param action_space: its actions
-    :param observation_space: what it shows, before any wrapper of an entry's
-    :param digest: of the file and the registration of a user's own; empty for those of installed packages and of this one
+    :param algorithm: any
+    :param actions: the environment's, as its wrappers leave them
+    :param env_id: for the message
+    :raises UserError: if it cannot; names algorithms that can
     """
-
-    id: str
-    action_space: spaces.Space
-    observation_space: spaces.Space
-    digest: str = ""
-
-
-def find_environment(env_id: str) -> Environment:
-    """Make the environment once, look at it and close it.
-
-    :param env_id: gymnasium id; without a version it means the newest. ``ALE/...`` and ``...NoFrameskip-v4`` need
-        not name their module
-    :raises UserError: if it is unknown (names the nearest), of a version that no longer exists (names the one that
-        does), or if the package behind it is not installed (names the extra)
-    """
-    if _OF_ATARI.match(env_id):
-        env_id = f"ale_py:{env_id}"
-    env = _make_environment(env_id)
-    module, colon, _ = env_id.rpartition(":")
-    found = Environment(f"{module}{colon}{env.spec.id}", env.action_space, env.observation_space, _digest_of_own(env))
-    env.close()
-    return found
-
-
-_OF_ATARI = re.compile(r"(ALE/|[A-Z]\w*NoFrameskip(-v\d+)?$)")
-
-
-def without_module(env_id: str) -> str:
-    """The id that is registered, by which hyperparameters, protocols and published scores go, of ``module:Env-v0`` too."""
-    return env_id.rpartition(":")[2]
-
-
-def check_actions(environment: Environment, algorithm: Algorithm) -> None:
-    """Check that the algorithm can act in the environment.
-
-    :raises UserError: if the action space does not suit (names algorithms it suits)
-    """
-    actions = environment.action_space
     if not isinstance(actions, algorithm.actions):
-        others = [a.name for a in ALGORITHMS.values() if isinstance(actions, a.actions)]
+        others = [other.name for other in ALGORITHMS.values() if isinstance(actions, other.actions)]
         wanted = " or ".join(space.__name__ for space in algorithm.actions)
         suitable = f"choose one of {', '.join(others)}" if others else "no algorithm here takes these"
-        raise UserError(f"{algorithm.name} needs {wanted} actions and {environment.id} has {actions}: {suitable}.")
-
-
-def _digest_of_own(env: gym.Env) -> str:
-    """See :class:`Environment`."""
-    registration = gym.spec(env.spec.id)
-    entry_point = registration.entry_point
-    creator = entry_point if callable(entry_point) else load_env_creator(entry_point)
-    files = []
-    # A function may make an environment of a package's with settings or wrappers of its own.
-    for made_by in (creator, type(env.unwrapped)):
-        with contextlib.suppress(TypeError, OSError):
-            files.append(Path(inspect.getfile(made_by)))
-    own = [path for path in dict.fromkeys(files) if not is_installed(path)]
-    if not own:
-        return ""
-    # Another process has sets in another order, which pprint sorts where they do not fit a line.
-    registered = _without_addresses(pprint.pformat(vars(registration), width=1))
-    return digest_of(b"".join([*(path.read_bytes() for path in own), registered.encode()]))
-
-
-def digest_of(content: bytes) -> str:
-    """What tells one version of a user's file from another.
-
-    :param content: of the file
-    """
-    return hashlib.sha256(content).hexdigest()[:10]
-
-
-def _without_addresses(text: str) -> str:
-    """What Python says of objects; where they are in memory is another place in another process."""
-    return re.sub(" at 0x[0-9a-fA-F]+", "", text)
-
-
-def is_installed(path: Path) -> bool:
-    """Whether a file is an installed package's, or this one's, whose versions say what it is.
-
-    :param path: of the file
-    """
-    if not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or Path(__file__).parent in path.parents:
-        return True
-    # As ``pip install --target`` has it. A checkout that is installed where it lies has no record beside it.
-    return any(
-        distribution.read_text("RECORD") and path.relative_to(folder).as_posix() in map(str, distribution.files)
-        for folder in path.parents
-        for distribution in distributions(path=[str(folder)])
-    )
-
-
-def _make_environment(env_id: str) -> gym.Env:
-    try:
-        with warnings.catch_warnings():
-            # An older version that is still registered is the user's choice: results of versions are never pooled.
-            warnings.simplefilter("ignore")
-            return gym.make(env_id)
-    except gym.error.DependencyNotInstalled as error:
-        raise UserError(_missing_package(env_id, str(error))) from None
-    except ImportError as error:
-        if error.name is not None and error.name.split(".")[0] in _EXTRAS:
-            raise UserError(_missing_package(env_id, str(error))) from None
-        module = env_id.rpartition(":")[0]
-        if module and importlib.util.find_spec(module.partition(".")[0]) is None:
-            if module in _EXTRAS:
-                raise UserError(_missing_package(env_id, module)) from None
-            raise UserError(f"{env_id!r} needs the module {module!r}: install it, or name its folder in PYTHONPATH.") from None
-        raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}){_nearest_environment(env_id)}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if not frame.f_globals["__name__"].startswith(("gymnasium.envs.registration", "importlib")):
-            raise
-        # Such as an id with two colons, or a class that its registration misspells.
-        raise UserError(f"{env_id!r} cannot be made ({str(error).rstrip('.')}).") from error
-    except gym.error.Error:
-        raise UserError(f"Unknown environment {env_id!r}{_nearest_environment(env_id)}") from None
-
-
-_EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "minatar": "minatar", "ale_py": "atari"}
-"""The extras that bring environments, by their packages."""
-
-
-def _missing_package(env_id: str, reason: str) -> str:
-    extra = next((extra for package, extra in _EXTRAS.items() if package in reason.lower()), None)
-    remedy = reason.rstrip(".") if extra is None else f"run `pip install -e '.[{extra}]'`"
-    return f"{env_id} needs a package that is not installed: {remedy}."
-
-
-def _nearest_environment(env_id: str) -> str:
-    module, colon, registered = env_id.rpartition(":")
-    name = re.sub(r"-v\d+$", "", registered)
-    namespace, slash, _ = registered.rpartition("/")
-    if slash and nearest(namespace, {spec.namespace for spec in gym.registry.values() if spec.namespace}) == ".":
-        where = f"'module:{registered}'"
-        return f": no module that is imported has the namespace {namespace!r}. Name the one that has, as in {where}."
-    versions = [known for known in gym.registry if re.sub(r"-v\d+$", "", known) == name]
-    if versions:
-        latest = max(versions, key=lambda known: gym.registry[known].version or 0)
-        return f": did you mean {module + colon + latest!r}?"
-    ending = nearest(env_id, [module + colon + known for known in gym.registry])
-    return ending if ending != "." else "; gymnasium.pprint_registry() lists those there are."
+        raise UserError(f"{algorithm.name} needs {wanted} actions and {env_id} has {actions}: {suitable}.")

@@ -15,6 +15,10 @@ class UserError(ValueError):
     """A wrong input; its message is one clear sentence, shown by the commands without a traceback (exit code 2)."""
 
 
+class HyperparameterError(UserError):
+    """A hyperparameter that the algorithm does not have, or a value it does not take."""
+
+
 class HyperparameterWarning(UserWarning):
     """A value that is allowed and does what its user cannot want; its message says what, and what to take instead."""
 

@@ -13,8 +13,8 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.envs import MinAtarCNN
-from sb3_entropic.errors import UserError
-from sb3_entropic.zoo import HyperparameterError, load_hyperparameters
+from sb3_entropic.errors import HyperparameterError, UserError
+from sb3_entropic.zoo import load_hyperparameters
 from sb3_entropic.zoo.__main__ import COMMANDS, main
 from sb3_entropic.zoo.plugin import (
     OURS,

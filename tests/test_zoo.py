@@ -1,5 +1,6 @@
 """The hyperparameter files are readable, current and safe."""
 
+import re
 from copy import deepcopy
 from importlib.resources import files
 from typing import ClassVar
@@ -20,11 +21,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 from sb3_entropic import MDQN, MSAC, train_seeds
 from sb3_entropic.catalog import ALGORITHMS, find_algorithm
 from sb3_entropic.envs import MinAtarCNN
-from sb3_entropic.errors import UserError
+from sb3_entropic.errors import HyperparameterError, UserError
 from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import (
     FAMILIES,
-    HyperparameterError,
     constructor_arguments,
     digests_of_own,
     env_wrapper,
@@ -169,6 +169,23 @@ def test_an_optimiser_may_be_named(written, found):
     assert arguments["policy_kwargs"] == {"optimizer_class": found}
 
 
+@pytest.mark.parametrize("option", ["activation_fn", "optimizer_class"])
+def test_a_class_of_the_users_may_be_named_and_is_told_from_another_by_its_file(option):
+    name, found = {"activation_fn": ("Swish", Swish), "optimizer_class": ("Slow", Slow)}[option]
+    written = {"policy_kwargs": {option: f"tests.test_zoo.{name}"}}
+    assert constructor_arguments(ALGORITHMS["msac"], written)["policy_kwargs"] == {option: found}
+    assert re.fullmatch(rf"tests\.test_zoo\.{name} [0-9a-f]{{10}}", digests_of_own(written))
+    assert digests_of_own({"policy_kwargs": {option: {"activation_fn": "nn.SiLU", "optimizer_class": "Adam"}[option]}}) == ""
+
+
+class Swish(th.nn.SiLU):
+    """An activation of the user's."""
+
+
+class Slow(th.optim.SGD):
+    """An optimiser of the user's."""
+
+
 def test_policy_arguments_may_be_written_as_the_zoo_writes_them():
     written = "dict(net_arch=dict(pi=[8], qf=[16]), activation_fn=nn.Tanh, log_std_init=-3, n_critics=2)"
     arguments = constructor_arguments(ALGORITHMS["msac"], {"policy_kwargs": written})["policy_kwargs"]
@@ -186,6 +203,7 @@ def test_policy_arguments_may_be_written_as_the_zoo_writes_them():
         ({"munchausen_alfa": 0.5}, "no hyperparameter 'munchausen_alfa': did you mean 'munchausen_alpha'"),
         ({"learning_rate": "lin_fast"}, "'lin_fast' is not a schedule"),
         ({"policy_kwargs": {"activation_fn": "nn.Relu"}}, "did you mean 'ReLU'"),
+        ({"policy_kwargs": {"activation_fn": None}}, "activation_fn=None is not a class"),
         ({"policy_kwargs": {"optimizer_class": "th.optim.Adm"}}, "not one of torch.optim: did you mean 'Adam'"),
         (
             {"policy_kwargs": {"features_extractor_class": "sb3_entropic.envs.MinatarCNN"}},

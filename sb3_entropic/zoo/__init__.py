@@ -2,7 +2,6 @@
 
 from sb3_entropic.zoo.hyperparameters import (
     FAMILIES,
-    HyperparameterError,
     constructor_arguments,
     digests_of_own,
     find_entry,
@@ -14,7 +13,6 @@ from sb3_entropic.zoo.wrappers import env_wrapper
 
 __all__ = [
     "FAMILIES",
-    "HyperparameterError",
     "check_name",
     "checked_value",
     "constructor_arguments",

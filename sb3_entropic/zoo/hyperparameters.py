@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib
 import inspect
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
 from importlib.resources import files
@@ -15,26 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import torch as th
 import yaml
-from stable_baselines3.common import buffers
-from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer, RolloutBuffer
-from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.her import HerReplayBuffer
 
-from sb3_entropic.catalog import ALGORITHMS, Algorithm, digest_of, is_installed, without_module
-from sb3_entropic.errors import UserError, nearest
+from sb3_entropic.catalog import ALGORITHMS, Algorithm
+from sb3_entropic.digests import digest_of, is_installed
+from sb3_entropic.envs.registry import without_module
+from sb3_entropic.errors import HyperparameterError, nearest
 from sb3_entropic.temperature import as_scheduled
+from sb3_entropic.zoo.classes import CLASSES, as_class, find_class
 
 ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize", "env_wrapper", "frame_stack", "noise_type", "noise_std"}
 """Keys of an entry that are not the constructor's: total steps, policy name (by default the one for the observation
 space), environments, VecNormalize, wrappers of an environment, observations shown as one, and the kind and the standard
 deviation of the noise on actions."""
-
-
-class HyperparameterError(UserError):
-    """A hyperparameter that the algorithm does not have, or a value it does not take."""
 
 
 def load_hyperparameters(algorithm: Algorithm, env_id: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -119,11 +110,9 @@ def digests_of_own(hyperparameters: dict[str, Any]) -> str:
     :param hyperparameters: zoo format
     """
     classes = [find_class("env_wrapper", name, gym.Wrapper) for name, _ in named_wrappers(hyperparameters)]
-    buffers_named = {name: hyperparameters.get(name) for name in _BUFFERS}
-    classes += [_from_text(name, value) for name, value in buffers_named.items() if value is not None]
     policy_kwargs = from_python(hyperparameters.get("policy_kwargs"))
-    if isinstance(policy_kwargs, dict) and (extractor := policy_kwargs.get("features_extractor_class")):
-        classes.append(_features_extractor(extractor))
+    named = {**hyperparameters, **(policy_kwargs if isinstance(policy_kwargs, dict) else {})}
+    classes += [as_class(name, named[name]) for name in CLASSES if named.get(name) is not None]
     places = {f"{cls.__module__}.{cls.__name__}": Path(inspect.getfile(cls)) for cls in classes}
     own = {name: path for name, path in places.items() if not is_installed(path)}
     return ", ".join(f"{name} {digest_of(path.read_bytes())}" for name, path in own.items())
@@ -161,13 +150,14 @@ def _from_text(name: str, value: Any) -> Any:
         return tuple(value)
     if value is None:
         return None
-    if name in _BUFFERS:
-        return value if isinstance(value, type) else _buffer(name, value)
+    if name in CLASSES:
+        return as_class(name, value)
     if name in _MAPPINGS:
         value = from_python(value)
         if not isinstance(value, dict):
             raise HyperparameterError(f"{name}={value!r} is not a mapping: write {{{_MAPPINGS[name]}}}, say.")
-        return {key: _policy_argument(key, inner) for key, inner in value.items()} if name == "policy_kwargs" else value
+        if name == "policy_kwargs":
+            return {key: as_class(key, inner) if key in CLASSES else inner for key, inner in value.items()}
     return value
 
 
@@ -196,74 +186,3 @@ def _from_node(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
         return {keyword.arg: _from_node(keyword.value) for keyword in node.keywords}
     return ast.literal_eval(node)
-
-
-def _policy_argument(name: str, value: Any) -> Any:
-    return value if isinstance(value, type) or name not in _POLICY_CLASSES else _POLICY_CLASSES[name](value)
-
-
-def _activation(name: str) -> type[th.nn.Module]:
-    known = [key for key, value in vars(th.nn).items() if isinstance(value, type) and issubclass(value, th.nn.Module)]
-    if name.removeprefix("nn.") not in known:
-        raise HyperparameterError(f"activation_fn={name!r} is not a torch.nn module{nearest(name, known)}")
-    return getattr(th.nn, name.removeprefix("nn."))
-
-
-def _optimizer(name: Any) -> type[th.optim.Optimizer]:
-    named = {**vars(th.optim), RMSpropTFLike.__name__: RMSpropTFLike}
-    known = {key: value for key, value in named.items() if isinstance(value, type) and issubclass(value, th.optim.Optimizer)}
-    plain = re.sub(r"^((th|torch)\.)?optim\.", "", str(name))
-    if "." in plain:
-        return find_class("optimizer_class", name, th.optim.Optimizer)
-    if plain not in known:
-        raise HyperparameterError(f"optimizer_class={name!r} is not one of torch.optim{nearest(plain, known)}")
-    return known[plain]
-
-
-def _features_extractor(name: Any) -> type:
-    return find_class("features_extractor_class", name, BaseFeaturesExtractor)
-
-
-_BUFFERS: dict[str, type[BaseBuffer]] = {"replay_buffer_class": ReplayBuffer, "rollout_buffer_class": RolloutBuffer}
-"""Arguments that are classes, which an entry can only name, with what they are to extend."""
-
-
-def _buffer(option: str, name: Any) -> type:
-    kind = _BUFFERS[option]
-    if not isinstance(name, str) or "." in name:
-        return find_class(option, name, kind)
-    # The zoo names SB3's own without their module.
-    classes = [value for value in (*vars(buffers).values(), HerReplayBuffer) if isinstance(value, type)]
-    own = {cls.__name__: cls for cls in classes if issubclass(cls, kind)}
-    if name not in own:
-        raise HyperparameterError(f"{option}={name!r} is not a {kind.__name__} of SB3's{nearest(name, own)}")
-    return own[name]
-
-
-_POLICY_CLASSES: dict[str, Callable[[Any], type]] = {
-    "activation_fn": _activation,
-    "features_extractor_class": _features_extractor,
-    "optimizer_class": _optimizer,
-}
-"""What of ``policy_kwargs`` is a class that an entry can only name."""
-
-
-def find_class(option: str, name: Any, kind: type) -> type:
-    """The class of that kind with that dotted name.
-
-    :param option: what it is for
-    :param name: with the module's full name
-    :param kind: of which it is to be a subclass
-    :raises HyperparameterError: if it is not there; names the nearest
-    """
-    module_name, _, class_name = name.rpartition(".") if isinstance(name, str) else ("", "", "")
-    if not module_name:
-        raise HyperparameterError(f"{option}={name!r} is not a class: write module.Class, with the module's full name.")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, TypeError) as error:
-        raise HyperparameterError(f"{option}={name!r} cannot be imported: {str(error).rstrip('.')}.") from None
-    known = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, kind)]
-    if class_name not in known:
-        raise HyperparameterError(f"{option}={name!r} is not a {kind.__name__}{nearest(class_name, known)}")
-    return getattr(module, class_name)

@@ -17,11 +17,10 @@ from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, Ornst
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_entropic import catalog
-from sb3_entropic.catalog import ALGORITHMS, Algorithm
+from sb3_entropic.catalog import ALGORITHMS, Algorithm, check_suits
 from sb3_entropic.checks import check_actions, check_finite, check_inherited
-from sb3_entropic.errors import UserError, is_refusal, nearest
-from sb3_entropic.zoo.hyperparameters import HyperparameterError, constructor_arguments, count_of, from_python
+from sb3_entropic.errors import HyperparameterError, UserError, is_refusal, nearest
+from sb3_entropic.zoo.hyperparameters import constructor_arguments, count_of, from_python
 from sb3_entropic.zoo.wrappers import env_wrapper
 
 
@@ -82,7 +81,7 @@ def _make_model(
         policy = hyperparameters.get("policy", policy_for(env.observation_space))
         # SB3's own do not look.
         check_actions(env.action_space)
-        catalog.check_actions(catalog.Environment(env_id, env.action_space, env.observation_space), algorithm)
+        check_suits(algorithm, env.action_space, env_id)
         if "noise_type" in hyperparameters or "noise_std" in hyperparameters:
             keywords["action_noise"] = _action_noise(algorithm, hyperparameters, env.action_space)
         return algorithm.constructor(policy, env, seed=seed, **keywords)

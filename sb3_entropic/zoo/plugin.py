@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import yaml
 
-from sb3_entropic.catalog import ALGORITHMS, Algorithm, Environment, check_actions
+from sb3_entropic.catalog import ALGORITHMS, Algorithm, check_suits
 from sb3_entropic.errors import UserError
 from sb3_entropic.zoo.hyperparameters import constructor_arguments, load_hyperparameters
 from sb3_entropic.zoo.model import policy_for
@@ -120,10 +120,9 @@ def complete_hyperparameters(
     """
     own = load_hyperparameters(algorithm, env_id)
     env = env_wrapper(own)(gym.make(env_id, **env_kwargs))
-    found = Environment(env_id, env.action_space, env.observation_space)
     env.close()
-    check_actions(found, algorithm)
-    policy = {"policy": policy_for(found.observation_space)}
+    check_suits(algorithm, env.action_space, env_id)
+    policy = {"policy": policy_for(env.observation_space)}
     if "n_timesteps" in own:
         return {**policy, **own}
     source = next(key for key in (env_id, family, "default") if key in parents)

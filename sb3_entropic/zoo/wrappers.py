@@ -10,7 +10,8 @@ import numpy as np
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
-from sb3_entropic.zoo.hyperparameters import count_of, find_class, named_wrappers
+from sb3_entropic.zoo.classes import find_class
+from sb3_entropic.zoo.hyperparameters import count_of, named_wrappers
 
 
 def env_wrapper(hyperparameters: dict[str, Any], evaluates: bool = False) -> Callable[[gym.Env], gym.Env]:

@@ -11,8 +11,9 @@ from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import DQN
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first, preprocess_obs
 
-from sb3_entropic.catalog import ALGORITHMS, find_environment
+from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.envs import MinAtarCNN, MinAtarImages
+from sb3_entropic.envs.registry import find_environment
 from sb3_entropic.errors import UserError
 from sb3_entropic.evaluation import Evaluator
 from sb3_entropic.zoo import env_wrapper, load_hyperparameters, make_model

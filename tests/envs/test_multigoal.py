@@ -11,8 +11,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sb3_entropic.envs
-from sb3_entropic.catalog import find_environment
 from sb3_entropic.envs.multigoal import GOALS, MAX_EPISODE_STEPS, MultiGoal
+from sb3_entropic.envs.registry import find_environment
 from sb3_entropic.errors import UserError
 
 
