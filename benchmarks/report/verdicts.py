@@ -196,8 +196,8 @@ def notes_on_verdicts(verdicts: Sequence[Verdict], every: bool = False) -> str:
     :param verdicts: those of the table
     :param every: whether it shows the interval of every one, or :func:`in_short` only of those that are called
     """
-    shown = [verdict.improvement for verdict in verdicts if every or verdict.column != UNDECIDED]
-    return " ".join([chance(verdicts), *marks(verdicts), *without_width(shown)])
+    shown = [verdict for verdict in verdicts if every or verdict.column != UNDECIDED]
+    return " ".join([chance(verdicts), *marks(shown), *without_width([verdict.improvement for verdict in shown])])
 
 
 def marks(verdicts: Collection[Verdict]) -> list[str]:
