@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch as th
 
@@ -57,7 +57,7 @@ def fast_matrix_products(policy: th.nn.Module, wanted: MatrixLibrary = "auto") -
     """
     device = next(policy.parameters()).device.type
     check_matrix_library(wanted, device)
-    switch = th.backends.mkldnn.matmul if device == "cpu" else th.backends.cuda.matmul
+    switch = _switch(device)
     with _changing:
         # While such a block is under way everything goes where that one has it go, and the last to end turns it off.
         decided = next(iter(_under_way[device]), None)
@@ -85,8 +85,7 @@ def check_matrix_library(wanted: MatrixLibrary, device: str = "cpu") -> None:
     :param device: type of torch's device that is to do it
     :raises ValueError: if it cannot
     """
-    switched = {"bf16": getattr(th.backends.mkldnn, "matmul", None), "tf32": th.backends.cuda.matmul}.get(wanted)
-    if wanted in ROUNDED and not hasattr(switched, "fp32_precision"):
+    if wanted in ROUNDED and not hasattr(_switch("cpu" if wanted == "bf16" else "cuda"), "fp32_precision"):
         raise ValueError(f"matrix_library={wanted!r} needs a newer torch than {th.__version__}, 2.9 or later.")
     if wanted == "bf16" and not (device == "cpu" and _has_switch() and _multiplies_16_bits()):
         raise ValueError(
@@ -112,7 +111,7 @@ def why_not(policy: th.nn.Module, wanted: MatrixLibrary = "auto") -> str | None:
         return "torch's own matrix library, the processor would gain nothing from another"
     if not _has_switch():
         return "torch's own matrix library, this build of torch has no other"
-    if th.backends.mkldnn.matmul.fp32_precision not in ("none", "ieee"):
+    if _switch("cpu").fp32_precision not in ("none", "ieee"):
         return SET_ALREADY
     if wanted == "bf16":
         return None
@@ -122,8 +121,13 @@ def why_not(policy: th.nn.Module, wanted: MatrixLibrary = "auto") -> str | None:
     return None
 
 
+def _switch(device: str) -> Any:
+    """What has the attribute ``fp32_precision``; torch 2.8 has none for the CPU."""
+    return getattr(th.backends.mkldnn, "matmul", None) if device == "cpu" else th.backends.cuda.matmul
+
+
 def _has_switch() -> bool:
-    return th.backends.mkldnn.is_available() and hasattr(th.backends.mkldnn, "matmul")
+    return th.backends.mkldnn.is_available() and _switch("cpu") is not None
 
 
 def _has_tf32() -> bool:
@@ -151,7 +155,7 @@ def _rounding_of_the_switch() -> float:
     generator = th.Generator().manual_seed(0)
     a, b = (th.randn(SIZE, SIZE, generator=generator) for _ in range(2))
     exact, scale = a.double() @ b.double(), a.double().abs() @ b.double().abs()
-    switch = th.backends.mkldnn.matmul
+    switch = _switch("cpu")
     with _changing:
         before = switch.fp32_precision
         switch.fp32_precision = "bf16"

@@ -457,6 +457,19 @@ class TestCompiler:
         assert difference(compiled, double(make(name, engine="sb3")).learn(STARTS + 100)) < 1e-10
 
 
+def test_a_torch_without_the_switch_of_matrix_products_trains_all_the_same(monkeypatch):
+    class Backend:
+        is_available = staticmethod(lambda: True)
+
+    monkeypatch.setattr(gemm, "_gains", lambda: True)
+    monkeypatch.setattr(th.backends, "mkldnn", Backend)
+    with gemm.fast_matrix_products(LARGE) as said:
+        assert said == "torch's own matrix library, this build of torch has no other"
+    with pytest.raises(ValueError, match="needs a newer torch"):
+        gemm.check_matrix_library("bf16")
+
+
+@pytest.mark.skipif(not gemm._has_switch(), reason="this torch has no switch of matrix products (2.9 has)")
 class TestMatrixLibrary:
     @pytest.fixture(autouse=True)
     def gaining(self, monkeypatch):
