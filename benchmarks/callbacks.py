@@ -76,7 +76,7 @@ class EvaluateAtPoints(BaseCallback):
         self.train_seconds = 0.0
         """Seconds of training up to the last evaluation, without the evaluations."""
         self._spec, self._report, self._clock = spec, report, clock
-        self._points = [round(spec.steps * (k + 1) / spec.evaluations) for k in range(spec.evaluations)]
+        self._points = spec.points
         self._evaluator = evaluator_of(spec)
         self._began = self._last_report = 0.0
 

@@ -83,8 +83,15 @@ def _unfinished(folder: Path) -> Path:
 
 
 def seeds_of(folder: Path) -> tuple[int, ...]:
-    """The seeds of the models that were trained together with that of a checkpoint, its own among them."""
-    return tuple(json.loads((folder / SEEDS).read_text(encoding="utf-8")))
+    """The seeds of the models that were trained together with that of a checkpoint, its own among them.
+
+    :raises OSError: if they cannot be read
+    :raises ValueError: if what is read is none
+    """
+    seeds = json.loads((folder / SEEDS).read_text(encoding="utf-8"))
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        raise ValueError(f"{folder / SEEDS} holds no seeds.")
+    return tuple(seeds)
 
 
 class UnreadableCheckpointError(Exception):

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import shlex
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from sb3_entropic.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from benchmarks.executors import Executor
+    from benchmarks.published import Published
     from benchmarks.report.leaderboard import Leaderboard
     from benchmarks.store import Store
 
@@ -201,14 +203,17 @@ def leaderboard(arguments: argparse.Namespace, console: Console) -> int:
     from benchmarks.report.figures import draw_verdicts
     from benchmarks.report.verdicts import find_verdicts, write_into
 
-    folders = sorted(path.parent for path in arguments.results.glob(f"*/{RUNS}"))
+    folders = sorted(path.parent for path in arguments.results.glob(f"*/{RUNS}") if path.is_file())
     if not folders:
         example = f"`python -m benchmarks export {arguments.results / 'mine'} --out runs`"
         raise UserError(f"There is nothing published in {arguments.results}: {example} publishes a folder of runs.")
     grids = []
+    elsewhere: dict[tuple[str, str], str] = {}
     for folder in folders:
         problems: list[str] = []
-        boards = build_leaderboards(Published(folder), problems)
+        published = Published(folder)
+        boards = build_leaderboards(published, problems)
+        _note_twice_published(published, elsewhere, problems)
         tables = build_across(boards)
         written = write_report(boards, tables, folder, problems, _suffixes(arguments.svg))
         console.print(f"Written: {folder}, {len(written)} files", highlight=False, soft_wrap=True, markup=False)
@@ -229,6 +234,21 @@ def leaderboard(arguments: argparse.Namespace, console: Console) -> int:
     if write_into(readme, verdicts):
         console.print(f"Written: the table in {readme}", highlight=False, soft_wrap=True, markup=False)
     return 1 if unread or any(grid.problems for grid in grids) else 0
+
+
+def _note_twice_published(published: Published, elsewhere: dict[tuple[str, str], str], problems: list[str]) -> None:
+    """Say which runs of a folder are in an earlier one, too: they count twice in what is said of all.
+
+    :param elsewhere: by path and start, the name of the first folder of a run; the new ones are put into it
+    """
+    twice: Counter[str] = Counter()
+    for record in published.records([]):
+        if "error" not in record and "started" in record:
+            first = elsewhere.setdefault((record["path"], record["started"]), published.folder.name)
+            twice[first] += first != published.folder.name
+    for first, count in twice.items():
+        if count:
+            problems.append(f"{published.folder} has {count} run{'s' * (count > 1)} of {first}, too: a run is published once.")
 
 
 def _suffixes(svg: bool) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from benchmarks.report import Leaderboard, build_leaderboards, show_problems
 from benchmarks.report.cautions import cautions_on
 from benchmarks.report.leaderboard import Row
 from benchmarks.report.show import show_notes, show_table
-from benchmarks.report.words import markdown_table, number, share, title_of, with_interval
+from benchmarks.report.words import in_markdown, markdown_table, number, share, title_of, with_interval
 from benchmarks.report.write import estimate_as_json
 from benchmarks.statistics import Estimate, iqm_difference, probability_of_improvement
 from benchmarks.store import check_folder, replace_text
@@ -209,13 +209,13 @@ def _place(text: str) -> tuple[Path, str | None]:
     return Path(folder), label or None
 
 
-def _rows(side: Side, envs: Collection[str] | None) -> dict[tuple[str, int, int, str], tuple[Leaderboard, Row]]:
-    """By environment, steps, episodes and name; of a side with a single label that one has no name.
+def _rows(side: Side, envs: Collection[str] | None) -> dict[tuple[str, int, int, int, str], tuple[Leaderboard, Row]]:
+    """By environment, steps, the episodes and name; of a side with a single label that one has no name.
 
     Of several versions of an algorithm the one that was run last is meant.
     """
     found = [
-        ((board.env, board.steps, board.episodes, "" if side.label else row.name), (board, row))
+        ((board.env, board.steps, board.episodes, board.evaluation_seed, "" if side.label else row.name), (board, row))
         for board in side.boards
         for row in board.rows
         if (envs is None or board.env in envs) and side.label in (None, row.label, row.name)
@@ -283,13 +283,13 @@ def _write(
 ) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     decided = [c for c in comparisons if c.verdict != UNDECIDED]
-    lines = [f"**{c.verdict}**: {c.reason}" for c in sorted(decided, key=lambda c: c.verdict, reverse=True)]
+    lines = [f"**{c.verdict}**: {in_markdown(c.reason)}" for c in sorted(decided, key=lambda c: c.verdict, reverse=True)]
     lines = lines or ["Neither a regression nor an improvement."]
     for board, members in _by_board(comparisons):
         rows = [[*_cells(c), c.verdict] for c in members]
         lines += [f"## {title_of(board)}", "\n".join(markdown_table([*COLUMNS, "verdict"], rows))]
     markdown, data = out / "comparison.md", out / "comparison.json"
-    replace_text(markdown, "\n\n".join([*lines, "\n".join(f"- {note}" for note in notes)]) + "\n")
+    replace_text(markdown, "\n\n".join([*lines, "\n".join(f"- {in_markdown(note)}" for note in notes)]) + "\n")
     content = {
         "schema": SCHEMA,
         "base": base,

@@ -81,7 +81,7 @@ def read_entries(path: Path, names: list[str], envs: list[str]) -> dict[str, Any
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"The hyperparameters {path} cannot be read: {' '.join(str(error).split())}.") from None
     levels = [content, *content.values()] if isinstance(content, dict) else [content]
     levels += [entry for level in levels[1:] if isinstance(level, dict) for entry in level.values()]

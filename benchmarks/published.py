@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.records import SCHEMA, check_evaluations, check_record, read_evaluations
+from benchmarks.records import SCHEMA, check_evaluations, check_place, check_record, read_evaluations
 from benchmarks.spec import RunSpec
 from benchmarks.store import EVALUATIONS, FAILED, Store, check_folder, replace_text
 from sb3_entropic.errors import UserError
@@ -103,12 +103,9 @@ def restore(published: Published, store: Store, problems: list[str]) -> tuple[in
             failed += 1
             continue
         origin = {name: value for name, value in record.items() if name not in ("schema", "spec", "path")}
+        spec = RunSpec(**record["spec"])
         try:
-            spec = RunSpec(**record["spec"])
             rows = published.evaluations(record).drop(columns="path")
-        except TypeError as error:
-            problems.append(f"{published.folder / RUNS}, run {record['path']}, is not one of this version's: {error}.")
-            continue
         except UserError as error:
             problems.append(str(error))
             continue
@@ -136,7 +133,8 @@ class Published:
         """See :meth:`benchmarks.store.Store.records`."""
         path, records, seen = self.folder / RUNS, [], set()
         # A byte that is no text spoils its line alone.
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        # JSON has its own idea of what ends a line, and some editors begin a file with a mark.
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split("\n"), start=1):
             if not line.strip():
                 continue
             try:
@@ -149,17 +147,18 @@ class Published:
                 if problems is None:
                     raise
                 problems.append(str(error))
-        return records
+        # As of a folder of runs, of a run that has both the finished one.
+        return [record for record in records if record["path"].removesuffix(FAILED) not in seen - {record["path"]}]
 
     def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
         """See :meth:`benchmarks.store.Store.evaluations`."""
         path = self.folder / EVALUATIONS
-        rows = self._evaluations[self._evaluations["path"] == record["path"]]
-        return check_evaluations(rows, f"{path}, run {record['path']},", record["spec"]["steps"])
+        rows = self._evaluations.get(record["path"], pd.DataFrame({"path": []}))
+        return check_evaluations(rows, f"{path}, run {record['path']},", record)
 
     @cached_property
-    def _evaluations(self) -> pd.DataFrame:
-        return read_evaluations(self.folder / EVALUATIONS, "path")
+    def _evaluations(self) -> dict[str, pd.DataFrame]:
+        return dict(iter(read_evaluations(self.folder / EVALUATIONS, "path").groupby("path")))
 
 
 def open_runs(folder: Path) -> Store | Published:
@@ -173,10 +172,10 @@ def open_runs(folder: Path) -> Store | Published:
 def _read_line(line: str, source: str) -> dict[str, Any]:
     try:
         record = check_record(json.loads(line), source)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise error if isinstance(error, UserError) else UserError(f"{source} is not JSON: {error}.") from None
     path = record.get("path")
-    seed = record["spec"]["seed"]
-    if not isinstance(path, str) or path.count("/") != 3 or not path.endswith((f"/seed-{seed}", f"/seed-{seed}{FAILED}")):
-        raise UserError(f"{source} has {path!r} as 'path', which is ENVIRONMENT/LABEL/STEPS-HASH/seed-{seed}.")
+    if not isinstance(path, str):
+        raise UserError(f"{source} has {path!r} as 'path'.")
+    check_place(record, path.removesuffix(FAILED), source)
     return record

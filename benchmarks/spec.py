@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class RunSpec:
         return Path(as_file_name(self.env), as_file_name(self.label), f"{self.steps}-{self.group}", f"seed-{self.seed}")
 
     @property
+    def points(self) -> list[int]:
+        """The steps at which it is evaluated; in a very short run several times at one."""
+        return [round(self.steps * (k + 1) / self.evaluations) for k in range(self.evaluations)]
+
+    @property
     def title(self) -> str:
         """The run in one line."""
         return title_of([self])
@@ -69,7 +75,7 @@ def title_of(runs: Sequence[RunSpec]) -> str:
 
 def in_words(seeds: Sequence[int]) -> str:
     """Such as ``seeds 0 to 4``, where they follow each other."""
-    in_a_row = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    in_a_row = all(later == earlier + 1 for earlier, later in pairwise(seeds))
     listed = f"{seeds[0]} to {seeds[-1]}" if in_a_row and len(seeds) > 2 else ", ".join(map(str, seeds))
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {listed}"
 
@@ -77,5 +83,7 @@ def in_words(seeds: Sequence[int]) -> str:
 def as_file_name(text: str) -> str:
     """The text with whatever a file name may not hold made an underscore, and cut if it is longer than one may be."""
     name = "".join(c if c.isalnum() or c in "-_.=,[]" else "_" for c in text)
+    # Of dots alone are the folders themselves.
+    name = name if name.strip(".") else "_" * len(name)
     encoded = name.encode()
     return name if len(encoded) <= MOST_BYTES else encoded[:CUT_BYTES].decode(errors="ignore")

@@ -30,7 +30,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.plan import Plan
-from benchmarks.records import SCHEMA, check_evaluations, read_evaluations, read_record
+from benchmarks.records import SCHEMA, check_evaluations, check_place, read_evaluations, read_record
 from benchmarks.spec import RunSpec
 from sb3_entropic.errors import UserError
 
@@ -215,7 +215,9 @@ class Store:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 earlier = json.loads(path.read_text(encoding="utf-8"))
                 if (earlier["stack"], earlier["runs"]) == (plan.stack, runs):
-                    return replace(plan, sizes=dict(earlier["sizes"]))
+                    sizes = dict(earlier["sizes"])
+                    if all(isinstance(size, int) and size > 0 for size in sizes.values()):
+                        return replace(plan, sizes=sizes)
         return plan
 
     def records(self, problems: list[str] | None = None) -> list[dict[str, Any]]:
@@ -231,9 +233,7 @@ class Store:
                 continue
             try:
                 record = {**read_record(path), "path": path.parent.relative_to(self.out).as_posix()}
-                # A copy would count as one more seed.
-                if path.parent.name.removesuffix(FAILED) != (named := f"seed-{record['spec']['seed']}"):
-                    raise UserError(f"{path} is the record of a run whose folder is called {named}: is it a copy?")
+                check_place(record, record["path"].removesuffix(FAILED), str(path))
                 records.append(record)
             except UserError as error:
                 if problems is None:
@@ -247,7 +247,7 @@ class Store:
         :raises UserError: if they cannot be read or lack something, naming the file
         """
         path = self.out / record["path"] / EVALUATIONS
-        return check_evaluations(read_evaluations(path), str(path), record["spec"]["steps"])
+        return check_evaluations(read_evaluations(path), str(path), record)
 
     def _failed_path(self, spec: RunSpec) -> Path:
         final = self.out / spec.path

@@ -371,7 +371,13 @@ def test_overrides(text, expected):
     assert parse_override(text) == expected
 
 
-@pytest.mark.parametrize("text", ["munchausen_alpha", "=1", "x=", "x=[1", "seed=1", "msac.n_timesteps=5", "gamma=2001-01-01"])
+NO_OVERRIDES = [
+    *("munchausen_alpha", "=1", "x=", "x=[1", "seed=1", "msac.n_timesteps=5", "gamma=2001-01-01", "gamma=2020-13-45"),
+    *("gamma=!!int abc", "x=&a [*a]", f"x={'[' * 3000}{']' * 3000}"),
+]
+
+
+@pytest.mark.parametrize("text", NO_OVERRIDES, ids=range(len(NO_OVERRIDES)))
 def test_what_is_no_override(text):
     with pytest.raises(UserError):
         parse_override(text)

@@ -56,7 +56,7 @@ def build_leaderboards(
     :param as_run: whether algorithms are called as they were run, and not as :func:`label_now` says
     :raises UserError: the first such sentence, if there is no list to take it
     """
-    tables: dict[tuple[str, int, int], list[_Run]] = defaultdict(list)
+    tables: dict[tuple[str, int, int, int], list[_Run]] = defaultdict(list)
     for record in runs.records(problems):
         spec = record["spec"]
         try:
@@ -68,7 +68,9 @@ def build_leaderboards(
             if str(error) not in problems:
                 problems.append(str(error))
         else:
-            tables[spec["env"], spec["steps"], spec["episodes"]].append(_Run(record, evaluations))
+            # Other episodes are another measurement.
+            key = (spec["env"], spec["steps"], spec["episodes"], spec["evaluation_seed"])
+            tables[key].append(_Run(record, evaluations))
     return [_leaderboard(*key, members, pairs, as_run) for key, members in sorted(tables.items())]
 
 
@@ -79,7 +81,13 @@ class _Run:
 
 
 def _leaderboard(
-    env: str, steps: int, episodes: int, runs: list[_Run], chosen: Sequence[tuple[str, str]] | None, as_run: bool
+    env: str,
+    steps: int,
+    episodes: int,
+    evaluation_seed: int,
+    runs: list[_Run],
+    chosen: Sequence[tuple[str, str]] | None,
+    as_run: bool,
 ) -> Leaderboard:
     groups: dict[tuple[str, str], list[_Run]] = defaultdict(list)
     for run in runs:
@@ -99,8 +107,11 @@ def _leaderboard(
     cautions += [
         f"{called} was run as {label}, before its entry of hyperparameters was changed." for called, label in earlier.items()
     ]
-    pairs = _pairs(rows, chosen, env)
-    return Leaderboard(env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, tuple(pairs))
+    cautions += _caution_on_lateness(groups)
+    pairs = tuple(_pairs(rows, chosen, env))
+    return Leaderboard(
+        env, steps, episodes, tuple(rows), tuple(cautions), tuple(failures), scale, pairs, evaluation_seed=evaluation_seed
+    )
 
 
 def _rank(row: Row) -> tuple[float, float, str]:
@@ -146,9 +157,10 @@ def label_now(spec: dict[str, Any]) -> str:
     algorithm, given = ALGORITHMS.get(spec["algo"]), spec["hyperparameters"]
     if algorithm is None or spec["label"] != algorithm.name:
         return spec["label"]
-    entries = _entries(algorithm, spec)
-    # What the entry did not say then was the constructor's.
-    had = {**{name: algorithm.parameters[name].default for name in algorithm.own_defaults}, **given}
+    defaults = {name: parameter.default for name, parameter in algorithm.parameters.items()}
+    entries = [{**dict.fromkeys(given), **defaults, **entry} for entry in _entries(algorithm, spec)]
+    # What the entry did not say then was the constructor's; SB3's are its version's.
+    had = {**{name: defaults[name] for name in algorithm.own_defaults}, **given}
     earlier = {name: value for name, value in had.items() if all(_differs(value, name, entry) for entry in entries)}
     return algorithm.label(earlier)
 
@@ -222,6 +234,15 @@ def _cautions_on_twins(groups: dict[tuple[str, str], list[_Run]]) -> list[str]:
         if len(specs) > 1:
             cautions.append(f"{label} appears more than once: its rows differ in {', '.join(differ)}.")
     return cautions
+
+
+def _caution_on_lateness(groups: dict[tuple[str, str], list[_Run]]) -> list[str]:
+    """About rows whose last quarters are of different numbers of evaluations."""
+    labels: dict[int, list[str]] = defaultdict(list)
+    for (label, _), members in sorted(groups.items()):
+        labels[math.ceil(members[0].record["spec"]["evaluations"] / 4)].append(label)
+    listed = "; ".join(f"{number} ({', '.join(dict.fromkeys(names))})" for number, names in sorted(labels.items()))
+    return [f"Late is of different numbers of evaluations: {listed}."] if len(labels) > 1 else []
 
 
 def shares_of_budgets(rows: Iterable[Row], env: str, steps: int) -> dict[str, float]:
@@ -298,4 +319,6 @@ def _as_text(value: Any) -> str:
 
 def _failure(record: dict[str, Any]) -> Failure:
     traceback = record["error"].strip()
-    return Failure(f"{record['spec']['label']} seed {record['spec']['seed']}", traceback.splitlines()[-1], traceback)
+    # Whatever else it is meant to do to a terminal.
+    last = "".join(c if c.isprintable() else " " for c in traceback.splitlines()[-1])
+    return Failure(f"{record['spec']['label']} seed {record['spec']['seed']}", last, traceback)

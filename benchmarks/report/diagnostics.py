@@ -97,7 +97,8 @@ def read_diagnostics(path: Path) -> Diagnostics:
     csv = path / PROGRESS if path.is_dir() else path
     if not csv.is_file():
         if (path / RECORD).is_file():
-            if "error" in read_json(path / RECORD):
+            record = read_json(path / RECORD)
+            if isinstance(record, dict) and "error" in record:
                 raise UserError(f"{path} has no {PROGRESS}: the run failed before it logged anything.")
             raise UserError(f"{path} has no {PROGRESS}: runs restored from published records have no training log to draw.")
         wrong = f"{path} has no {PROGRESS}" if path.is_dir() else f"There is no {path}"
@@ -110,7 +111,9 @@ def read_diagnostics(path: Path) -> Diagnostics:
         raise UserError(f"{csv} has no column {STEPS}: it is not of SB3's csv logger, or nothing was logged yet.")
     evaluations = pd.Series(dtype=float)
     if (csv.parent / EVALUATIONS).is_file():
-        evaluations = read_evaluations(csv.parent / EVALUATIONS, "timesteps", "return").groupby("timesteps")["return"].mean()
+        rows = read_evaluations(csv.parent / EVALUATIONS, "timesteps", "return")[["timesteps", "return"]]
+        rows = rows.apply(pd.to_numeric, errors="coerce").dropna()
+        evaluations = rows.groupby("timesteps")["return"].mean()
     run = Diagnostics(_title(csv), csv, progress.dropna(subset=STEPS), evaluations)
     if not any(len(run.series(panel)) for panel in PANELS):
         known = ", ".join(column for panel in PANELS for column in panel.columns)

@@ -20,6 +20,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from benchmarks.report.across import Across, AcrossRow
@@ -252,6 +253,10 @@ def save(figure: Figure, path: Path) -> None:
 
     :param path: file to write, PNG or SVG by its name
     """
+    for text in figure.findobj(Text):
+        # Other people's dollars; a formula that is none raises.
+        if "$" in text.get_text() and "mathdefault" not in text.get_text():
+            text.set_parse_math(False)
     if path.suffix == ".svg":
         # Ids in an SVG are random otherwise.
         with matplotlib.rc_context({"svg.hashsalt": path.name}):
@@ -375,7 +380,9 @@ def _draw_together(curves: list[_Curve], labels: list[str]) -> Figure:
     looks = styles([labels])
     for curve in curves:
         dashes, colour = looks[curve.label]
-        curve.draw(axes, colour, linestyle=dashes, label=f"{with_losses(curve.label)} ({curve.runs})")
+        # A name that begins with an underscore is left out of a legend.
+        label = re.sub("^_", "\N{THIN SPACE}_", f"{with_losses(curve.label)} ({curve.runs})")
+        curve.draw(axes, colour, linestyle=dashes, label=label)
     axes.legend(frameon=False)
     return figure
 

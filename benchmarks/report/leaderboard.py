@@ -16,7 +16,7 @@ from benchmarks.report.cautions import FEW_SEEDS, NOT_RECORDED, false_call_rate
 from benchmarks.statistics import Aggregate, Estimate, performance_profile, probability_of_improvement
 from sb3_entropic.catalog import ALGORITHMS, STAND_INS
 from sb3_entropic.engine.gemm import ROUNDED
-from sb3_entropic.zoo import load_hyperparameters
+from sb3_entropic.zoo import from_python, load_hyperparameters
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ class Leaderboard:
     :param failures: every run that failed
     :param scale: of the normalised scores; ``None`` where the environment has none
     :param pairs: every algorithm beside its parent, or the pairs that were chosen
+    :param evaluation_seed: of the first of the episodes
     """
 
     env: str
@@ -138,6 +139,7 @@ class Leaderboard:
     failures: tuple[Failure, ...]
     scale: Scale | None
     pairs: tuple[Pair, ...]
+    evaluation_seed: int
 
     @property
     def ranked(self) -> list[Row]:
@@ -214,6 +216,6 @@ def _departures(row: Row, env: str) -> list[str]:
 
 def _cut(hyperparameters: dict[str, Any]) -> dict[str, Any]:
     """What a budget may cut of them, see ``protocols.yml``."""
-    policy_kwargs = hyperparameters.get("policy_kwargs") or {}
+    policy_kwargs = from_python(hyperparameters.get("policy_kwargs"))
     cut = {name: hyperparameters.get(name) for name in ("learning_starts", "n_steps")}
-    return {**cut, "n_quantiles": policy_kwargs.get("n_quantiles")}
+    return {**cut, "n_quantiles": policy_kwargs.get("n_quantiles") if isinstance(policy_kwargs, dict) else None}

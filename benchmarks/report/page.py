@@ -84,7 +84,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
     looks = styles([[row.label for row in table.rows] for table in [*boards, *tables]])
     sections = [
         {
-            "id": _identifier(grid.name, board.env, board.steps, board.episodes, place),
+            "id": _identifier(grid.name, board.env, board.steps, place, number),
             "grid": grid.name,
             "anchor": anchor_of(grid.name) if grid.name and board is grid.boards[0] else "",
             "board": board,
@@ -94,7 +94,7 @@ def write_page(grids: Sequence[Grid], path: Path) -> Path:
             "range": _range([row.summary.iqm for row in board.ranked]),
         }
         for place, grid in enumerate(grids, start=1)
-        for board in grid.boards
+        for number, board in enumerate(grid.boards, start=1)
     ]
     across = [
         {
@@ -166,7 +166,7 @@ def anchor_of(grid: str) -> str:
 
 
 def _identifier(*parts: str | int) -> str:
-    """Of a section; names that differ in signs alone are told apart by the grid's place."""
+    """Of a section; names that differ in signs alone are told apart by the places of the grid and of the table in it."""
     return "board-" + re.sub(r"[^A-Za-z0-9]+", "-", "-".join(map(str, parts))).strip("-")
 
 

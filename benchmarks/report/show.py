@@ -59,7 +59,9 @@ def show_table(
     :param rows: the cells of each row
     :param styles: of each row, in rich's words
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column(columns[0], overflow="fold", min_width=9)
     for name in columns[1:]:
         table.add_column(name, justify="right", no_wrap=True)

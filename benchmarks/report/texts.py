@@ -93,7 +93,7 @@ class _Text:
             return attribute == "href"
         if not parts.path:
             return True
-        target = Path(os.path.normpath(self._here / unquote(parts.path)))
+        target = (self._here / unquote(parts.path)).resolve()
         if not (target.is_relative_to(self._folder) and target.is_file()):
             return False
         fragment = parts.fragment

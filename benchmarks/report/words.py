@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from benchmarks.protocol import PROTOCOLS
 from benchmarks.report.across import ENOUGH, Across, AcrossRow
 from benchmarks.report.cautions import FEW_SEEDS, false_calls
 from benchmarks.report.leaderboard import Beside, Leaderboard, Pair, Row
@@ -22,6 +23,7 @@ DEFINITIONS = (
     "their evaluations: a last one is partly luck, where runs come and go. It is shown beside, and decides nothing."
 )
 MANY_PAIRS = 10
+FIRST_SEED: int = PROTOCOLS["evaluation"]["first_seed"]
 COLUMNS = ("algorithm", "IQM", "95 % interval", "norm.", "mean", "late", "n", "steps/s", "failed")
 LITERATURE_COLUMNS = ("published elsewhere", "score", "ours", "differs from ours in", "source")
 
@@ -94,7 +96,8 @@ def short_commit(commit: str) -> str:
 
 def title_of(board: Leaderboard) -> str:
     """The heading of a table."""
-    return f"{board.env} after {board.steps:,} steps, return of {board.episodes} seeded episodes"
+    other = "" if board.evaluation_seed == FIRST_SEED else f" from seed {board.evaluation_seed} on"
+    return f"{board.env} after {board.steps:,} steps, return of {board.episodes} seeded episodes{other}"
 
 
 def title_across(across: Across) -> str:
@@ -210,7 +213,21 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], number
     :param numbers: whether the columns but the first are numbers, and go to the right
     """
     lines = ["| " + " | ".join(columns) + " |", "|---|" + ("---:|" if numbers else "---|") * (len(columns) - 1)]
-    return lines + ["| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(in_markdown(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def in_markdown(text: str) -> str:
+    """Other people's text in a line of Markdown: no HTML, no link, and no line of its own.
+
+    :param text: a label, a version or a sentence that has some in it
+    """
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.splitlines())).replace("](", "]\\(")
+
+
+def as_code(text: str) -> str:
+    """A line of code in Markdown, whatever is in it."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
 
 
 def _improvements(pairs: Sequence[Pair], every: Iterable[Estimate]) -> list[str]:

@@ -31,11 +31,13 @@ from benchmarks.report.sensitivity import find_sensitivities
 from benchmarks.report.words import (
     DEFINITIONS,
     LITERATURE_COLUMNS,
+    as_code,
     cells_across,
     cells_beside,
     cells_of,
     columns_across,
     columns_of,
+    in_markdown,
     markdown_table,
     notes_across,
     notes_on,
@@ -107,7 +109,7 @@ def write_report(
     # What compares nothing comes last.
     texts = [_head(folder), *(text for _, text in sorted(sections, key=lambda section: section[0] == 1))]
     if problems:
-        texts.append("\n".join(["## Left out", "", *(f"- {problem}" for problem in problems)]))
+        texts.append("\n".join(["## Left out", "", *(f"- {in_markdown(problem)}" for problem in problems)]))
     content = {
         "schema": SCHEMA,
         "across": [_across_as_json(across) for across in tables],
@@ -125,9 +127,10 @@ def write_report(
 
 
 def _figure_name(board: Leaderboard, boards: Sequence[Leaderboard]) -> str:
-    """What the files of a table's figures are named by: the episodes, too, where they alone tell two tables apart."""
-    alike = [other for other in boards if (other.env, other.steps) == (board.env, board.steps)]
-    return f"{as_file_name(board.env)}-{board.steps}" + f"-{board.episodes}" * (len(alike) > 1)
+    """What the files of a table's figures are named by: a number, too, where another's have the same name."""
+    name = f"{as_file_name(board.env)}-{board.steps}"
+    alike = [other for other in boards if f"{as_file_name(other.env)}-{other.steps}" == name]
+    return name if len(alike) == 1 else f"{name}-{1 + alike.index(board)}"
 
 
 def _as_csv(boards: Sequence[Leaderboard]) -> str:
@@ -137,6 +140,7 @@ def _as_csv(boards: Sequence[Leaderboard]) -> str:
             "env": board.env,
             "steps": board.steps,
             "episodes": board.episodes,
+            "evaluation_seed": board.evaluation_seed,
             "algorithm": row.label,
             "package": row.package,
             "n": len(row.scores),
@@ -179,11 +183,12 @@ def _estimates(prefix: str, summary: Aggregate | None) -> dict[str, float]:
 def _as_markdown(board: Leaderboard, figures: dict[str, str]) -> str:
     lines = [f"## {title_of(board)}", "", *markdown_table(columns_of(board), [cells_of(board, row) for row in board.rows])]
     lines += ["", *(f"![{title}]({figure})" for title, figure in figures.items()), ""]
-    lines += [f"- {note}" for note in notes_on(board)]
-    lines += [f"- failed: {run}: `{error}`" for run, error, _ in board.failures]
+    lines += [f"- {in_markdown(note)}" for note in notes_on(board)]
+    lines += [f"- failed: {in_markdown(run)}: {as_code(error)}" for run, error, _ in board.failures]
     common = _common_origin(board.ranked)
-    lines += [f"- Unless a row says otherwise: {'; '.join(common)}."] * bool(common)
-    lines += [f"- {row.label}: {row.package}{_origin(row, common)}." for row in sorted(board.rows, key=lambda row: row.label)]
+    lines += [in_markdown(f"- Unless a row says otherwise: {'; '.join(common)}.")] * bool(common)
+    by_label = sorted(board.rows, key=lambda row: row.label)
+    lines += [in_markdown(f"- {row.label}: {row.package}{_origin(row, common)}.") for row in by_label]
     if board.literature:
         lines += [
             "",
@@ -196,7 +201,7 @@ def _across_as_markdown(across: Across, figure: str) -> str:
     rows = [cells_across(across, row) for row in across.rows]
     lines = [f"## {title_across(across)}", "", *markdown_table(columns_across(across), rows), ""]
     lines += [f"![Performance profiles over {len(across.boards)} environments]({figure})", ""]
-    return "\n".join(lines + [f"- {note}" for note in notes_across(across)])
+    return "\n".join(lines + [f"- {in_markdown(note)}" for note in notes_across(across)])
 
 
 def _head(folder: Path) -> str:
@@ -242,6 +247,7 @@ def _as_json(board: Leaderboard) -> dict[str, Any]:
         "env": board.env,
         "steps": board.steps,
         "episodes": board.episodes,
+        "evaluation_seed": board.evaluation_seed,
         "scale": board.scale and asdict(board.scale),
         "cautions": list(board.cautions),
         "failures": [{"run": run, "error": error} for run, error, _ in board.failures],

@@ -5,6 +5,7 @@ from sb3_entropic.zoo.hyperparameters import (
     constructor_arguments,
     digests_of_own,
     find_entry,
+    from_python,
     how_found,
     load_hyperparameters,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "digests_of_own",
     "env_wrapper",
     "find_entry",
+    "from_python",
     "how_found",
     "load_hyperparameters",
     "make_model",

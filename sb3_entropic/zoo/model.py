@@ -138,7 +138,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise UserError(f"{text!r} is not a hyperparameter: write name=value, such as munchausen_alpha=0.9.")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"The value in {text!r} cannot be read: {_VALUES}.") from None
     check_name(name.rpartition(".")[2], text)
     return name, checked_value(parsed, text)
@@ -161,10 +161,10 @@ def checked_value(value: Any, text: str) -> Any:
     :param text: what the user wrote, for the message
     :raises UserError: if no record can hold it
     """
-    value = _number(value)
     try:
+        value = _number(value)
         json.dumps(value, sort_keys=True)
-    except TypeError:
+    except (TypeError, ValueError, RecursionError):
         raise UserError(f"The value in {text!r} cannot be read: {_VALUES}.") from None
     return value
 

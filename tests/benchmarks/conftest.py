@@ -56,10 +56,11 @@ def finish_run(store, spec, means, seconds=10.0, **record):
             "step": step,
             "timesteps": step,
             "train_seconds": seconds * step / spec.steps,
+            "episode_seed": spec.evaluation_seed + episode,
             "return": mean + offset,
         }
         for step, mean in zip(steps, means, strict=True)
-        for offset in offsets
+        for episode, offset in enumerate(offsets)
     ]
     pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
     store.finish(spec, folder, {"timesteps": spec.steps, "train_seconds": seconds, **record})

@@ -25,7 +25,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=2>"
+HOSTILE = "dqn[<script>window.hacked=1</script><img src=x onerror=window.hacked=2>]"
 DESKTOP, PHONE = (1280, 1000), (390, 844)
 SECONDS = 60
 CURVES = "document.querySelector('[data-kind=curve]').data.filter(line => line.hoverinfo === 'text').map(line => line.name)"

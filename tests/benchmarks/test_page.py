@@ -12,7 +12,7 @@ from benchmarks.__main__ import main
 from benchmarks.report import Grid, build_across, build_leaderboards, write_page
 from benchmarks.report.figures import styles
 
-HOSTILE = "msac</script><script>alert(1)</script>&lt;"
+HOSTILE = "msac[</script><script>alert(1)</script>&lt;]"
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ def test_there_may_be_little_to_show(case, store, make_spec, finish, page):
 
 def test_what_users_call_things_is_text_and_nothing_else(store, make_spec, finish, page):
     finish(make_spec(label=HOSTILE), [1.0, 2.0], machine={"<img src=x onerror=alert(2)>": 1})
-    finish(make_spec(label="sac", env='"><script>alert(3)</script>-v0'), [1.0, 2.0])
+    finish(make_spec(algo="sac", label='sac["><script>alert(3)</script>]'), [1.0, 2.0])
     failed = make_spec(label=HOSTILE, seed=1)
     store.fail(failed, store.begin(failed), "</pre><script>alert(4)</script>\nValueError: </pre><script>alert(5)</script>")
     html = page(name="a<b")
@@ -251,6 +251,11 @@ def test_what_is_exported_gives_a_leaderboard(store, make_spec, finish, tmp_path
     assert not list((results / "one").glob("*CartPole*"))
     text = Parsed((results / "index.html").read_text()).text
     assert all(words in text for words in ("one", "two", "2 environments together"))
+    runs = (results / "two" / "runs.jsonl").read_text().splitlines()
+    for name in ("one", "two"):
+        (results / name / "runs.jsonl").write_text("\n".join(json.dumps({**json.loads(r), "started": "2026"}) for r in runs))
+    assert main(["leaderboard", "--results", str(results)]) == 1
+    assert f"{results / 'two'} has 2 runs of one, too: a run is published once." in " ".join(capsys.readouterr().out.split())
     (results / "one" / "evaluations.parquet").write_bytes(b"PAR1")
     capsys.readouterr()
     assert main(["leaderboard", "--results", str(results)]) == 1, "and the rest is made"

@@ -311,6 +311,7 @@ def test_what_a_file_gives_is_not_cut_as_the_zoos_entry_is(tmp_path):
         ({"algos": ["msac"], "entries": "no.yml"}, "no.yml cannot be read"),
         ({"algos": ["msac"], "entries": "msac: 3"}, "is not a file of hyperparameters"),
         ({"algos": ["msac"], "entries": "msac: [1"}, "cannot be read"),
+        ({"algos": ["msac"], "entries": "msac: {default: {gamma: 2020-13-45}}"}, "cannot be read"),
         ({"algos": ["msac"], "entries": "mscc: {}"}, "is for 'mscc', which is not in the grid (msac): did you mean 'msac'?"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_damaged_run_is_left_out_when_the_others_are_exported(folder, store, m
 
 @pytest.mark.parametrize("name", ["run.json", EVALUATIONS])
 def test_what_was_exported_stays_where_no_run_can_be_used_any_more(store, make_spec, finish, tmp_path, capsys, name):
-    finish(make_spec(), [1.0])
+    finish(make_spec(), [0.0, 1.0])
     publish(store, tmp_path / "published")
     before = (tmp_path / "published" / RUNS).read_bytes()
     (store.out / make_spec().path / name).write_text("{")
@@ -194,11 +194,11 @@ def test_a_copied_record_of_another_path_is_no_run(folder):
     (folder / RUNS).write_text(lines + copied + "\n")
     problems = []
     build_leaderboards(Published(folder), problems)
-    assert "as 'path', which is ENVIRONMENT/LABEL/STEPS-HASH/seed-0." in problems[0]
+    assert problems[0].endswith("/seed-0-copy: is it a copy?")
 
 
 def test_a_hyperparameter_may_be_infinite(store, make_spec, finish, tmp_path):
-    finish(make_spec(hyperparameters={"max_grad_norm": math.inf}), [1.0])
+    finish(make_spec(hyperparameters={"max_grad_norm": math.inf}), [0.0, 1.0])
     write_report(build_leaderboards(store), [], tmp_path / "report")
     (board,) = json.loads((tmp_path / "report" / "leaderboard.json").read_text())["boards"]
     assert board["rows"][0]["provenance"]["hyperparameters"] == {"max_grad_norm": "inf"}

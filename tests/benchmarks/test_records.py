@@ -1,6 +1,7 @@
 """A file that cannot be used is named in a sentence, and the rest of the report is made."""
 
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -51,6 +52,9 @@ def with_value(value, *keys):
     return change
 
 
+OTHER = "has other evaluations than its record says: 2 until step 100, of 3 episodes with seeds 10000 to 10002."
+
+
 def half(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -91,11 +95,46 @@ BROKEN = {
     "no list of interruptions": (RECORD, with_value(None, "resumed"), "has None as 'resumed'."),
     "an interruption that is none": (RECORD, with_value(["x"], "resumed"), "has ['x'] as 'resumed'."),
     "a schema that is no number": (RECORD, with_value("1", "schema"), "has '1' as 'schema', which is a whole number."),
-    "another run's folder": (RECORD, with_value(7, "spec", "seed"), "is the record of a run whose folder is called seed-7"),
+    "another run's folder": (RECORD, with_value(7, "spec", "seed"), "/seed-7, and lies in Pendulum-v1/msac/"),
     "half of the evaluations": (
         EVALUATIONS,
         rows(lambda frame: frame[frame["step"] <= 50]),
         "has evaluations until step 50 of 100 alone.",
+    ),
+    "a truth for a number": (RECORD, with_value(True, "spec", "seed"), "has True as 'spec.seed'."),
+    "a number beyond all sums": (RECORD, with_value(10**400, "spec", "steps"), " as 'spec.steps'."),
+    "an id that is none": (RECORD, with_value("Pendulum-v1 <b>", "spec", "env"), "has 'Pendulum-v1 <b>' as 'spec.env'."),
+    "a label for terminals": (RECORD, with_value("msac[\x1b[2J]", "spec", "label"), "has 'msac[\\x1b[2J]' as 'spec.label'."),
+    "another's label": (RECORD, with_value("mdqn", "spec", "label"), "is of 'msac', and has 'mdqn' as 'spec.label'."),
+    "a setting from elsewhere": (RECORD, with_value(1, "spec", "wings"), "is not one of this version's: "),
+    "too few steps": (RECORD, with_value(1, "timesteps"), "has 1 as 'timesteps' of 100."),
+    "half a character": (RECORD, with_value("\ud800", "command"), "has text that no file can hold."),
+    "a date that is a number": (RECORD, with_value(5, "started"), "has 5 as 'started'."),
+    "where interruptions led": (RECORD, with_value([{"environment": {}}], "resumed"), "as 'resumed'."),
+    "endless lists": (RECORD, lambda path: path.write_text("[" * 100_000), "cannot be read: "),
+    "an episode too few": (EVALUATIONS, rows(lambda frame: frame.iloc[:-1]), OTHER),
+    "all of it twice": (EVALUATIONS, rows(lambda frame: pd.concat([frame, frame])), OTHER),
+    "other episodes": (EVALUATIONS, rows(lambda frame: frame.assign(episode_seed=frame["episode_seed"] + 1)), OTHER),
+    "an evaluation elsewhere": (EVALUATIONS, rows(lambda frame: frame.replace({"step": {50: 60}})), OTHER),
+    "no number among them": (
+        EVALUATIONS,
+        rows(lambda frame: frame.assign(**{"return": pd.array([None, *frame["return"][1:]], dtype="Float64")})),
+        "has something else than finite numbers in the column 'return'.",
+    ),
+    "steps in words": (
+        EVALUATIONS,
+        rows(lambda frame: frame.astype({"timesteps": str})),
+        "has something else than finite numbers in the column 'timesteps'.",
+    ),
+    "the rows of another": (
+        EVALUATIONS,
+        rows(lambda frame: frame.assign(seed=1)),
+        "has rows of another run: not all have 0 in the column 'seed'.",
+    ),
+    "time that goes back": (
+        EVALUATIONS,
+        rows(lambda frame: frame.assign(train_seconds=-frame["train_seconds"])),
+        "has evaluations whose steps or seconds go backwards.",
     ),
     "an impossible number": (RECORD, with_value(0, "stack"), "has 0 as 'stack'."),
     "a time that is not a number": (RECORD, with_value(float("nan"), "train_seconds"), "has nan as 'train_seconds'."),
@@ -179,10 +218,12 @@ def test_records_are_written_with_the_schema(runs, make_spec):
 
 def test_a_copy_of_a_run_is_no_further_seed(runs, make_spec):
     folder = runs.out / make_spec(seed=0).path
+    # A copy of a folder above it holds runs of these names, too.
+    shutil.copytree(folder.parent, folder.parent.with_name(f"{folder.parent.name}.bak"))
     for name in ("seed-0-backup", "seed-0 copy"):
         shutil.copytree(folder, folder.with_name(name))
     problems = []
     (board,) = build_leaderboards(runs, problems)
     assert board.rows[0].seeds == (0, 1, 2)
-    assert len(problems) == 2
-    assert all(problem.endswith("is the record of a run whose folder is called seed-0: is it a copy?") for problem in problems)
+    assert len(problems) == 2 + len(board.rows[0].seeds)
+    assert all(re.search(r"is the record of .*/seed-\d, and lies in .*: is it a copy\?$", problem) for problem in problems)

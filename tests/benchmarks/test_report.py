@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -11,10 +12,10 @@ from rich.console import Console
 
 from benchmarks import statistics
 from benchmarks.__main__ import main
-from benchmarks.report import build_across, build_leaderboards, show, write_report
+from benchmarks.report import Grid, build_across, build_leaderboards, show, write_page, write_report
 from benchmarks.report.figures import learning_curves, wrapped
 from benchmarks.report.show import show_notes
-from benchmarks.report.words import cells_across, cells_of, ends, notes_on, share, with_losses, words_on_calls
+from benchmarks.report.words import cells_across, cells_of, ends, notes_on, share, title_of, with_losses, words_on_calls
 from benchmarks.statistics import Estimate
 from sb3_entropic.catalog import ALGORITHMS
 from sb3_entropic.zoo import load_hyperparameters
@@ -62,9 +63,10 @@ def test_cautions_and_failures_are_said(boards):
 
 
 def test_a_late_evaluation_is_drawn_where_it_was(store, make_spec):
-    spec = make_spec(algo="ppo", label="ppo")
+    spec = make_spec(algo="ppo", label="ppo", episodes=1)
     folder = store.begin(spec)
-    each = [{"step": step, "timesteps": taken, "train_seconds": 1.0, "return": 1.0} for step, taken in ((50, 50), (100, 150))]
+    same = {"train_seconds": 1.0, "episode_seed": spec.evaluation_seed, "return": 1.0}
+    each = [{"step": step, "timesteps": taken, **same} for step, taken in ((50, 50), (100, 150))]
     pd.DataFrame(each).to_parquet(folder / "evaluations.parquet", index=False)
     store.finish(spec, folder, {"timesteps": 150, "train_seconds": 1.0})
     (board,) = build_leaderboards(store)
@@ -86,10 +88,14 @@ def test_how_rows_came_about_is_said(store, make_spec, finish):
     entry = load_hyperparameters(ALGORITHMS["softq"], "Pendulum-v1")
     finish(make_spec(algo="softq", label="softq", hyperparameters=entry), [0.0, 1.0])
     finish(make_spec(algo="softq", label="softq", hyperparameters={**entry, "train_freq": 2}), [0.0, 2.0])
+    for seed, package in enumerate(("sb3_entropic 0.0.9", "sb3_entropic 0.1.0")):
+        finish(make_spec(seed=seed, algo="sac", label="sac", package=package), [0.0, 3.0])
     label = "msac[munchausen_alpha=0.5]"
     finish(make_spec(label=label, hyperparameters={"munchausen_alpha": 0.5}), [0.0, 1.0])
     (board,) = build_leaderboards(store)
-    assert "softq appears more than once: its rows differ in train_freq." in board.cautions
+    assert "sac appears more than once: its rows differ in package." in board.cautions
+    # Which its entry has not.
+    assert "softq[train_freq=2]" in {row.label for row in board.rows}
     assert "softq's hyperparameters were found on this environment: on seed 0, in runs of 8,000 steps." in board.cautions
     assert f"{label} is msac as it is." in board.cautions
     assert any(caution.startswith("Steps/s and times depend on what else a machine was doing") for caution in board.cautions)
@@ -233,9 +239,10 @@ def test_runs_that_differ_in_anything_but_the_seed_are_never_pooled(store, make_
 
 def test_different_origins_are_said(store, make_spec):
     for seed, commit in enumerate(("aaa", "bbb")):
-        spec = make_spec(seed=seed)
+        spec = make_spec(seed=seed, episodes=1)
         folder = store.begin(spec)
-        rows = [{"seed": seed, "step": step, "train_seconds": 1.0, "return": 1.0} for step in (50, 100)]
+        same = {"seed": seed, "train_seconds": 1.0, "episode_seed": spec.evaluation_seed, "return": 1.0}
+        rows = [{"step": step, "timesteps": step, **same} for step in (50, 100)]
         pd.DataFrame(rows).to_parquet(folder / "evaluations.parquet", index=False)
         store.finish(spec, folder, {"timesteps": 120, "train_seconds": 1.0, "commit": commit, "wall_seconds": 1800.0})
     (board,) = build_leaderboards(store)
@@ -365,6 +372,45 @@ def test_the_same_data_gives_the_same_bytes(boards, tmp_path):
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
 
 
+def test_runs_that_were_scored_on_other_episodes_have_a_table_of_their_own(store, make_spec, finish):
+    for first in (10_000, 5):
+        finish(make_spec(evaluation_seed=first), [0.0, 1.0])
+    titles = [title_of(board) for board in build_leaderboards(store)]
+    assert titles == [f"Pendulum-v1 after 100 steps, return of 3 seeded episodes{end}" for end in (" from seed 5 on", "")]
+
+
+def test_a_late_score_of_other_evaluations_is_told(store, make_spec, finish):
+    finish(make_spec(), [0.0, 1.0])
+    finish(make_spec(algo="sac", label="sac", evaluations=8), [float(k) for k in range(8)])
+    (board,) = build_leaderboards(store)
+    assert "Late is of different numbers of evaluations: 1 (msac); 2 (sac)." in board.cautions
+
+
+def test_names_that_differ_in_signs_alone_have_figures_of_their_own(store, make_spec, finish, tmp_path):
+    for env in ("a:Foo-v0", "a/Foo-v0"):
+        finish(make_spec(env=env), [0.0, 1.0])
+    boards = build_leaderboards(store)
+    figures = [path.name for path in write_report(boards, [], tmp_path)[3:]]
+    assert len(figures) == len(set(figures)) == 6
+    html = write_page([Grid("", boards, [])], tmp_path / "page.html").read_text()
+    sections = re.findall(r'id="(board-[^"]*)"', html)
+    assert len(sections) == len(set(sections)) >= 2
+
+
+def test_other_peoples_text_is_text(store, make_spec, finish, tmp_path):
+    label = r"msac[x=$\foo$ <!-- end --> <b>a</b> [a](b)]"
+    finish(make_spec(label=label), [0.0, 1.0])
+    store.fail(make_spec(seed=1, label=label), store.begin(make_spec(seed=1, label=label)), "ValueError: `x` \x1b[2J <i>")
+    (board,) = build_leaderboards(store)
+    markdown, *_ = write_report([board], [], tmp_path)
+    text = markdown.read_text()
+    assert "&lt;!-- end -->" in text
+    assert "<b>" not in text
+    assert "[a](b)" not in text
+    assert "`` ValueError: `x`  [2J <i> ``" in text, "within code nothing else is obeyed"
+    assert (tmp_path / "learning-curve-Pendulum-v1-100.png").is_file()
+
+
 def test_tables_that_differ_in_the_episodes_alone_have_figures_of_their_own(store, make_spec, finish, tmp_path):
     for episodes in (3, 5):
         finish(make_spec(episodes=episodes), [0.0, 1.0])
@@ -372,7 +418,7 @@ def test_tables_that_differ_in_the_episodes_alone_have_figures_of_their_own(stor
     assert pd.read_csv(table)["episodes"].tolist() == [3, 5]
     figures = [path.name for path in paths]
     kinds = ("learning-curve", "learning-curve-in-time", "performance-profile")
-    assert figures == [f"{kind}-Pendulum-v1-100-{episodes}.png" for episodes in (3, 5) for kind in kinds]
+    assert figures == [f"{kind}-Pendulum-v1-100-{number}.png" for number in (1, 2) for kind in kinds]
 
 
 def test_figures_of_the_report_before_are_removed_and_nothing_else(boards, tmp_path):
@@ -412,7 +458,7 @@ def test_the_two_sides_of_a_comparison_add_up_to_one(store, make_spec, finish):
 def test_few_algorithms_share_a_plot_and_many_get_one_each(store, make_spec, finish):
     def panels(count):
         for index in range(count):
-            finish(make_spec(algo="msac", label=f"msac{index}", package=f"{index}"), [0.0, float(index)])
+            finish(make_spec(algo="msac", label=f"msac[x={index}]", package=f"{index}"), [0.0, float(index)])
         figure = learning_curves(build_leaderboards(store)[0])
         titles = [axes.get_title(loc="left") for axes in figure.axes]
         lines = [len(axes.lines) for axes in figure.axes]
@@ -421,7 +467,7 @@ def test_few_algorithms_share_a_plot_and_many_get_one_each(store, make_spec, fin
 
     assert panels(5)[1] == [5]
     titles, lines = panels(7)
-    assert titles == [f"msac{index}: {index}.00 (n=1, < 5)" for index in reversed(range(7))], "the best first"
+    assert titles == [f"msac[x={index}]: {index}.00 (n=1, < 5)" for index in reversed(range(7))], "the best first"
     assert lines == [8] * 7, "each curve in front of all seven in grey"
 
 
@@ -496,7 +542,7 @@ def test_whose_losses_a_baseline_has_is_told():
 def test_of_few_pairs_it_is_not_said_how_many_are_marked_by_chance(algorithms, said, store, make_spec, finish):
     for index in range(algorithms):
         for seed in range(5):
-            finish(make_spec(label=f"msac{index}", package=f"{index}", seed=seed), [0.0, 1.0])
+            finish(make_spec(label=f"msac[x={index}]", package=f"{index}", seed=seed), [0.0, 1.0])
     (board,) = build_leaderboards(store)
     words = "the interval excludes one half, as it does between equals in 10 % of cases with 5 seeds and 6 % with 10"
     assert words_on_calls(board) == words + said
@@ -562,7 +608,7 @@ def test_a_long_label_is_broken_above_its_plot(store, make_spec, finish):
     label = "msac[munchausen_alpha=0.9,munchausen_bound=[-1, 1],munchausen_shift=True]"
     finish(make_spec(label=label), [0.0, 1.0])
     for index in range(5):
-        finish(make_spec(algo="sac", label=f"sac{index}"), [0.0, 0.0])
+        finish(make_spec(algo="sac", label=f"sac[x={index}]"), [0.0, 0.0])
     (board,) = build_leaderboards(store)
     title = learning_curves(board).axes[0].get_title(loc="left")
     assert title.split("\n") == [

@@ -11,7 +11,7 @@ from benchmarks.plan import Plan
 from benchmarks.store import CHECKPOINT, RECORD, REPLACED, Store, check_folder
 from sb3_entropic.errors import UserError
 
-TRAINED = {"timesteps": 1, "train_seconds": 1.0}
+TRAINED = {"timesteps": 100, "train_seconds": 1.0}
 
 
 def test_a_run_is_finished_when_its_record_is_and_not_before(store, make_spec):
@@ -25,7 +25,7 @@ def test_a_run_is_finished_when_its_record_is_and_not_before(store, make_spec):
     assert not folder.exists()
     (record,) = store.records()
     assert record["spec"]["seed"] == 0
-    assert record["timesteps"] == 1
+    assert record["timesteps"] == 100
 
 
 def test_a_failure_is_recorded_and_forgotten_after_a_success(store, make_spec):

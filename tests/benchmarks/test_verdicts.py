@@ -381,8 +381,8 @@ def test_calls_against_the_same_runs_are_told(store, make_spec, finish, fill):
 
 def test_a_call_by_the_last_evaluation_alone_is_seen_to_be_that(store, make_spec, finish):
     for seed in range(5):
-        finish(make_spec(seed=seed), [0.0, 0.0, 0.0, 0.0, -6.0, 10.0 + seed])
-        finish(make_spec(seed=seed, algo="sac", label="sac"), [0.0, 0.0, 0.0, 0.0, 9.0, seed])
+        finish(make_spec(seed=seed, evaluations=6), [0.0, 0.0, 0.0, 0.0, -6.0, 10.0 + seed])
+        finish(make_spec(seed=seed, evaluations=6, algo="sac", label="sac"), [0.0, 0.0, 0.0, 0.0, 9.0, seed])
     boards = build_leaderboards(store)
     row = next(row for row in boards[0].rows if row.label == "msac")
     assert row.last_quarter_scores == (2.0, 2.5, 3.0, 3.5, 4.0)
