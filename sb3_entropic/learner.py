@@ -44,6 +44,7 @@ class Learner:
         # A loaded model gets its arguments after __init__, as they were given.
         self.engine = as_engine(self.engine)
         check_inherited(vars(self), self._parents_arguments())
+        self.check_arguments()
         super()._setup_model()
 
     @classmethod
@@ -128,7 +129,7 @@ class Learner:
             check_inherited(vars(self), self._parents_arguments())
             self.check_arguments()
         name = tb_log_name or type(self).__name__
-        reason = "as asked for" if self.engine.kind == "sb3" else why_not(self)
+        reason, cause = "as asked for" if self.engine.kind == "sb3" else why_not(self), None
         if reason is None and self.engine.kind == "auto":
             reason = choice.why_not_alone(self, total_timesteps, reset_num_timesteps)
         if reason is None:
@@ -137,11 +138,11 @@ class Learner:
                 learn_together([self], [callback], [Streams(own=False)], *arguments)
                 return self
             except RecordingError as error:
-                reason = choice.cannot_record(self, error)
+                reason, cause = choice.cannot_record(self, error), error
             except CallbackObjects as objection:
                 choice.leave_to_sb3(self, objection.reason)
                 return self.go_on_begun(*objection.begun[0], log_interval)
-        choice.leave_to_sb3(self, reason)
+        choice.leave_to_sb3(self, reason, cause)
         self.engine_used = "sb3"
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 

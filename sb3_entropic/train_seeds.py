@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_entropic.engine import choice
+from sb3_entropic.engine.known import is_known
 from sb3_entropic.engine.learn import CallbackObjects, learn_together
 from sb3_entropic.engine.options import Engine
 from sb3_entropic.engine.step import RecordingError
@@ -150,20 +151,20 @@ def train_together(
         log_interval = signature(first.learn).parameters["log_interval"].default
     callbacks = [callback(index, model) for index, model in enumerate(models)]
     names = list(tb_log_names or [type(first).__name__] * len(models))
-    reason = "as asked for" if first.engine.kind == "sb3" else why_not_together(models)
+    reason, cause = "as asked for" if first.engine.kind == "sb3" else why_not_together(models), None
     if reason is None:
         arguments = (total_timesteps, log_interval, names, reset_num_timesteps, progress_bar, first.engine)
         try:
             return models, learn_together(models, callbacks, streams, *arguments)
         except RecordingError as error:
-            reason = choice.cannot_record(first, error)
+            reason, cause = choice.cannot_record(first, error), error
         except CallbackObjects as objection:
             choice.leave_to_sb3(first, objection.reason)
             steps = [
                 partial(model.go_on_begun, *begun, log_interval) for model, begun in zip(models, objection.begun, strict=True)
             ]
             return models, _one_after_the_other(steps, streams, objection.errors)
-    choice.leave_to_sb3(first, reason)
+    choice.leave_to_sb3(first, reason, cause)
     steps = [
         partial(model.learn, total_timesteps, called, log_interval, name, reset_num_timesteps, progress_bar)
         for model, called, name in zip(models, callbacks, names, strict=True)
@@ -236,4 +237,5 @@ def _check_sweep(model: Any, arguments: dict[str, Any]) -> None:
     allowed = {*SWEEPABLE, *model.coefficients()}
     for name in arguments:
         if isinstance(arguments[name], list | np.ndarray) and name not in allowed:
-            raise ValueError(f"{name} cannot differ between seeds: those that can are {', '.join(sorted(allowed))}.")
+            own = "" if is_known(type(model)) else f" What {type(model).__name__} returns of coefficients() can, too."
+            raise ValueError(f"{name} cannot differ between seeds: those that can are {', '.join(sorted(allowed))}.{own}")

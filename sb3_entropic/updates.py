@@ -51,9 +51,28 @@ class Update:
 
     def step(self, networks: Any, batch: Any, noise: Any) -> Metrics:
         """Take one gradient step and return what to log, without waiting for the device."""
-        loss, metrics = self.loss(networks, batch, noise)
+        loss, metrics = self.evaluate(networks, batch, noise)
         self.descend(loss)
         return {self.loss_name: loss.detach(), **metrics}
+
+    def evaluate(self, networks: Any, batch: Any, noise: Any) -> tuple[th.Tensor, Metrics]:
+        """What the loss returns.
+
+        :raises TypeError: if that is not a scalar and scalars to log; names the loss and what is none
+        """
+        result = self.loss(networks, batch, noise)
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise TypeError(f"{self._called} returns no pair of a scalar tensor and a dictionary of what to log.")
+        for name, value in {"its loss": result[0], **result[1]}.items():
+            if not isinstance(value, th.Tensor) or value.numel() != 1:
+                is_tensor = isinstance(value, th.Tensor)
+                shown = f"of shape {tuple(value.shape)}" if is_tensor else f"the {type(value).__name__} {value}"
+                raise TypeError(f"{self._called} returns scalar tensors: {name!r} is {shown}.")
+        return result
+
+    @property
+    def _called(self) -> str:
+        return f"{getattr(self.loss, '__qualname__', self.loss)}()"
 
     def descend(self, loss: th.Tensor) -> None:
         """Let the optimiser take its step against the gradient of a loss."""

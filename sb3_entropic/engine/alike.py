@@ -10,8 +10,6 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from sb3_entropic.engine.known import is_known
-
 COUNTS = (
     *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
     *("num_timesteps", "n_envs", "buffer_size", "top_quantiles_to_drop_per_net"),
@@ -53,8 +51,8 @@ def loops_alike(models: list[Any]) -> bool:
 
 
 def options_of(model: Any) -> dict[str, Any]:
-    """The arguments of ours that a recorded step takes for granted, by name."""
-    ours = [cls for cls in type(model).__mro__ if is_known(cls) and "__init__" in vars(cls)]
+    """The arguments of ours, and of a user's class, that a recorded step takes for granted, by name."""
+    ours = [cls for cls in type(model).__mro__ if "__init__" in vars(cls) and cls is not object]
     parameters = (p for cls in ours for p in inspect.signature(cls).parameters.values())
     names = dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and hasattr(model, p.name))
     return {name: getattr(model, name) for name in names if name not in model.coefficients()}

@@ -18,13 +18,14 @@ def why_not_alone(model: Any, total_timesteps: int, reset_num_timesteps: bool) -
     return f"{steps:,} gradient steps would not repay the fast engine" if steps < LONG_RUN else why_not_unasked(model)
 
 
-def leave_to_sb3(model: Any, reason: str) -> None:
+def leave_to_sb3(model: Any, reason: str, cause: Exception | None = None) -> None:
     """Say why a model is left to SB3's own loop.
 
+    :param cause: what has led to it, if something was raised
     :raises ValueError: if the user has asked for the fast engine
     """
     if model.engine.kind == "fast":
-        raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.')
+        raise ValueError(f'engine="fast" cannot run this: {reason}. engine="auto" runs it with SB3\'s own loop.') from cause
     say(model, f"SB3's own loop: {reason}")
 
 

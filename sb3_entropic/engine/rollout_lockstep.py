@@ -56,6 +56,7 @@ class RolloutLockstep(Lockstep):
         return same and (model.samples, size) == (self._samples, self._batch_size)
 
     def _stack(self) -> StackedStep:
+        self._template.the_update()
         batch = self._rollouts.gather(np.zeros((len(self._models), self._batch_size), dtype=np.int64))
         return MinibatchStep(self._models, self.compiled, self._generators, batch, self._template.samples)
 
@@ -129,9 +130,10 @@ class RolloutLockstep(Lockstep):
 
         def learned(index: int, runner: RolloutRunner) -> None:
             own = table[: steps[index], :, index]
-            means, of_epoch = own.mean(dim=0).tolist(), own[epoch_began[index] :].mean(dim=0).tolist()
-            last = {"approx_kl": of_epoch[names.index("approx_kl")], "loss": own[-1, names.index("loss")].item()}
-            metrics = {**dict(zip(names, means, strict=True)), **last}
+            parts = (own, own[epoch_began[index] :])
+            means, of_epoch = (dict(zip(names, part.mean(dim=0).tolist(), strict=True)) for part in parts)
+            last = {"approx_kl": of_epoch["approx_kl"]} if "approx_kl" in names else {}
+            metrics = {**means, **last, "loss": own[-1, names.index("loss")].item()}
             self._check_finite(runner.model, metrics)
             runner.learned(metrics, index not in moving)
 

@@ -13,7 +13,9 @@ from torch.func import vmap
 
 from sb3_entropic.engine.alike import is_same, taken_for_granted
 from sb3_entropic.engine.compiler import compile_graph
+from sb3_entropic.engine.known import is_known
 from sb3_entropic.engine.place import place_of
+from sb3_entropic.engine.purity import check_same, moved_on, restored_attributes, told
 from sb3_entropic.engine.stack import Stack
 from sb3_entropic.engine.trace import (
     Layout,
@@ -106,7 +108,7 @@ class StackedStep:
             self.stack = Stack(models)
             self._record_all(batch)
         except Exception as error:
-            raise RecordingError(f"the losses of {type(models[0]).__name__} cannot be recorded ({error!r})") from error
+            raise RecordingError(f"the losses of {type(models[0]).__name__} cannot be recorded ({told(error)})") from error
 
     def _record_all(self, batch: Tensors) -> None:
         policy = self._first.policy
@@ -116,10 +118,11 @@ class StackedStep:
             self._attributes: Tensors = {**self.stack.attributes, **self._coefficients.tensors}
             self._fixed = [*self.stack.parameters.values(), *self._attributes.values()]
             self._targets = self._names_of_targets(self._first)
-            policy.set_training_mode(False)
-            self._acting = self._record_acting()
-            policy.set_training_mode(True)
-            self._stages = self._record(batch)
+            with restored_attributes(self._first):
+                policy.set_training_mode(False)
+                self._acting = self._record_acting()
+                policy.set_training_mode(True)
+                self._stages = self._record(batch)
         except Exception:
             for index in range(len(self._models)):
                 self.stack.unbind(index)
@@ -139,7 +142,11 @@ class StackedStep:
         noise = {name: value.to(self._device) for name, value in _stacked_noise(noises).items()}
         inputs = StepInputs(self.stack.parameters, self._attributes, batch, noise)
         owned = [optimizer.names for optimizer in self.stack.optimizers]
-        return [Recorded(stage) for stage in trace_step(self._models[0], owned, inputs, self.layout)]
+        stages = trace_step(self._models[0], owned, inputs, self.layout)
+        if not is_known(type(self._models[0])):
+            with moved_on(self._models[0], self._attributes):
+                check_same(stages, lambda: trace_step(self._models[0], owned, inputs, self.layout))
+        return [Recorded(stage) for stage in stages]
 
     def _record_acting(self) -> Any:
         noises = [model.acting_noise(self._seen[0], th.Generator().manual_seed(0)) for model in self._models]

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch as th
@@ -149,7 +150,8 @@ def trace_step(model: Any, owned: list[list[str]], inputs: StepInputs, layout: L
             networks, the_batch, the_noise = model.make_networks(), layout.batch_of(batch), layout.noise_of(noise)
             metrics = run_with(model.policy, current, lambda: model.before_updates(networks, the_batch, the_noise))
             for update, new in zip(updates, updated, strict=True):
-                loss, logged = run_with(model.policy, current, lambda loss=update.loss: loss(networks, the_batch, the_noise))
+                evaluate = update.evaluate
+                loss, logged = run_with(model.policy, current, partial(evaluate, networks, the_batch, the_noise))
                 losses.append(loss)
                 metrics = {**metrics, update.loss_name: loss, **logged}
                 current.update(new)
@@ -187,6 +189,13 @@ def trace_step(model: Any, owned: list[list[str]], inputs: StepInputs, layout: L
     values, spec = pytree.tree_flatten((inputs, updated))
     graph = _record(step, values)
     return _Recording(graph, spec, owned, trained, metric_names).stages()
+
+
+def is_same_graph(first: fx.GraphModule, second: fx.GraphModule) -> bool:
+    """Whether two recordings consist of the same operations on the same constants."""
+    nodes = [[(n.op, n.target, str(n.args), str(n.kwargs)) for n in module.graph.nodes] for module in (first, second)]
+    constants = [n.target for n in first.graph.nodes if n.op == "get_attr"]
+    return nodes[0] == nodes[1] and all(th.equal(getattr(first, name), getattr(second, name)) for name in constants)
 
 
 def clipped(gradients: list[th.Tensor], max_norm: float | None) -> list[th.Tensor]:

@@ -100,10 +100,9 @@ class EntropyPPO(OnPolicyLoop, PPO):
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
-        # A loaded model gets its arguments after __init__, so they are checked here.
+        # A loaded model gets its arguments after __init__.
         self._begin_with("ent_coef", 0.01)
         self._begin_with("kl_coef", 1.0)
-        self.check_arguments()
         super()._setup_model()
         check_actions(self.action_space)
         self._check_target_entropy()

@@ -105,6 +105,20 @@ class OnPolicyLoop(Learner):
         """One loss of all networks; the gradient's norm is clipped as in the SB3 parent."""
         return [Update("", self.policy.optimizer, self.clipped_loss, self.max_grad_norm)]
 
+    def the_update(self) -> Update:
+        """The only one of :meth:`updates`.
+
+        :raises ValueError: if there are others
+        """
+        updates = self.updates()
+        if len(updates) != 1:
+            raise ValueError(
+                f"updates() of {type(self).__name__} has {len(updates)} entries, and of an on-policy algorithm there is one: "
+                "add a further loss to what clipped_loss returns, and a further network to the policy before its optimiser is "
+                "made."
+            )
+        return updates[0]
+
     def draw_noise(self, batch: Any, generator: th.Generator | None = None) -> Any:
         """What the loss of one gradient step needs of randomness.
 
@@ -158,8 +172,8 @@ class OnPolicyLoop(Learner):
         return advantages
 
     def regularisation(self, evaluation: Evaluation, log_ratio: th.Tensor) -> tuple[th.Tensor, Metrics]:
-        """What is added to the loss of the policy, and what to log of it."""
-        raise NotImplementedError
+        """What is added to the loss of the policy, and what to log of it; nothing, unless an algorithm says so."""
+        return log_ratio.new_zeros(()), {}
 
     def value_loss(self, evaluation: Evaluation, batch: Any) -> tuple[th.Tensor, Metrics]:
         """The critic's squared error, before its weight ``vf_coef``."""
@@ -180,7 +194,7 @@ class OnPolicyLoop(Learner):
     def train(self) -> None:
         """Take ``n_epochs`` passes over the rollout, fewer if the policy has moved further than ``target_kl`` allows."""
         self.policy.set_training_mode(True)
-        (update,) = self.updates()
+        update = self.the_update()
         self._update_learning_rate(update.optimizer)
         batch_elementwise_steps(update.optimizer)
         means, epoch_began, stops = MetricsMean(), 0, False
@@ -188,7 +202,7 @@ class OnPolicyLoop(Learner):
         for epoch in range(self.n_epochs):
             epoch_began = len(means)
             for batch in self.rollout_buffer.get(self.batch_size):
-                loss, metrics = update.loss(self.policy, batch, self.draw_noise(batch))
+                loss, metrics = update.evaluate(self.policy, batch, self.draw_noise(batch))
                 means.add({**metrics, "loss": loss})
                 if stops := self.target_kl is not None and self.has_moved_too_far(metrics["approx_kl"].item(), epoch):
                     break
@@ -198,7 +212,8 @@ class OnPolicyLoop(Learner):
                 break
 
         # As in SB3: of the last pass, and of the last gradient step.
-        last = {"approx_kl": means.fetch(since=epoch_began)["approx_kl"], "loss": means.fetch(since=len(means) - 1)["loss"]}
+        of_epoch, of_step = means.fetch(since=epoch_began), means.fetch(since=len(means) - 1)
+        last = {name: values[name] for name, values in (("approx_kl", of_epoch), ("loss", of_step)) if name in values}
         self.finish_update({**means.fetch(), **last}, stops)
 
     def has_moved_too_far(self, divergence: float, epoch: int) -> bool:

@@ -1,0 +1,206 @@
+"""A user's loss that the fast engine would run otherwise than SB3's loop is refused, with what to do instead."""
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_entropic import MSAC, EntropyPPO, train_seeds
+from sb3_entropic.checks import check_at_least_zero
+from sb3_entropic.on_policy.loop import OnPolicyLoop
+from sb3_entropic.updates import Update
+from tests.engine.cases import FAST, STARTS, difference
+
+STEPS = STARTS + 20
+
+
+def make(cls, engine=FAST, **arguments):
+    sizes = {"policy_kwargs": {"net_arch": [8]}, "batch_size": 16, "learning_starts": STARTS, "device": "cpu"}
+    return cls("MlpPolicy", "Pendulum-v1", seed=0, engine=engine, **sizes, **arguments)
+
+
+class Scaled(MSAC):
+    """The actor's loss times something."""
+
+    def factor(self, batch):
+        return 1.0
+
+    def actor_loss(self, networks, batch, noise):
+        loss, metrics = super().actor_loss(networks, batch, noise)
+        return loss * self.factor(batch), metrics
+
+
+class OfProgress(Scaled):
+    def factor(self, batch):
+        return 1 + self._current_progress_remaining
+
+
+class OfSteps(Scaled):
+    def factor(self, batch):
+        return 1 + self.num_timesteps / 100
+
+
+class OfUpdates(Scaled):
+    def factor(self, batch):
+        return 1 + self._n_updates / 100
+
+
+class OfNumpy(Scaled):
+    def factor(self, batch):
+        return 1 + np.random.rand()
+
+
+class Counts(Scaled):
+    count = 0
+
+    def factor(self, batch):
+        self.count += 1
+        return 1 + self.count / 10
+
+
+class Averages(Scaled):
+    average = 0.0
+
+    def factor(self, batch):
+        self.average = 0.9 * self.average + 0.1 * batch.rewards.mean()
+        return 1 + self.average
+
+
+@pytest.mark.parametrize("cls", [OfProgress, OfSteps, OfUpdates, OfNumpy, Counts, Averages])
+def test_what_changes_apart_from_what_is_followed_is_refused(cls):
+    model = make(cls)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match=f"the losses of {cls.__name__} cannot be recorded .*read something that changes"):
+        model.learn(STEPS)
+    assert vars(model).keys() - before.keys() <= {"engine_used", "start_time"}, "and nothing is left of the recording"
+    assert make(cls, "sb3").learn(STEPS).engine_used == "sb3"
+
+
+class PassesOn(Scaled):
+    def factor(self, batch):
+        self.scale = batch.rewards.abs().mean()
+        return 1 + self.scale
+
+
+def test_what_a_loss_hands_itself_within_a_step_may_be_an_attribute():
+    fast = make(PassesOn).learn(STEPS)
+    assert difference(fast, make(PassesOn, "sb3").learn(STEPS)) < 1e-5
+    assert not hasattr(fast, "scale")
+
+
+class Penalised(Scaled):
+    def __init__(self, *args, penalty=1.0, **kwargs):
+        self.penalty = penalty
+        super().__init__(*args, **kwargs)
+
+    def factor(self, batch):
+        return self.penalty
+
+
+class Raises(BaseCallback):
+    def _on_step(self):
+        if self.n_calls == STARTS + 10:
+            self.model.penalty = 50.0
+        return True
+
+
+def test_an_argument_of_a_users_class_is_followed_when_it_is_set():
+    fast, exact = (make(Penalised, engine).learn(STEPS, Raises()) for engine in (FAST, "sb3"))
+    assert difference(fast, exact) < 1e-5
+    with pytest.raises(ValueError, match=r"penalty cannot differ .* What Penalised returns of coefficients\(\) can, too"):
+        train_seeds(Penalised, "MlpPolicy", "Pendulum-v1", seeds=[0, 1], total_timesteps=STEPS, penalty=[1.0, 2.0])
+
+
+class Branches(Scaled):
+    def factor(self, batch):
+        return 2.0 if batch.rewards.mean() > 0 else 1.0
+
+
+class Draws(Scaled):
+    def factor(self, batch):
+        return th.rand(())
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [(Branches, r"in factor, line \d+ of test_purity.py"), (Draws, "they draw random numbers, which draw_noise is for")],
+)
+def test_the_place_in_the_users_code_is_named(cls, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        make(cls).learn(STEPS)
+    assert raised.value.__cause__ is not None
+
+
+class Returns(MSAC):
+    returned = None
+
+    def actor_loss(self, networks, batch, noise):
+        loss, metrics = super().actor_loss(networks, batch, noise)
+        return type(self).returned(loss, metrics)
+
+
+@pytest.mark.parametrize("engine", ["sb3", FAST], ids=["sb3", "fast"])
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda loss, metrics: loss, "returns no pair of a scalar tensor and a dictionary"),
+        (lambda loss, metrics: (loss, {"one": 1.0}), "returns scalar tensors: 'one' is the float 1.0"),
+        (lambda loss, metrics: (loss.expand(3), {}), r"returns scalar tensors: 'its loss' is of shape \(3,\)"),
+    ],
+)
+def test_what_a_loss_may_not_return_is_named(returned, message, engine):
+    Returns.returned = staticmethod(returned)
+    with pytest.raises((TypeError, ValueError), match=rf"Returns\.actor_loss\(\) {message}"):
+        make(Returns, engine).learn(STEPS)
+
+
+class Plain(OnPolicyLoop, PPO):
+    """No more than SB3's clipped surrogate."""
+
+    def __init__(self, *args, margin=0.0, **kwargs):
+        self.margin = margin
+        super().__init__(*args, **kwargs)
+
+    def check_arguments(self):
+        super().check_arguments()
+        check_at_least_zero("margin", self.margin)
+
+
+def make_ppo(cls, engine, **arguments):
+    sizes = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "device": "cpu", "policy_kwargs": {"net_arch": [8]}}
+    return cls("MlpPolicy", "CartPole-v1", seed=0, engine=engine, **sizes, **arguments)
+
+
+def test_an_on_policy_loss_regularises_nothing_unless_it_says_so():
+    sizes = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "device": "cpu", "policy_kwargs": {"net_arch": [8]}}
+    exact = PPO("MlpPolicy", "CartPole-v1", seed=0, **sizes).learn(64)
+    for engine in ("sb3", FAST):
+        assert difference(make_ppo(Plain, engine).learn(64), exact) < 1e-6
+
+
+def test_the_arguments_of_every_family_are_checked_when_a_model_is_made():
+    with pytest.raises(ValueError, match="margin=-1 is below 0"):
+        make_ppo(Plain, "sb3", margin=-1)
+
+
+class Twice(EntropyPPO):
+    def updates(self):
+        return [*super().updates(), Update("again", self.policy.optimizer, self.clipped_loss)]
+
+
+@pytest.mark.parametrize("engine", ["sb3", FAST], ids=["sb3", "fast"])
+def test_an_on_policy_algorithm_has_one_update(engine):
+    with pytest.raises(ValueError, match=r"updates\(\) of Twice has 2 entries"):
+        make_ppo(Twice, engine).learn(64)
+
+
+class Silent(EntropyPPO):
+    def clipped_loss(self, networks, batch, noise):
+        loss, metrics = super().clipped_loss(networks, batch, noise)
+        return loss, {name: value for name, value in metrics.items() if name != "approx_kl"}
+
+
+def test_the_divergence_need_not_be_logged():
+    fast, exact = (make_ppo(Silent, engine).learn(64) for engine in (FAST, "sb3"))
+    assert difference(fast, exact) < 1e-6
