@@ -16,9 +16,10 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_entropic import ALDQN, train_seeds
-from sb3_entropic.checks import check_fraction
+from sb3_entropic.checks import check_fraction, check_scheduled
 from sb3_entropic.cli import ArgumentParser, positive
 from sb3_entropic.signature import extends
+from sb3_entropic.temperature import Scheduled, as_scheduled, at_progress
 from sb3_entropic.updates import Metrics
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 
@@ -27,23 +28,32 @@ from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 class PAL(ALDQN):
     """Persistent Advantage Learning (after arXiv 1512.04860): ``max(y_AL, r + gamma (1 - done) Q(s', a))``.
 
-    :param persistence: share of the action gap at the next state that counts, in [0, 1]; 1 is the above, 0 DQN's target in
-        the place of the second
+    :param persistence: share of the action gap at the next state that counts, in [0, 1], or a schedule of it; 1 is the above,
+        0 DQN's target in the place of the second
     :raises ValueError: for a value that is not allowed
     """
 
-    def __init__(self, *args: Any, persistence: float = 1.0, **kwargs: Any):
+    def __init__(self, *args: Any, persistence: Scheduled = 1.0, **kwargs: Any):
+        # Before SB3 makes the networks, which is when arguments are checked.
         self.persistence = persistence
         super().__init__(*args, **kwargs)
 
     def check_arguments(self) -> None:
         """Check the arguments that are ours."""
         super().check_arguments()
-        check_fraction("persistence", self.persistence)
+        self.persistence = as_scheduled("persistence", self.persistence)
+        check_scheduled("persistence", self.persistence, check_fraction)
 
     def coefficients(self) -> dict[str, float]:
-        """What the loss reads and may change, or differ between the seeds of a stack: the fast engine follows these."""
-        return {**super().coefficients(), "persistence": self.persistence}
+        """What the loss reads and may change, or differ between the seeds of a stack: the fast engine follows these.
+
+        By the names of attributes: while it records a loss, each of these is a tensor, its input from then on.
+        """
+        return {**super().coefficients(), "persistence": self.current_persistence()}
+
+    def current_persistence(self) -> Any:
+        """At this point of training; a number, or the tensor that stands for it."""
+        return at_progress(self.persistence, self._current_progress_remaining)
 
     def td_target(self, networks: ValueNetworks, batch: Any, noise: Fractions) -> tuple[th.Tensor, Metrics]:
         """Pure: no ``.item()``, no branch on a value, so that it can be recorded, compiled and run for many seeds."""
@@ -51,7 +61,7 @@ class PAL(ALDQN):
         values = networks.target_values(batch.next_observations)
         best = values.amax(dim=1, keepdim=True)
         gap = best - values.gather(1, batch.actions.long())
-        again = batch.rewards + (1 - batch.dones) * self.discounts_of(batch) * (best - self.persistence * gap)
+        again = batch.rewards + (1 - batch.dones) * self.discounts_of(batch) * (best - self.current_persistence() * gap)
         return th.max(target, again), metrics
 
 

@@ -9,6 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_entropic import Engine
 from sb3_entropic.tabular import TabularEnv
 from sb3_entropic.value_based.networks import Fractions, ValueNetworks
+from tests.engine.cases import difference
 from tests.load_example import load_example
 from tests.value_based.tables import GAMMA, all_transitions, arguments, as_network, small_mdp, table
 
@@ -55,6 +56,17 @@ class TestNewAlgorithm:
     def test_three_seeds_of_it_are_trained(self, capsys):
         load_example("new_algorithm").main(["--steps", "1100"])
         assert capsys.readouterr().out.count("seed ") == 3
+
+    def test_its_own_argument_may_be_scheduled_on_either_engine(self, algorithm):
+        sizes = {"learning_starts": 20, "train_freq": 1, "batch_size": 16, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
+        engines = (Engine("fast", compile=False), "sb3")
+        fast, exact = (
+            algorithm("MlpPolicy", "CartPole-v1", seed=0, persistence="lin_1", engine=engine, **sizes).learn(60)
+            for engine in engines
+        )
+        assert difference(fast, exact) < 1e-5
+        with pytest.raises(ValueError, match=r"persistence\(1.0\)=2.0 is outside"):
+            algorithm("MlpPolicy", "CartPole-v1", persistence="lin_2")
 
     def test_its_target_is_the_larger_of_the_two(self, algorithm):
         model = algorithm("MlpPolicy", TabularEnv(MDP), persistence=0.5, **arguments())
