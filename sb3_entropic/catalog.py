@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
 from typing import Any
 
@@ -181,6 +183,10 @@ def find_algorithm(name: str) -> Algorithm:
     :param name: a key of :data:`ALGORITHMS`, or where a subclass of SB3's ``BaseAlgorithm`` can be imported from
     :raises UserError: if there is none; names the nearest
     """
+    algo, bracket, settings = name.partition("[")
+    if bracket:
+        given = " ".join(f"-p {quote(f'{algo}.{setting}')}" for setting in re.split(r",(?=\w+=)", settings.removesuffix("]")))
+        raise UserError(f"{name!r} is an algorithm and its hyperparameters: name {algo}, and set these by {given}.")
     if ":" in name:
         return _algorithm_of_class(name)
     if name.lower() not in ALGORITHMS:

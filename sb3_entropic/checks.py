@@ -250,6 +250,10 @@ def _check_limit(name: str, value: Any) -> None:
         check_at_least_zero(name, value)
 
 
+def _check_clip(name: str, value: Any) -> None:
+    check_scheduled(name, value, check_at_least_zero)
+
+
 _INHERITED: dict[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(("gamma", "tau", "gae_lambda"), check_fraction),
     **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), check_fraction),
@@ -261,6 +265,7 @@ _INHERITED: dict[str, Callable[[str, Any], None]] = {
     "max_grad_norm": _check_limit,
     "vf_coef": check_at_least_zero,
     "target_kl": check_positive,
+    **dict.fromkeys(("clip_range", "clip_range_vf"), _check_clip),
     **dict.fromkeys(("use_sde", "use_sde_at_warmup", "optimize_memory_usage", "normalize_advantage"), check_flag),
     "sde_sample_freq": _check_whole,
     **dict.fromkeys(("learning_starts", "exploration_fraction"), check_at_least_zero),

@@ -24,6 +24,11 @@ def test_an_unknown_algorithm(given, nearest):
         find_algorithm(given)
 
 
+def test_a_label_of_a_table_is_no_algorithm():
+    with pytest.raises(UserError, match=r"name mdqn, and set these by -p 'mdqn.munchausen_clip=\[-1, 1\]' -p mdqn.temp"):
+        find_algorithm("mdqn[munchausen_clip=[-1, 1],temperature=0.1]")
+
+
 def test_actions_that_do_not_suit():
     names = ", ".join(name for name, algorithm in ALGORITHMS.items() if spaces.Discrete in algorithm.actions)
     with pytest.raises(UserError, match=rf"msac needs Box actions and CartPole-v1 has Discrete\(2\): choose one of {names}\."):

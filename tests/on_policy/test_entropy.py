@@ -321,6 +321,8 @@ def test_the_adaptive_weight_doubles_and_halves():
         ({"ent_coef": "auto", "target_entropy": 0.7, **SQUASHED}, "cannot be reached: these actions have at most 0.693"),
         ({"ent_coef": "auto", "target_entropy": "atuo"}, "target_entropy='atuo' is neither 'auto' nor a number: did you"),
         ({"target_entropy": "atuo"}, "target_entropy='atuo' is neither 'auto' nor a number: did you mean 'auto'"),
+        ({"clip_range": -1}, "clip_range=-1 is below 0"),
+        ({"clip_range_vf": lambda remaining: remaining - 0.5}, r"clip_range_vf\(0.25\)=-0.25 is below 0"),
         ({"kl_coef": "auto", "target_kl": 0}, "target_kl=0 is not a finite number above 0"),
         ({"kl_coef": "auto_100000", "target_kl": 0.01}, r"kl_coef='auto_100000' starts at 100000, outside \(0.0001, 10000\)"),
         ({"kl_coef": math.inf}, "kl_coef=inf is not finite"),
