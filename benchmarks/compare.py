@@ -19,7 +19,7 @@ from benchmarks.report import Leaderboard, build_leaderboards, show_problems
 from benchmarks.report.cautions import cautions_on
 from benchmarks.report.leaderboard import Row
 from benchmarks.report.show import show_notes, show_table
-from benchmarks.report.words import in_markdown, markdown_table, number, share, title_of, with_interval
+from benchmarks.report.words import in_markdown, markdown_table, number, of_others, share, title_of, with_interval
 from benchmarks.report.write import estimate_as_json
 from benchmarks.statistics import Estimate, iqm_difference, probability_of_improvement
 from benchmarks.store import check_folder, replace_text
@@ -159,7 +159,7 @@ def match(
     comparisons = [
         _comparison(board, row, rows[1][key][1], threshold) for key, (board, row) in rows[0].items() if key in rows[1]
     ]
-    there = [{key: f"{board.env} after {board.steps:,} steps" for key, (board, _) in side.items()} for side in rows]
+    there = [{key: _place_of(board) for key, (board, _) in side.items()} for side in rows]
     unmatched = []
     for name, ours, theirs in (("base", *there), ("candidate", *there[::-1])):
         alone: dict[str, list[str]] = defaultdict(list)
@@ -207,6 +207,10 @@ def _place(text: str) -> tuple[Path, str | None]:
     if not Path(folder).is_dir():
         raise UserError(f"{folder} is not a folder: name a folder of runs, or one algorithm of it as in runs:mdqn.")
     return Path(folder), label or None
+
+
+def _place_of(board: Leaderboard) -> str:
+    return f"{board.env} after {board.steps:,} steps{of_others(board)}"
 
 
 def _rows(side: Side, envs: Collection[str] | None) -> dict[tuple[str, int, int, int, str], tuple[Leaderboard, Row]]:
@@ -307,6 +311,8 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "env": comparison.board.env,
         "steps": comparison.board.steps,
+        "episodes": comparison.board.episodes,
+        "evaluation_seed": comparison.board.evaluation_seed,
         "base": {"algorithm": comparison.base.label, "scores": list(comparison.base.scores)},
         "candidate": {"algorithm": comparison.candidate.label, "scores": list(comparison.candidate.scores)},
         **{name: estimate_as_json(estimate) for name, estimate in estimates.items()},

@@ -148,7 +148,7 @@ class Published:
                     raise
                 problems.append(str(error))
         # As of a folder of runs, of a run that has both the finished one.
-        return [record for record in records if record["path"].removesuffix(FAILED) not in seen - {record["path"]}]
+        return [r for r in records if not (r["path"].endswith(FAILED) and r["path"].removesuffix(FAILED) in seen)]
 
     def evaluations(self, record: dict[str, Any]) -> pd.DataFrame:
         """See :meth:`benchmarks.store.Store.evaluations`."""

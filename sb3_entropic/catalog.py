@@ -183,9 +183,10 @@ def find_algorithm(name: str) -> Algorithm:
     :param name: a key of :data:`ALGORITHMS`, or where a subclass of SB3's ``BaseAlgorithm`` can be imported from
     :raises UserError: if there is none; names the nearest
     """
-    algo, bracket, settings = name.partition("[")
-    if bracket:
-        given = " ".join(f"-p {quote(f'{algo}.{setting}')}" for setting in re.split(r",(?=\w+=)", settings.removesuffix("]")))
+    algo, _, settings = name.partition("[")
+    if settings and (":" in algo or algo.lower() in ALGORITHMS):
+        parts = [part for part in re.split(r",(?=\w+=)", settings.removesuffix("]")) if "=" in part]
+        given = " ".join(f"-p {quote(f'{algo}.{part}')}" for part in parts) or "--hyperparameters"
         raise UserError(f"{name!r} is an algorithm and its hyperparameters: name {algo}, and set these by {given}.")
     if ":" in name:
         return _algorithm_of_class(name)

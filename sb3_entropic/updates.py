@@ -72,7 +72,7 @@ class Update:
 
     @property
     def _called(self) -> str:
-        return f"{getattr(self.loss, '__qualname__', self.loss)}()"
+        return f"{getattr(self.loss, '__qualname__', type(self.loss).__name__)}()"
 
     def descend(self, loss: th.Tensor) -> None:
         """Let the optimiser take its step against the gradient of a loss."""

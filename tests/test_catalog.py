@@ -27,6 +27,10 @@ def test_an_unknown_algorithm(given, nearest):
 def test_a_label_of_a_table_is_no_algorithm():
     with pytest.raises(UserError, match=r"name mdqn, and set these by -p 'mdqn.munchausen_clip=\[-1, 1\]' -p mdqn.temp"):
         find_algorithm("mdqn[munchausen_clip=[-1, 1],temperature=0.1]")
+    with pytest.raises(UserError, match=r"set these by -p ppo.gamma=0.9\."):
+        find_algorithm("ppo[mine.yml,gamma=0.9]")
+    with pytest.raises(UserError, match=r"Unknown algorithm 'mdqm\[temperature=1\]'"):
+        find_algorithm("mdqm[temperature=1]")
 
 
 def test_actions_that_do_not_suit():

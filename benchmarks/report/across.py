@@ -134,7 +134,7 @@ def _across(members: list[Leaderboard], boards: Sequence[Leaderboard], left_out:
     if left_out:
         cautions.append(f"Left out, having no entry in benchmarks/normalisation.csv or no scores: {', '.join(left_out)}.")
     if several := [board.env for board in members if sum(other.env == board.env for other in boards) > 1]:
-        cautions.append(f"Of several tables the one of the longest runs is meant: {', '.join(several)}.")
+        cautions.append(f"Of several tables one of the longest runs is meant: {', '.join(several)}.")
     return Across(tuple(members), tuple(rows), tuple(pairs), tuple(cautions))
 
 

@@ -26,7 +26,7 @@ from benchmarks.report.leaderboard import Failure, Leaderboard, Pair, Row
 from benchmarks.statistics import aggregate, learning_curve, probability_of_improvement
 from sb3_entropic.catalog import ALGORITHMS, STAND_INS, Algorithm
 from sb3_entropic.errors import UserError
-from sb3_entropic.zoo import load_hyperparameters
+from sb3_entropic.zoo import ZOO_KEYS, load_hyperparameters
 
 LATE = 1.01
 """An evaluation after more than so many times the steps that it was to be after is late: a rollout had to be finished."""
@@ -157,10 +157,12 @@ def label_now(spec: dict[str, Any]) -> str:
     algorithm, given = ALGORITHMS.get(spec["algo"]), spec["hyperparameters"]
     if algorithm is None or spec["label"] != algorithm.name:
         return spec["label"]
-    defaults = {name: parameter.default for name, parameter in algorithm.parameters.items()}
-    entries = [{**dict.fromkeys(given), **defaults, **entry} for entry in _entries(algorithm, spec)]
-    # What the entry did not say then was the constructor's; SB3's are its version's.
+    defaults = {**ZOO_KEYS, **{name: parameter.default for name, parameter in algorithm.parameters.items()}}
+    entries = [{**defaults, **entry} for entry in _entries(algorithm, spec)]
+    # What the entry did not say then was the constructor's; SB3's are its version's. Neither steps nor the policy for the
+    # observations are a setting.
     had = {**{name: defaults[name] for name in algorithm.own_defaults}, **given}
+    had = {name: value for name, value in had.items() if name not in ("n_timesteps", "policy")}
     earlier = {name: value for name, value in had.items() if all(_differs(value, name, entry) for entry in entries)}
     return algorithm.label(earlier)
 
@@ -185,11 +187,15 @@ def _entries(algorithm: Algorithm, spec: dict[str, Any]) -> list[dict[str, Any]]
 
 def _differs(value: Any, name: str, entry: dict[str, Any]) -> bool:
     """Whether an entry has another value, if it has one."""
-    return name in entry and _as_lists(value) != _as_lists(entry[name])
+    return name in entry and _in_one_form(value) != _in_one_form(entry[name])
 
 
-def _as_lists(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _in_one_form(value: Any) -> Any:
+    """Of a value what the same in other words has, too."""
+    value = list(value) if isinstance(value, tuple) else value
+    if isinstance(value, list) and value[1:] == ["step"]:
+        return value[0]
+    return None if value == {} else value
 
 
 def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
@@ -197,8 +203,7 @@ def _evaluations(runs: Runs, record: dict[str, Any]) -> pd.DataFrame:
     episodes = runs.evaluations(record)
     # The runs of a stack share their time.
     seconds = episodes["train_seconds"] / record.get("stack", 1)
-    taken = episodes.get("timesteps", episodes["step"])
-    episodes = episodes.assign(seconds=seconds, score=episodes["return"], taken=taken)
+    episodes = episodes.assign(seconds=seconds, score=episodes["return"], taken=episodes["timesteps"])
     scores = episodes.groupby("step")[["score", "seconds", "taken"]].mean().reset_index()
     steps = scores["step"].where(scores["taken"] <= LATE * scores["step"], scores["taken"]).astype(int)
     return scores.assign(step=steps, task=record["spec"]["env"], seed=record["spec"]["seed"])

@@ -39,6 +39,7 @@ from benchmarks.report.words import (
     notes_across,
     notes_on,
     number,
+    of_others,
     short_commit,
     with_losses,
     words_on_calls,
@@ -154,7 +155,7 @@ def render(template: str, title: str, policy: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(few=few, losses=losses, words_on_calls=words_on_calls)
+    environment.filters.update(few=few, losses=losses, words_on_calls=words_on_calls, of_others=of_others)
     environment.filters.update(number=number, interval=interval, origin=_origin, seeds=in_words, ends=ends, place=_place)
     css = Markup((WEB / "page.css").read_text(encoding="utf-8"))
     return environment.get_template(template).render(title=title, policy=Markup(policy), css=css, **values)

@@ -96,8 +96,12 @@ def short_commit(commit: str) -> str:
 
 def title_of(board: Leaderboard) -> str:
     """The heading of a table."""
-    other = "" if board.evaluation_seed == FIRST_SEED else f" from seed {board.evaluation_seed} on"
-    return f"{board.env} after {board.steps:,} steps, return of {board.episodes} seeded episodes{other}"
+    return f"{board.env} after {board.steps:,} steps, return of {board.episodes} seeded episodes{of_others(board)}"
+
+
+def of_others(board: Leaderboard) -> str:
+    """Such as ``" from seed 5 on"``, of a table whose episodes are not the protocol's; else empty."""
+    return "" if board.evaluation_seed == FIRST_SEED else f" from seed {board.evaluation_seed} on"
 
 
 def title_across(across: Across) -> str:
@@ -217,7 +221,7 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], number
 
 
 def in_markdown(text: str) -> str:
-    """Other people's text in a line of Markdown: no HTML, no link, and no line of its own.
+    """Other people's text in a line of Markdown: no HTML, no picture or link in it, and no line of its own.
 
     :param text: a label, a version or a sentence that has some in it
     """

@@ -10,6 +10,8 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from sb3_entropic.engine.known import is_known
+
 COUNTS = (
     *("batch_size", "train_freq", "gradient_steps", "learning_starts", "target_update_interval"),
     *("num_timesteps", "n_envs", "buffer_size", "top_quantiles_to_drop_per_net"),
@@ -51,11 +53,19 @@ def loops_alike(models: list[Any]) -> bool:
 
 
 def options_of(model: Any) -> dict[str, Any]:
-    """The arguments of ours, and of a user's class, that a recorded step takes for granted, by name."""
-    ours = [cls for cls in type(model).__mro__ if "__init__" in vars(cls) and cls is not object]
-    parameters = (p for cls in ours for p in inspect.signature(cls).parameters.values())
-    names = dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and hasattr(model, p.name))
-    return {name: getattr(model, name) for name in names if name not in model.coefficients()}
+    """The arguments of ours that a recorded step takes for granted, by name, and of a user's class those that are plain."""
+    found = {}
+    for cls in (cls for cls in type(model).__mro__ if "__init__" in vars(cls) and cls is not object):
+        for name, parameter in inspect.signature(cls).parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY and hasattr(model, name):
+                value = getattr(model, name)
+                if is_known(cls) or isinstance(value, _PLAIN):
+                    found[name] = value
+    return {name: value for name, value in found.items() if name not in model.coefficients()}
+
+
+_PLAIN = (bool, int, float, str, type(None))
+"""Of others a class alone knows whether two are equal."""
 
 
 def taken_for_granted(model: Any) -> dict[str, Any]:
@@ -87,7 +97,7 @@ def _kind_of(buffer: ReplayBuffer | None) -> tuple[Any, ...]:
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """In what two models differ, by the names of a :func:`structure`."""
-    return [name for name in first if not is_same(first[name], second[name])]
+    return [name for name in first if name not in second or not is_same(first[name], second[name])]
 
 
 def is_same(first: Any, second: Any) -> bool:

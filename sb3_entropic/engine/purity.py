@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
-from sb3_entropic.engine.trace import Stage, is_same_graph, swapped_attributes
+import torch as th
+from torch.utils import _pytree as pytree
+
+from sb3_entropic.engine.trace import Layout, Stage, StepInputs, is_same_graph, run_with
 from sb3_entropic.errors import LIBRARIES
 
 COUNTS = ("num_timesteps", "_n_updates", "_episode_num")
@@ -17,13 +22,32 @@ COUNTS = ("num_timesteps", "_n_updates", "_episode_num")
 
 @contextmanager
 def restored_attributes(model: Any) -> Iterator[None]:
-    """Let nothing that is recorded stay in a model's attributes: nobody could read or save it."""
+    """Let nothing that is recorded stay in a model's attributes, nor in lists and dictionaries there: nobody could save it.
+
+    :raises ValueError: if such a list or dictionary was changed; names it
+    """
     before = dict(vars(model))
+    held = {name: copy(value) for name, value in before.items() if isinstance(value, _CONTAINERS)}
     try:
         yield
     finally:
         vars(model).clear()
         vars(model).update(before)
+        changed = [name for name, value in held.items() if not _holds_the_same(before[name], value)]
+        for name in changed:
+            before[name].clear()
+            getattr(before[name], "extend" if isinstance(before[name], list | deque) else "update")(held[name])
+    if changed:
+        raise ValueError(f"they change {', '.join(f'self.{name}' for name in changed)}, and a loss keeps nothing of a step")
+
+
+_CONTAINERS = (list, deque, dict, set)
+
+
+def _holds_the_same(now: Any, before: Any) -> bool:
+    if isinstance(now, dict):
+        return now.keys() == before.keys() and all(now[key] is before[key] for key in now)
+    return len(now) == len(before) and (isinstance(now, set) or all(a is b for a, b in zip(now, before, strict=True)))
 
 
 @contextmanager
@@ -34,10 +58,40 @@ def moved_on(model: Any, followed: Collection[str]) -> Iterator[None]:
     """
     later = {name: getattr(model, name) + 1009 for name in COUNTS if hasattr(model, name)}
     later["_current_progress_remaining"] = 0.03 + 0.61 * model._current_progress_remaining
-    # A term that is left out as long as its coefficient is 0.
-    unused = {name: 0.0 for name in model.coefficients() if name not in followed}
-    with swapped_attributes(model, {**later, **unused}):
+    # What is 0 now is left out as long as it is, so that a schedule has not moved on.
+    scheduled = [name for name in model.coefficients() if name not in followed and callable(vars(model).get(name))]
+    changed = {**later, **dict.fromkeys(scheduled, _nothing)}
+    before = {name: vars(model)[name] for name in changed}
+    # Not by setattr, which a family may have copy a schedule's value elsewhere.
+    vars(model).update(changed)
+    try:
         yield
+    finally:
+        vars(model).update(before)
+
+
+def _nothing(remaining: float) -> float:
+    return 0.0
+
+
+def warm_up(model: Any, inputs: StepInputs, layout: Layout) -> None:
+    """Call the losses once with numbers, so that constants that they make when they are first called are there.
+
+    What goes wrong here goes wrong again when they are recorded, and is told then.
+
+    :param inputs: as for recording, with a leading dimension of seeds
+    :param layout: of batch and noise
+    """
+    one = pytree.tree_map(lambda value: value[0].detach().clone(), inputs)
+    networks, batch, noise = model.make_networks(), layout.batch_of(one.batch), layout.noise_of(one.noise)
+
+    def call() -> None:
+        model.before_updates(networks, batch, noise)
+        for update in model.updates():
+            update.loss(networks, batch, noise)
+
+    with suppress(Exception), th.random.fork_rng(devices=[]):
+        run_with(model.policy, one.parameters, call)
 
 
 def check_same(stages: Sequence[Stage], record_again: Callable[[], Sequence[Stage]]) -> None:
@@ -54,8 +108,9 @@ def check_same(stages: Sequence[Stage], record_again: Callable[[], Sequence[Stag
             return
     except Exception as error:
         cause = error
+    seen = f" ({told(cause)})" if cause else ""
     raise ValueError(
-        "they read something that changes besides networks, batch and noise. Let draw_noise draw random numbers, let "
+        f"they read something that changes besides networks, batch and noise{seen}. Let draw_noise draw random numbers, let "
         "coefficients return a number that is set or scheduled, by the name of its attribute, and keep nothing of a step"
     ) from cause
 

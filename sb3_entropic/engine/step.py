@@ -15,7 +15,7 @@ from sb3_entropic.engine.alike import is_same, taken_for_granted
 from sb3_entropic.engine.compiler import compile_graph
 from sb3_entropic.engine.known import is_known
 from sb3_entropic.engine.place import place_of
-from sb3_entropic.engine.purity import check_same, moved_on, restored_attributes, told
+from sb3_entropic.engine.purity import check_same, moved_on, restored_attributes, told, warm_up
 from sb3_entropic.engine.stack import Stack
 from sb3_entropic.engine.trace import (
     Layout,
@@ -142,8 +142,11 @@ class StackedStep:
         noise = {name: value.to(self._device) for name, value in _stacked_noise(noises).items()}
         inputs = StepInputs(self.stack.parameters, self._attributes, batch, noise)
         owned = [optimizer.names for optimizer in self.stack.optimizers]
+        is_users = not is_known(type(self._models[0]))
+        if is_users:
+            warm_up(self._models[0], inputs, self.layout)
         stages = trace_step(self._models[0], owned, inputs, self.layout)
-        if not is_known(type(self._models[0])):
+        if is_users:
             with moved_on(self._models[0], self._attributes):
                 check_same(stages, lambda: trace_step(self._models[0], owned, inputs, self.layout))
         return [Recorded(stage) for stage in stages]

@@ -2,6 +2,7 @@
 
 from sb3_entropic.zoo.hyperparameters import (
     FAMILIES,
+    ZOO_KEYS,
     constructor_arguments,
     digests_of_own,
     find_entry,
@@ -14,6 +15,7 @@ from sb3_entropic.zoo.wrappers import env_wrapper
 
 __all__ = [
     "FAMILIES",
+    "ZOO_KEYS",
     "check_name",
     "checked_value",
     "constructor_arguments",

@@ -22,10 +22,13 @@ from sb3_entropic.errors import HyperparameterError, nearest
 from sb3_entropic.temperature import as_scheduled
 from sb3_entropic.zoo.classes import CLASSES, as_class, find_class
 
-ZOO_KEYS = {"n_timesteps", "policy", "n_envs", "normalize", "env_wrapper", "frame_stack", "noise_type", "noise_std"}
-"""Keys of an entry that are not the constructor's: total steps, policy name (by default the one for the observation
-space), environments, VecNormalize, wrappers of an environment, observations shown as one, and the kind and the standard
-deviation of the noise on actions."""
+ZOO_KEYS: dict[str, Any] = {
+    **{"n_timesteps": None, "policy": None, "n_envs": 1, "normalize": False, "env_wrapper": None, "frame_stack": 1},
+    **{"noise_type": None, "noise_std": None},
+}
+"""Keys of an entry that are not the constructor's, with what an entry that lacks them means: total steps, policy name (by
+default the one for the observation space), environments, VecNormalize, wrappers of an environment, observations shown as one,
+and the kind and the standard deviation of the noise on actions."""
 
 
 def load_hyperparameters(algorithm: Algorithm, env_id: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def test_the_longest_runs_of_an_environment_count_and_this_is_said(store, finish
     (across,) = build_across(build_leaderboards(store))
     assert [(board.env, board.steps) for board in across.boards] == [("Hopper-v4", 100), ("Pendulum-v1", 500)]
     assert across.rows[0].summary.mean.value == pytest.approx(1.0)
-    assert "Of several tables the one of the longest runs is meant: Pendulum-v1." in across.cautions
+    assert "Of several tables one of the longest runs is meant: Pendulum-v1." in across.cautions
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,15 @@ def test_runs_that_were_scored_on_other_episodes_have_a_table_of_their_own(store
     assert titles == [f"Pendulum-v1 after 100 steps, return of 3 seeded episodes{end}" for end in (" from seed 5 on", "")]
 
 
+def test_a_default_that_is_written_down_is_no_setting(store, make_spec, finish):
+    entry = load_hyperparameters(ALGORITHMS["sac"], "Pendulum-v1")
+    written = {"n_envs": 1, "normalize": False, "frame_stack": 1, "policy": "MlpPolicy", "policy_kwargs": {}, "gamma": 0.99}
+    own = {"train_freq": [entry["train_freq"], "step"]} if isinstance(entry.get("train_freq"), int) else {}
+    finish(make_spec(algo="sac", label="sac", hyperparameters={**written, **entry, **own}), [0.0, 1.0])
+    (board,) = build_leaderboards(store)
+    assert [row.label for row in board.rows] == ["sac"]
+
+
 def test_a_late_score_of_other_evaluations_is_told(store, make_spec, finish):
     finish(make_spec(), [0.0, 1.0])
     finish(make_spec(algo="sac", label="sac", evaluations=8), [float(k) for k in range(8)])

@@ -1,10 +1,13 @@
 """A user's loss that the fast engine would run otherwise than SB3's loop is refused, with what to do instead."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_entropic import MSAC, EntropyPPO, train_seeds
 from sb3_entropic.checks import check_at_least_zero
@@ -67,14 +70,119 @@ class Averages(Scaled):
         return 1 + self.average
 
 
-@pytest.mark.parametrize("cls", [OfProgress, OfSteps, OfUpdates, OfNumpy, Counts, Averages])
+class Remembers(Scaled):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seen = []
+
+    def factor(self, batch):
+        self.seen.append(batch.rewards.mean())
+        return 1 + len(self.seen) / 10
+
+
+@pytest.mark.parametrize("cls", [OfProgress, OfSteps, OfUpdates, OfNumpy, Counts, Averages, Remembers])
 def test_what_changes_apart_from_what_is_followed_is_refused(cls):
     model = make(cls)
     before = dict(vars(model))
-    with pytest.raises(ValueError, match=f"the losses of {cls.__name__} cannot be recorded .*read something that changes"):
+    with pytest.raises(
+        ValueError, match=f"{cls.__name__} cannot be recorded .*(read something that|they) change"
+    ):
         model.learn(STEPS)
     assert vars(model).keys() - before.keys() <= {"engine_used", "start_time"}, "and nothing is left of the recording"
     assert make(cls, "sb3").learn(STEPS).engine_used == "sb3"
+
+
+class AveragesATensor(Scaled):
+    def __init__(self, *args, **kwargs):
+        self.average = th.zeros(())
+        super().__init__(*args, **kwargs)
+
+    def factor(self, batch):
+        self.average = 0.9 * self.average + 0.1 * batch.rewards.mean()
+        return 1 + self.average
+
+
+class Decays(Scaled):
+    beta = 1.0
+
+    def coefficients(self):
+        return {**super().coefficients(), "beta": self.beta}
+
+    def factor(self, batch):
+        self.beta = 0.9 * self.beta
+        return self.beta
+
+
+@pytest.mark.parametrize(("cls", "name"), [(AveragesATensor, "average"), (Decays, "beta")])
+def test_what_the_engine_follows_is_not_set_by_a_loss(cls, name):
+    with pytest.raises(ValueError, match=f"they set self.{name}, which the engine follows"):
+        make(cls).learn(STEPS)
+
+
+@lru_cache
+def halves(n):
+    return th.full((n,), 0.5).mean()
+
+
+class Memorises(Scaled):
+    constant = None
+
+    def factor(self, batch):
+        if self.constant is None:
+            self.constant = th.tensor([1.0, float("nan")])
+        return halves(3) + th.nan_to_num(self.constant).sum()
+
+
+def test_constants_may_be_made_once():
+    halves.cache_clear()
+    assert difference(make(Memorises).learn(STEPS), make(Memorises, "sb3").learn(STEPS)) < 1e-5
+
+
+class Same(MSAC):
+    """Ours, under a user's name."""
+
+
+class SamePPO(EntropyPPO):
+    """Ours, under a user's name."""
+
+
+@pytest.mark.parametrize("rate", [lambda remaining: 0.5 * (1 - remaining), 0])
+def test_what_begins_at_0_is_no_change(rate):
+    fast, exact = (make(Same, engine, ent_coef=rate).learn(STEPS) for engine in (FAST, "sb3"))
+    assert difference(fast, exact) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"kl_coef": lambda remaining: 1 - remaining}, {"ent_coef": 0}, {"clip_range": LinearSchedule(0.2, 0.0, 1.0)}]
+)
+def test_what_begins_or_ends_at_0_on_policy_is_no_change(arguments):
+    fast, exact = (make_ppo(SamePPO, engine, **arguments).learn(64).learn(64) for engine in (FAST, "sb3"))
+    assert difference(fast, exact) < 1e-5
+
+
+class Holds(Scaled):
+    """Keeps what no two of compare."""
+
+    def __init__(self, *args, goals=(), prior=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.goals, self.prior = [np.array(goal) for goal in goals], prior
+
+
+def test_what_a_users_class_keeps_may_be_anything():
+    stack = train_seeds(
+        Holds,
+        "MlpPolicy",
+        "Pendulum-v1",
+        seeds=[0, 1],
+        total_timesteps=STEPS,
+        engine=FAST,
+        goals=([1.0, 2.0], [3.0, 4.0]),
+        prior=lambda x: x,
+        policy_kwargs={"net_arch": [8]},
+        learning_starts=STARTS,
+        device="cpu",
+    )
+    assert [model.engine_used for model in stack] == ["fast, not compiled"] * 2
 
 
 class PassesOn(Scaled):
