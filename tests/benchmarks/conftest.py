@@ -23,7 +23,9 @@ def make_spec():
             "hyperparameters": {},
             "package": "sb3_entropic 0.1.0",
         }
-        return RunSpec(**{**content, **changes})
+        # A label begins with its algorithm.
+        named = {"algo": changes["label"].partition("[")[0]} if "label" in changes else {}
+        return RunSpec(**{**content, **named, **changes})
 
     return make
 

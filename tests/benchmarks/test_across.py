@@ -30,7 +30,7 @@ def finish_all(make_spec, finish):
         scale = find_scale(env)
         for seed, score in enumerate(scores):
             value = scale.random + score * (scale.reference - scale.random) if scale else score
-            finish(make_spec(env=env, label=label, algo=label, seed=seed, **changes), [0.0, value], started=started)
+            finish(make_spec(env=env, label=label, seed=seed, **changes), [0.0, value], started=started)
 
     return finish_all
 
