@@ -84,9 +84,7 @@ class Remembers(Scaled):
 def test_what_changes_apart_from_what_is_followed_is_refused(cls):
     model = make(cls)
     before = dict(vars(model))
-    with pytest.raises(
-        ValueError, match=f"{cls.__name__} cannot be recorded .*(read something that|they) change"
-    ):
+    with pytest.raises(ValueError, match=f"{cls.__name__} cannot be recorded .*(read something that|they) change"):
         model.learn(STEPS)
     assert vars(model).keys() - before.keys() <= {"engine_used", "start_time"}, "and nothing is left of the recording"
     assert make(cls, "sb3").learn(STEPS).engine_used == "sb3"
