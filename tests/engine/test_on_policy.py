@@ -145,6 +145,10 @@ def test_seeds_stop_early_by_themselves():
         alone = EntropyPPO("MlpPolicy", "CartPole-v1", seed=seed, learning_rate=rate, **arguments).learn(128)
         assert model._n_updates == alone._n_updates
         assert difference(model, alone) < 1e-4
+        # Means over the gradient steps that this seed has taken, and not the others.
+        ours, theirs = ({k: v for k, v in m.logger.name_to_value.items() if "train/" in k} for m in (model, alone))
+        assert len(ours) > 5
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
 
 
 def test_normalised_environments(double):
