@@ -18,7 +18,7 @@ from sb3_entropic.errors import UserError
         ("LunarLanderContinuous-v2", "LunarLanderContinuous-v3"),
         ("Hoper-v4", "Hopper-v4"),
         ("pendulum-v1", "Pendulum-v1"),
-        ("Hopper-v3", "Hopper-v5"),
+        ("Hopper-v9", "Hopper-v5"),
         ("MinAtar/Breakot-v1", "MinAtar/Breakout-v1"),
         ("minatar/breakout-v1", "MinAtar/Breakout-v1"),
         ("sb3_entropic.envs:MultiGoal-v9", "sb3_entropic.envs:MultiGoal-v0"),
