@@ -6,6 +6,7 @@ import difflib
 import sys
 import traceback
 from collections.abc import Iterable
+from types import FrameType
 
 LIBRARIES = ("stable_baselines3", "sb3_contrib", "sb3_entropic", "torch", "gymnasium", "numpy")
 """Packages that refuse what a user has set by an error of their own."""
@@ -32,8 +33,12 @@ def is_refusal(error: Exception) -> bool:
     # A class of the user's checks its arguments by these, too.
     if frames and frames[-1][0].f_globals.get("__name__") == "sb3_entropic.checks":
         return True
-    packages = {frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in frames}
-    return packages <= {*LIBRARIES, *sys.stdlib_module_names}
+    return not any(is_of_users(frame) for frame, _ in frames)
+
+
+def is_of_users(frame: FrameType) -> bool:
+    """Whether code is neither a library's nor Python's own."""
+    return frame.f_globals.get("__name__", "").partition(".")[0] not in {*LIBRARIES, *sys.stdlib_module_names}
 
 
 def article(noun: str) -> str:

@@ -21,6 +21,7 @@ from benchmarks.report.cautions import (
     cautions_on_budgets,
     cautions_on_search,
     cautions_on_speed,
+    listed,
 )
 from benchmarks.report.leaderboard import Failure, Leaderboard, Pair, Row
 from benchmarks.statistics import aggregate, learning_curve, probability_of_improvement
@@ -246,8 +247,8 @@ def _caution_on_lateness(groups: dict[tuple[str, str], list[_Run]]) -> list[str]
     labels: dict[int, list[str]] = defaultdict(list)
     for (label, _), members in sorted(groups.items()):
         labels[math.ceil(members[0].record["spec"]["evaluations"] / 4)].append(label)
-    listed = "; ".join(f"{number} ({', '.join(dict.fromkeys(names))})" for number, names in sorted(labels.items()))
-    return [f"Late is of different numbers of evaluations: {listed}."] if len(labels) > 1 else []
+    once = {number: [*dict.fromkeys(names)] for number, names in sorted(labels.items())}
+    return [f"Late is of different numbers of evaluations: {listed(once)}."] if len(labels) > 1 else []
 
 
 def shares_of_budgets(rows: Iterable[Row], env: str, steps: int) -> dict[str, float]:

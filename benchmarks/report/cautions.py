@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sb3_entropic.catalog import STAND_INS
 from sb3_entropic.engine.gemm import ROUNDED
@@ -65,7 +65,7 @@ def _cautions_on_origin(rows: list[Row]) -> list[str]:
     for name, what in (("engine", "Engines"), ("matrix_library", "Matrix libraries")):
         labels = _labels_by(name, rows)
         if len(labels) > 1:
-            cautions.append(f"{what} differ: {_listed(labels)}.")
+            cautions.append(f"{what} differ: {listed(labels)}.")
     used = _labels_by("matrix_library", rows)
     for rounded, name in ((ROUNDED["bf16"], "16-bit"), (ROUNDED["tf32"], "TF32")):
         if rounded in used:
@@ -109,7 +109,7 @@ def cautions_on_speed(rows: list[Row]) -> list[str]:
     ]
     stacks = _labels_by("stack", rows)
     if stacks.keys() - {"1", NOT_RECORDED}:
-        cautions.append(f"Steps/s are those of all seeds that were trained together: {_listed(stacks)}.")
+        cautions.append(f"Steps/s are those of all seeds that were trained together: {listed(stacks)}.")
     return cautions
 
 
@@ -132,7 +132,7 @@ def cautions_on_budgets(shares: dict[str, float]) -> list[str]:
     labels: dict[str, list[str]] = defaultdict(list)
     for label, share in sorted(shares.items(), key=lambda entry: entry[1]):
         labels[f"{100 * share:.3g} %"].append(label)
-    return [f"Of the steps that its hyperparameters were made for, an algorithm has: {_listed(labels)}."]
+    return [f"Of the steps that its hyperparameters were made for, an algorithm has: {listed(labels)}."]
 
 
 def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:
@@ -145,5 +145,6 @@ def _labels_by(name: str, rows: list[Row]) -> dict[str, list[str]]:
     return dict(sorted(labels.items()))
 
 
-def _listed(labels: dict[str, list[str]]) -> str:
+def listed(labels: Mapping[Any, Sequence[str]]) -> str:
+    """Such as ``1 (dqn, mdqn); 2 (ppo)``, of labels by what they share."""
     return "; ".join(f"{value} ({', '.join(members)})" for value, members in labels.items())

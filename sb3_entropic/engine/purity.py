@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,7 +14,7 @@ import torch as th
 from torch.utils import _pytree as pytree
 
 from sb3_entropic.engine.trace import Layout, Stage, StepInputs, is_same_graph, run_with
-from sb3_entropic.errors import LIBRARIES
+from sb3_entropic.errors import is_of_users
 
 COUNTS = ("num_timesteps", "_n_updates", "_episode_num")
 
@@ -121,9 +120,7 @@ def told(error: Exception) -> str:
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__
     if "randomness" in first:
         said = "they draw random numbers, which draw_noise is for"
-    known = {*LIBRARIES, *sys.stdlib_module_names}
-    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    own = [(f, line) for f, line in frames if f.f_globals.get("__name__", "").partition(".")[0] not in known]
+    own = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if is_of_users(frame)]
     if not own:
         return said
     frame, line = own[-1]

@@ -150,8 +150,7 @@ def trace_step(model: Any, owned: list[list[str]], inputs: StepInputs, layout: L
             networks, the_batch, the_noise = model.make_networks(), layout.batch_of(batch), layout.noise_of(noise)
             metrics = run_with(model.policy, current, lambda: model.before_updates(networks, the_batch, the_noise))
             for update, new in zip(updates, updated, strict=True):
-                evaluate = update.evaluate
-                loss, logged = run_with(model.policy, current, partial(evaluate, networks, the_batch, the_noise))
+                loss, logged = run_with(model.policy, current, partial(update.evaluate, networks, the_batch, the_noise))
                 losses.append(loss)
                 metrics = {**metrics, update.loss_name: loss, **logged}
                 current.update(new)

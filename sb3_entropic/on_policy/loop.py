@@ -216,9 +216,9 @@ class OnPolicyLoop(Learner):
                 break
 
         # As in SB3: of the last pass, and of the last gradient step.
-        of_epoch, of_step = means.fetch(since=epoch_began), means.fetch(since=len(means) - 1)
-        last = {name: values[name] for name, values in (("approx_kl", of_epoch), ("loss", of_step)) if name in values}
-        self.finish_update({**means.fetch(), **last}, stops)
+        of_epoch = means.fetch(since=epoch_began)
+        last = {"approx_kl": of_epoch["approx_kl"]} if "approx_kl" in of_epoch else {}
+        self.finish_update({**means.fetch(), **last, "loss": means.fetch(since=len(means) - 1)["loss"]}, stops)
 
     def has_moved_too_far(self, divergence: float, epoch: int) -> bool:
         """Whether an update is to stop, since the policy has moved 1.5 ``target_kl`` from the one that collected.
