@@ -55,7 +55,7 @@ def url(tmp_path_factory):
     from benchmarks.spec import RunSpec
 
     store = Store(tmp_path_factory.mktemp("runs"))
-    common = {"steps": 100, "evaluations": 2, "episodes": 3, "evaluation_seed": 0, "package": "sb3_entropic 1"}
+    common = {"steps": 100, "evaluations": 3, "episodes": 3, "evaluation_seed": 0, "package": "sb3_entropic 1"}
     labels = {"CartPole-v1": ["aldqn", "dqn", "mdqn", "softdqn", "ppo", "qrdqn", HOSTILE], "Pendulum-v1": ["msac", "dqn"]}
     specs = [
         RunSpec(env=env, algo="dqn" if label == HOSTILE else label, label=label, seed=seed, hyperparameters={}, **common)
@@ -169,7 +169,7 @@ def test_what_users_call_things_is_inert(open_page):
         titles = browser.execute_script(
             "return [...document.querySelectorAll('.annotation-text')].map(text => text.textContent)"
         )
-        assert any(title.startswith("<script>") for title in titles)
+        assert any("<script>" in title for title in titles)
 
 
 def test_it_sorts(open_page):
