@@ -44,6 +44,7 @@ class Learner:
         # A loaded model gets its arguments after __init__, as they were given.
         self.engine = as_engine(self.engine)
         check_inherited(vars(self), self._parents_arguments())
+        self.check_arguments()
         super()._setup_model()
 
     @classmethod

@@ -80,6 +80,7 @@ class ActorCriticLoop(OffPolicyLoop):
             )
 
     def _setup_model(self) -> None:
+        # As they are given: SB3, and who checks them once more before it, sees what stands in for them.
         self.check_arguments()
         ent_coef, target_entropy = (as_scheduled(name, getattr(self, name)) for name in ("ent_coef", "target_entropy"))
         self.target_entropy = target_entropy

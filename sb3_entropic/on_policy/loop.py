@@ -39,10 +39,6 @@ class OnPolicyLoop(Learner):
 
     lockstep_class = RolloutLockstep
 
-    def _setup_model(self) -> None:
-        self.check_arguments()
-        super()._setup_model()
-
     @property
     def samples(self) -> type:
         """What a minibatch of the rollout buffer is."""

@@ -38,8 +38,6 @@ class ValueBasedLoop(OffPolicyLoop):
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
-        # A loaded model gets its arguments after __init__, so they are checked here as well.
-        self.check_arguments()
         super()._setup_model()
         check_actions(self.action_space)
 

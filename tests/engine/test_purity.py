@@ -5,12 +5,14 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_entropic import MSAC, EntropyPPO, train_seeds
+from sb3_entropic.actor_critic.loop import ActorCriticLoop
 from sb3_entropic.checks import check_at_least_zero
+from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.on_policy.loop import OnPolicyLoop
 from sb3_entropic.updates import Update
 from tests.engine.cases import FAST, STARTS, difference
@@ -261,9 +263,7 @@ def test_what_a_loss_may_not_return_is_named(returned, message, engine):
         make(Returns, engine).learn(STEPS)
 
 
-class Plain(OnPolicyLoop, PPO):
-    """No more than SB3's clipped surrogate."""
-
+class Margin:
     def __init__(self, *args, margin=0.0, **kwargs):
         self.margin = margin
         super().__init__(*args, **kwargs)
@@ -271,6 +271,18 @@ class Plain(OnPolicyLoop, PPO):
     def check_arguments(self):
         super().check_arguments()
         check_at_least_zero("margin", self.margin)
+
+
+class Plain(Margin, OnPolicyLoop, PPO):
+    """No more than SB3's clipped surrogate."""
+
+
+class OfNoFamily(Margin, OffPolicyLoop, DQN):
+    """Only arguments."""
+
+
+class ActorCritic(Margin, ActorCriticLoop, SAC):
+    """No more than SB3's losses."""
 
 
 def make_ppo(cls, engine, **arguments):
@@ -285,9 +297,14 @@ def test_an_on_policy_loss_regularises_nothing_unless_it_says_so():
         assert difference(make_ppo(Plain, engine).learn(64), exact) < 1e-6
 
 
-def test_the_arguments_of_every_family_are_checked_when_a_model_is_made():
+@pytest.mark.parametrize(
+    ("cls", "env"),
+    [(Plain, "CartPole-v1"), (OfNoFamily, "CartPole-v1"), (ActorCritic, "Pendulum-v1")],
+    ids=["ppo", "dqn", "sac"],
+)
+def test_the_arguments_of_every_family_are_checked_when_a_model_is_made(cls, env):
     with pytest.raises(ValueError, match="margin=-1 is below 0"):
-        make_ppo(Plain, "sb3", margin=-1)
+        cls("MlpPolicy", env, device="cpu", margin=-1)
 
 
 class Twice(EntropyPPO):
