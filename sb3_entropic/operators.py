@@ -6,6 +6,9 @@ compiled and vectorised over seeds.
 Discrete actions are the last dimension of ``values``, ``(..., n_actions)``. A temperature is in reward units: a number
 > 0 or a tensor without dimensions. Every function shifts by the largest value before it divides by the
 temperature, so ``temperature -> 0`` loses no digits.
+
+An action whose value is minus infinity cannot be taken: it has probability 0 and adds nothing to a value or an entropy, but is
+one of the ``n_actions`` of :func:`mellowmax`.
 """
 
 from __future__ import annotations
@@ -90,7 +93,7 @@ def boltzmann_mean(values: th.Tensor, temperature: Temperature) -> th.Tensor:
     :param temperature: reward units, > 0; ``-> 0`` gives the max
     :return: ``(...,)``
     """
-    return (boltzmann_policy(values, temperature) * values).sum(-1)
+    return _expectation(boltzmann_policy(values, temperature), values)
 
 
 def soft_value(values: th.Tensor, temperature: Temperature, kind: SoftValue) -> th.Tensor:
@@ -145,10 +148,10 @@ def policy_value(returns: th.Tensor, preferences: th.Tensor, temperature: Temper
         return returns.gather(dim=2, index=greedy).squeeze(dim=2)
     policy = boltzmann_policy(preferences, temperature).unsqueeze(1)
     if kind == "boltzmann":
-        return (policy * returns).sum(-1)
+        return _expectation(policy, returns)
     # Of mellowmax relative to the uniform policy, which is all of the shift.
     log_policy = regularised_advantage(preferences, temperature, kind).unsqueeze(1)
-    return (policy * (returns - log_policy)).sum(-1)
+    return _expectation(policy, returns - _finite(log_policy))
 
 
 def policy_entropy(values: th.Tensor, temperature: Temperature) -> th.Tensor:
@@ -159,8 +162,16 @@ def policy_entropy(values: th.Tensor, temperature: Temperature) -> th.Tensor:
     :return: nats, ``(...,)``
     """
     log_policy = scaled_log_softmax(values, temperature) / temperature
+    return -_expectation(log_policy.exp(), log_policy)
+
+
+def _finite(values: th.Tensor) -> th.Tensor:
+    return values.clamp(min=th.finfo(values.dtype).min)
+
+
+def _expectation(policy: th.Tensor, values: th.Tensor) -> th.Tensor:
     # Zero times minus infinity is meant to be zero.
-    return -(log_policy.exp() * log_policy.clamp(min=th.finfo(log_policy.dtype).min)).sum(-1)
+    return (policy * _finite(values)).sum(-1)
 
 
 def action_gap(values: th.Tensor) -> th.Tensor:

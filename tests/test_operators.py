@@ -89,6 +89,21 @@ def test_i3_the_gradient_of_log_sum_exp_is_the_boltzmann_policy(q, temperature):
     assert close(gradient, boltzmann_policy(q.detach(), temperature))
 
 
+@given(tables, temperatures)
+def test_an_action_that_cannot_be_taken_adds_nothing(q, temperature):
+    masked, tolerance = th.cat([q, th.tensor([-math.inf], dtype=q.dtype)]), 1e-10 * (1 + temperature)
+    for kind in KINDS:
+        of_one_more = temperature * math.log(len(q) / (len(q) + 1)) if kind == "mellowmax" else 0.0
+        value = soft_value(q, temperature, kind) + of_one_more
+        assert close(soft_value(masked, temperature, kind), value, tolerance)
+        for returns in (masked, th.cat([q, th.tensor([5.0], dtype=q.dtype)])):
+            assert close(policy_value(returns[None, None], masked[None], temperature, kind), value, tolerance)
+        advantage = regularised_advantage(masked, temperature, kind)
+        assert close(advantage[:-1], regularised_advantage(q, temperature, kind) - of_one_more, tolerance)
+        assert advantage[-1] == -math.inf
+    assert close(policy_entropy(masked, temperature), policy_entropy(q, temperature))
+
+
 @given(tables)
 def test_i4_limits_in_the_temperature(q):
     for kind in KINDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
@@ -11,10 +12,12 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib import TQC
 from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch.nn import functional as F
 
 from sb3_entropic.actor_critic.networks import ModuleNetworks, PolicyNoise, takes_noise
 from sb3_entropic.checks import check_finite, check_scheduled
+from sb3_entropic.errors import HyperparameterWarning
 from sb3_entropic.off_policy import OffPolicyLoop
 from sb3_entropic.operators import soft_td_target
 from sb3_entropic.state_dependent import draw_matrices, explore_anew, matrices_of
@@ -98,11 +101,25 @@ class ActorCriticLoop(OffPolicyLoop):
                 f"{type(self).__name__} needs critics of values, and {type(self.policy).__name__} has critics of quantiles: "
                 "they are MTQC's."
             )
+        self._warn_of_an_interval_never_reached()
         if self.ent_coef_optimizer is not None and isinstance(self.action_space, spaces.Box):
             warn_of_unreachable_entropy(target_entropy, math.prod(self.action_space.shape))
         self.ent_coef = ent_coef
         if callable(target_entropy):
             self.target_entropy = target_entropy
+
+    def _warn_of_an_interval_never_reached(self) -> None:
+        steps = self.gradient_steps
+        if steps < 0 and self.train_freq.unit is TrainFrequencyUnit.STEP:
+            steps = self.train_freq.frequency * self.n_envs
+        if 0 < steps < self.target_update_interval:
+            often = "after every gradient step" if steps == 1 else f"every {steps} gradient steps"
+            warnings.warn(
+                f"target_update_interval={self.target_update_interval} is never reached: as in SB3 it is counted anew in every "
+                f"call of train, which has {steps} here. The target network moves {often}.",
+                HyperparameterWarning,
+                stacklevel=2,
+            )
 
     @classmethod
     def load(

@@ -54,8 +54,8 @@ class EntropyPPO(OnPolicyLoop, PPO):
     The keyword-only arguments are ours:
 
     :param target_entropy: of a learned ``ent_coef``, in nats; a number or a function of the remaining progress. ``"auto"``
-        is 0.7 of the largest entropy falling to a tenth of it, of continuous actions that of a standard deviation of 0.3
-        in actions scaled to [-1, 1]
+        is 0.7 of the largest entropy falling to a tenth of it, of continuous actions that of a Gaussian's standard deviation
+        of 0.3 in actions scaled to [-1, 1] (squashed by tanh, one of 0.33 has as much)
     :param ent_coef_bounds: the smallest and the largest a learned ``ent_coef`` may be, > 0
     :param ent_coef_rate: by how much the logarithm of a learned ``ent_coef`` changes after a rollout for every nat that
         the entropy is off its target, > 0
@@ -64,10 +64,11 @@ class EntropyPPO(OnPolicyLoop, PPO):
         zero on average until the policy has moved. What a learned ``ent_coef`` holds is what is estimated. Other policies
         have their closed form either way
     :param kl_coef: weight of the divergence from the policy that collected the rollout, >= 0; a number, a schedule like
-        those of ``ent_coef``, or ``"auto"`` (from 1) or ``"auto_0.1"``: doubled after an update whose divergence came to
+        those of ``ent_coef``, or ``"auto"`` (from 1) or ``"auto_0.1"``: doubled after an update whose ``approx_kl`` came to
         more than 1.5 ``target_kl``, and halved after one that stayed below ``target_kl / 1.5`` (arXiv 1707.06347, section
-        4). The divergence is the mean of the last pass, before each of its steps, so take ``n_epochs`` of 2 or more. Whenever
-        ``target_kl`` is given an update stops early at 1.5 of it, as in SB3
+        4). What is weighed is ``KL(pi || pi_old)``; ``approx_kl``, which SB3 logs and limits, is ``KL(pi_old || pi)``, the
+        mean of the last pass, before each of its steps, so take ``n_epochs`` of 2 or more. Whenever ``target_kl`` is given
+        an update stops early at 1.5 of it, as in SB3
 
     Logged besides PPO's ``train/...``: ``ent_coef``; ``target_entropy`` (nats) with a learned one; ``kl_coef`` and
     ``kl_from_old`` (nats) with ``kl_coef``.

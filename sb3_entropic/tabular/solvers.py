@@ -13,8 +13,9 @@ The gap-increasing family is one operator (:func:`gap_increasing_operator`); ``m
 
 Mirror descent, dual averaging and momentum keep a second table. With a weight of the KL ``kl_coef`` and one of the entropy
 ``t`` the first two go through the policies of M-VI at temperature ``kl_coef + t`` and
-``munchausen_alpha = kl_coef / (kl_coef + t)``: one family, exactly. Under sampled backups and for ``0 < munchausen_alpha < 1``
-rounding grows exponentially, so there two forms of one algorithm stay together only for some hundred iterations.
+``munchausen_alpha = kl_coef / (kl_coef + t)``: one family, exactly. Under sampled backups, with ``munchausen_alpha``
+near 1 and a low temperature, rounding can grow exponentially: there two forms of one algorithm stay together only for some
+hundred iterations.
 """
 
 from __future__ import annotations

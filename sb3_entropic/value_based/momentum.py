@@ -37,7 +37,8 @@ class MoDQN(ValueBasedLoop, DQN):
 
     :param momentum: weight of the average so far, in [0, 1); 0 follows Q. It follows copies
         of itself that change when networks are copied to their targets, if there were gradient steps since, so it spans about
-        ``max(target_update_interval, train_freq * n_envs) / (1 - momentum)`` environment steps
+        ``max(target_update_interval, train_freq * n_envs) / (1 - momentum)`` environment steps; with ``tau`` below 1, whose
+        copies take several changes to arrive, it is about ``1 / tau`` times as much
     :param temperature: of ``exploration="boltzmann"``, in reward units, and of the entropy that is logged
     :param exploration: see :class:`sb3_entropic.value_based.loop.ValueBasedLoop`, of ``H``
 

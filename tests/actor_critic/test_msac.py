@@ -368,3 +368,20 @@ def test_a_scheduled_target_entropy_is_checked_at_both_ends():
     for schedule in (lambda remaining: float("nan"), lambda remaining: 1 / remaining if remaining else float("inf")):
         with pytest.raises(ValueError, match=r"target_entropy\([01]\.0\)=(nan|inf) is not"):
             MSAC("MlpPolicy", "Pendulum-v1", buffer_size=10, target_entropy=schedule)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"target_update_interval": 8}, "1 here. The target network moves after every gradient step."),
+        ({"target_update_interval": 8, "gradient_steps": 4}, "4 here. The target network moves every 4 gradient steps."),
+        ({"target_update_interval": 8, "gradient_steps": -1}, "1 here. The target network moves after every gradient step."),
+        ({"target_update_interval": 8, "gradient_steps": 8}, None),
+        ({"target_update_interval": 8, "gradient_steps": -1, "train_freq": 8}, None),
+        ({"target_update_interval": 8, "gradient_steps": -1, "train_freq": (1, "episode")}, None),
+    ],
+)
+def test_an_interval_of_target_updates_that_is_never_reached_is_warned_of(arguments, said, recwarn):
+    MSAC("MlpPolicy", "Pendulum-v1", buffer_size=500, device="cpu", **arguments)
+    warnings = [str(warning.message) for warning in recwarn if "target_update_interval=8 is never" in str(warning.message)]
+    assert [warning.endswith(f"which has {said}") for warning in warnings] == ([True] if said else [])
