@@ -115,8 +115,8 @@ class ActorCriticLoop(OffPolicyLoop):
         if 0 < steps < self.target_update_interval:
             often = "after every gradient step" if steps == 1 else f"every {steps} gradient steps"
             warnings.warn(
-                f"target_update_interval={self.target_update_interval} is never reached: as in SB3 it is counted anew in every "
-                f"call of train, which has {steps} here. The target network moves {often}.",
+                f"target_update_interval={self.target_update_interval} is never reached: as in SB3 it is counted anew in "
+                f"every call of train, which has {steps} here. The target network moves {often}.",
                 HyperparameterWarning,
                 stacklevel=2,
             )
