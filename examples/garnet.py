@@ -161,8 +161,7 @@ def spread(positions: np.ndarray, gap: float) -> np.ndarray:
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[1] / "results"
-    parser.add_argument("--out", type=Path, default=default, help="folder for garnet.png and garnet.md (default: results)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for garnet.png and garnet.md (default: runs)")
     parser.add_argument("--garnets", type=int, default=100, help="how many MDPs (default: 100)")
     parser.add_argument("--iterations", type=int, default=800, help="iterations of each scheme (default: 800)")
     parser.add_argument("--seed", type=int, default=0, help="of the MDPs and the samples (default: 0)")

@@ -231,8 +231,7 @@ LANDSCAPE = matplotlib.colors.LinearSegmentedColormap.from_list("landscape", ["#
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[1] / "results"
-    parser.add_argument("--out", type=Path, default=default, help="folder for multigoal.png and .gif (default: results)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for multigoal.png and .gif (default: runs)")
     parser.add_argument("--steps", type=positive, default=20_000, help="environment steps of each training (default: 20,000)")
     parser.add_argument("--episodes", type=positive, default=100, help="episodes drawn of each policy (default: 100)")
     parser.add_argument("--seed", type=seed, default=0, help="of the networks, the exploration and the episodes (default: 0)")

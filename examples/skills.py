@@ -120,8 +120,7 @@ def draw(axes: plt.Axes, model: DIAYN, paths: np.ndarray, title: str) -> None:
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[1] / "results"
-    parser.add_argument("--out", type=Path, default=default, help="folder for skills.png (default: results)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for skills.png (default: runs)")
     parser.add_argument("--steps", type=positive, default=STEPS_OF_TRAINING, help="of training (default: %(default)s)")
     parser.add_argument("--seed", type=seed, default=0, help="(default: 0)")
     arguments = parser.parse_args(argv)

@@ -234,7 +234,8 @@ def _of_seed(name: str, value: Any, index: int, n_seeds: int) -> Any:
 
 
 def _check_sweep(model: Any, arguments: dict[str, Any]) -> None:
-    allowed = {*SWEEPABLE, *model.coefficients()}
+    coefficients = model.coefficients()
+    allowed = {*(signature(type(model).__init__).parameters.keys() & SWEEPABLE), *coefficients}
     for name in arguments:
         if isinstance(arguments[name], list | np.ndarray) and name not in allowed:
             own = "" if is_known(type(model)) else f" What {type(model).__name__} returns of coefficients() can, too."

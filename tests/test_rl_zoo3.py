@@ -154,12 +154,15 @@ def test_an_entropy_coefficient_may_become_a_schedule_or_be_learned(kind, expect
     assert as_hyperparameters({"ent_coef": 0.2, "ent_coef_kind": kind}) == {"ent_coef": expected}
 
 
-@pytest.mark.parametrize("arguments", [[], ["train", "--algo", "msac"], ["--help"]])
-def test_without_rl_zoo3_a_sentence_says_how_to_install_it(refusal, monkeypatch, arguments):
+@pytest.mark.parametrize("arguments", [["train", "--algo", "msac"], ["enjoy", "--help"]])
+def test_without_rl_zoo3_a_sentence_says_how_to_install_it(refusal, monkeypatch, arguments, capsys):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rl_zoo3" else find_spec(name))
     expected = "error: rl-baselines3-zoo is not installed: run `pip install rl_zoo3 requests`.\n"
     assert refusal(main, arguments).err == expected
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "It needs rl_zoo3: pip install rl_zoo3 requests." in capsys.readouterr().out
 
 
 @pytest.fixture

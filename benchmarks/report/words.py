@@ -196,7 +196,7 @@ def without_width(estimates: Iterable[Estimate]) -> list[str]:
     if points & {0.0, 1.0}:
         sentences.append(
             "An interval that is a point says that every run of the one is above every run of the other: no certainty, since "
-            "of equals, say, five and five lie so in one of 126 comparisons."
+            "of equals two and two lie so in one of 3 comparisons, and five and five in one of 126."
         )
     if 0.5 in points:
         sentences.append("0.50 [0.50, 0.50] says that all runs of both have the same score.")

@@ -173,6 +173,8 @@ class EntropyPPO(OnPolicyLoop, PPO):
             return
         check_scheduled("target_entropy", self.target_entropy, partial(check_finite, or_text="auto"))
         if self.learned_ent_coef is None:
+            message = f"target_entropy is not read with ent_coef={self.ent_coef!r}: ent_coef='auto' learns to hold it."
+            warnings.warn(message, HyperparameterWarning, stacklevel=2)
             return
         if not isinstance(self.action_space, spaces.Box):
             check_scheduled("target_entropy", self.target_entropy, check_at_least_zero)

@@ -15,6 +15,8 @@ from sb3_entropic.zoo.plugin import register
 PROG = "python -m sb3_entropic.zoo"
 COMMANDS = ("train", "enjoy", "record_video")
 
+NEEDS = "It needs rl_zoo3: pip install rl_zoo3 requests."
+
 EXAMPLES = f"""\
 examples:
   {PROG} train --algo msac --env Pendulum-v1 -f logs
@@ -27,14 +29,14 @@ examples:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for a wrong input, 130 after Ctrl-C."""
     parser = ArgumentParser(
-        prog=PROG, description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=PROG, description=f"{__doc__} {NEEDS}", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=COMMANDS, help=f"of rl_zoo3: {', '.join(COMMANDS)}")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="what rl_zoo3's command takes")
 
     def command() -> int:
-        register()
         arguments = parser.parse_args(argv)
+        register()
         show_warnings_in_one_line()
         _run(arguments.command, arguments.arguments)
         return 0

@@ -182,7 +182,8 @@ def test_what_has_the_parents_losses_stands_for_it(store, make_spec, finish):
     assert (algo, parent, better) == ("msac", "sac", "Pendulum-v1 (100)*: 1.00 [1.00, 1.00], late 1.00")
     assert notes_on_verdicts(find_verdicts([Grid("", [board], [])])).endswith(
         "*: beside the parent's losses in our training loop. An interval that is a point says that every run of the one is "
-        "above every run of the other: no certainty, since of equals, say, five and five lie so in one of 126 comparisons."
+        "above every run of the other: no certainty, since of equals two and two lie so in one of 3 comparisons, and five and "
+        "five in one of 126."
     )
     finish(make_spec(algo="sac", label="sac[gamma=0.9]"), [0.0, 1.0])
     (board,) = build_leaderboards(store)

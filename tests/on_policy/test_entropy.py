@@ -264,6 +264,14 @@ def test_the_penalty_is_the_divergence_from_the_old_policy():
     th.testing.assert_close(loss, 3.0 * divergence - 0.2)
 
 
+def test_a_target_that_nothing_follows_is_warned_of():
+    with pytest.warns(HyperparameterWarning, match="target_entropy is not read with ent_coef=0.01: ent_coef='auto' learns"):
+        make(ent_coef=0.01, target_entropy=0.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(ent_coef="auto", target_entropy=0.2)
+
+
 def test_a_weight_that_adapts_needs_a_second_pass():
     with pytest.warns(HyperparameterWarning, match="kl_coef='auto' follows the divergence of the last pass .* n_epochs=1"):
         make(kl_coef="auto", target_kl=0.01)
