@@ -89,7 +89,11 @@ def _parser() -> ArgumentParser:
         "--algos",
         help=f"algorithms, separated by commas (default: the protocol's); module:Class is one of your own; {algorithms}",
     )
-    run.add_argument("--budget", default="short", help="smoke, short (about an hour on two cores, the default) or full")
+    run.add_argument(
+        "--budget",
+        default="short",
+        help="smoke, short (about an hour on two cores, much longer with images, the default) or full",
+    )
     run.add_argument("--seeds", type=positive, help="number of seeds (default: the budget's)")
     run.add_argument("--steps", type=positive, help="environment steps of a run (default: the budget's)")
     run.add_argument("--workers", type=positive, help="runs at a time, one thread each (default: the number of cores)")

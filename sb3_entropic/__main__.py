@@ -111,6 +111,8 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         with ProgressBar.on(console) as progress:
             model.learn(steps, callback=ProgressBar(progress, steps))
+        if model.num_timesteps > steps:
+            console.print(f"It trained for {model.num_timesteps:,} steps: what was begun together ended together.")
     except KeyboardInterrupt:
         stopped = True
         console.print(f"Stopped by Ctrl-C after {model.num_timesteps:,} of {steps:,} steps.")

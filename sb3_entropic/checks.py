@@ -237,6 +237,8 @@ def check_every_state(model: Any) -> None:
 
 def _check_train_freq(name: str, value: Any) -> None:
     # SB3 takes a count, or one with its unit, and goes on for ever with 0.
+    if isinstance(value, str):
+        raise ValueError(f"{name}={value!r} is neither a whole number above 0 nor a pair, in YAML [1, episode].")
     check_count(name, value[0] if isinstance(value, tuple) and value else value)
 
 

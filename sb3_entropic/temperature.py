@@ -73,7 +73,9 @@ def check_temperature(name: str, value: Any) -> None:
     elif value != "auto":
         found = re.fullmatch(rf"(auto_)?({_NUMBER})", value)
         if found is None:
-            raise ValueError(f'{name}={value!r} is none of "auto", "auto_0.1", a number and a function of progress.')
+            raise ValueError(
+                f'{name}={value!r} is none of "auto", "auto_0.1", "lin_0.1", a number and a function of progress.'
+            )
         # Only one that is learned needs a logarithm.
         (check_scale if found[1] else _check_size)(f"{name}={value!r}, of which {name}", float(found[2]))
 

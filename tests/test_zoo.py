@@ -591,6 +591,7 @@ def test_what_is_nothing_by_default_may_be_said_to_be(name):
     ("name", "value", "message"),
     [
         ("train_freq", 0, "train_freq=0 is not a whole number above 0"),
+        ("train_freq", '(1, "episode")', "is neither a whole number above 0 nor a pair, in YAML"),
         ("train_freq", [0, "episode"], "train_freq=0 is not a whole number above 0"),
         ("gradient_steps", 1.5, "gradient_steps=1.5 is not a whole number"),
         ("max_grad_norm", "x", "max_grad_norm='x' is not a number"),

@@ -114,12 +114,19 @@ def check_same(stages: Sequence[Stage], record_again: Callable[[], Sequence[Stag
     ) from cause
 
 
+_IMPURITIES = {
+    "randomness": "they draw random numbers, which draw_noise is for",
+    "data-dependent control flow": "they branch on a tensor's value, where torch.where takes both sides",
+    ".item()": "they take a number out of a tensor, which may stay one",
+}
+"""What torch's messages speak of, and what a user's loss did."""
+
+
 def told(error: Exception) -> str:
     """An error in a clause, with the place in a user's code that it came from."""
     first = next(iter(str(error).splitlines()), "").rstrip(".")
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    if "randomness" in first:
-        said = "they draw random numbers, which draw_noise is for"
+    said = next((plainly for sign, plainly in _IMPURITIES.items() if sign in first), said)
     own = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if is_of_users(frame)]
     if not own:
         return said

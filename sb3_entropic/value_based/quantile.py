@@ -19,6 +19,13 @@ from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 class _QuantileLoss(GapIncreasing):
     """Quantile regression on sb3-contrib's networks."""
 
+    def check_arguments(self) -> None:
+        """Those of the family, and the policy's number of quantiles."""
+        super().check_arguments()
+        # The constructor's first check is before SB3 has it.
+        if "n_quantiles" in (of_policy := getattr(self, "policy_kwargs", None) or {}):
+            check_count("n_quantiles", of_policy["n_quantiles"])
+
     def _create_aliases(self) -> None:
         check_network(self, "quantile_net")
         QRDQN._create_aliases(self)
@@ -77,7 +84,7 @@ class _SampledFractions(_QuantileLoss):
         super()._create_aliases()
 
     def check_arguments(self) -> None:
-        """Check the arguments that are ours."""
+        """Those of the family, and the numbers of fractions."""
         super().check_arguments()
         check_count("n_samples", self.n_samples)
         check_count("n_target_samples", self.n_target_samples)

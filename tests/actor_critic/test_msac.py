@@ -277,7 +277,10 @@ def test_a_bound_the_wrong_way_round_is_named(name):
         ({"munchausen_bound": (float("nan"), 1)}, r"munchausen_bound=\(nan, 1\) is not a bound"),
         ({"ent_coef": -0.1}, r"ent_coef=-0.1 is below 0: the nearest choice is 0"),
         ({"ent_coef": float("nan")}, "ent_coef=nan is not a number"),
-        ({"ent_coef": "aut"}, 'ent_coef=\'aut\' is none of "auto", "auto_0.1", a number and a function of progress'),
+        (
+            {"ent_coef": "aut"},
+            'ent_coef=\'aut\' is none of "auto", "auto_0.1", "lin_0.1", a number and a function of progress',
+        ),
         ({"target_entropy": float("inf")}, "target_entropy=inf is not finite"),
         ({"target_entropy": "aut"}, "target_entropy='aut' is neither 'auto' nor a number: did you mean 'auto'"),
     ],

@@ -111,11 +111,13 @@ REFUSED = {
     ),
     "whole numbers are normalised": lambda: on_policy(env=VecNormalize(DummyVecEnv([WholeNumbers]))),
     "OwnRates has its own _update_learning_rate": lambda: OwnRates("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
-    "the losses of BranchesActing cannot be recorded": lambda: BranchesActing(
+    "the losses of BranchesActing cannot be recorded .they branch on a tensor's value": lambda: BranchesActing(
         "MlpPolicy", "CartPole-v1", engine="fast", device="cpu"
     ),
     "OwnTargets has its own after_gradient_step": lambda: OwnTargets("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
-    "the losses of Branches cannot be recorded": lambda: Branches("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
+    "the losses of Branches cannot be recorded .they take a number out of a tensor": lambda: Branches(
+        "MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"
+    ),
     "OwnTrain has its own train": lambda: OwnTrain("MlpPolicy", "Pendulum-v1", engine="fast", device="cpu"),
     "the policy holds a BatchNorm": lambda: make("MSAC", policy_kwargs={"features_extractor_class": BatchNormExtractor}),
     "the policy holds a Dropout": lambda: make("MSAC", policy_kwargs={"features_extractor_class": DropoutExtractor}),

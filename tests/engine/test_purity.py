@@ -232,7 +232,10 @@ class Draws(Scaled):
 
 @pytest.mark.parametrize(
     ("cls", "message"),
-    [(Branches, r"in factor, line \d+ of test_purity.py"), (Draws, "they draw random numbers, which draw_noise is for")],
+    [
+        (Branches, r"they branch on a tensor's value, where torch.where .*in factor, line \d+ of test_purity.py"),
+        (Draws, "they draw random numbers, which draw_noise is for"),
+    ],
 )
 def test_the_place_in_the_users_code_is_named(cls, message):
     with pytest.raises(ValueError, match=message) as raised:

@@ -316,6 +316,7 @@ def test_a_wrong_argument_is_named(constructor, name, value, message):
         (MoDQN, {"momentum": -0.1}, r"momentum=-0.1 is outside \[0, 1\]"),
         (MoDQN, {"momentum": 1}, "momentum=1 would never let the average follow"),
         (MIQN, {"n_samples": 0}, "n_samples=0 is not a whole number above 0"),
+        (MQRDQN, {"policy_kwargs": {"n_quantiles": 2.5}}, "n_quantiles=2.5 is not a whole number above 0"),
         (MIQN, {"n_target_samples": 1.5}, "n_target_samples=1.5 is not a whole number above 0"),
         (MIQN, {"policy_kwargs": {"n_quantiles": 0}}, "n_quantiles=0 is not a whole number above 0"),
         (MIQN, {"policy_kwargs": {"embedding_dim": 0}}, "embedding_dim=0 is not a whole number above 0"),
