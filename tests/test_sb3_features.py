@@ -70,7 +70,7 @@ def parent_of(algorithm):
     return replace(ALGORITHMS[algorithm.parent], parent=algorithm.parent)
 
 
-def learns(model, steps=100):
+def learns(model, steps=60):
     before = {key: value.clone() for key, value in model.policy.state_dict().items()}
     model.learn(steps)
     assert any(not th.equal(value, before[key]) for key, value in model.policy.state_dict().items())
