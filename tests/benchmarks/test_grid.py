@@ -42,7 +42,7 @@ def leftovers(out):
     return list(out.glob("*/*/*/.*")) + list(out.glob("*/*/*/*/checkpoint-*"))
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"
@@ -186,7 +186,7 @@ def test_ctrl_c_saves_where_it_is_and_keeps_what_is_finished(tmp_path):
     wait_for(lambda: all((path / "progress.csv").exists() for path in partials(out)))
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "what is under way saves where it is" in printed
     assert f"Stopped: {len(records(out))} of 4 runs are finished and kept; the same command continues." in printed
@@ -194,7 +194,7 @@ def test_ctrl_c_saves_where_it_is_and_keeps_what_is_finished(tmp_path):
     assert [len(list(path.glob("checkpoint-*"))) for path in partials(out)] == [1, 1]
     assert workers
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-    assert "going on" in start(arguments).communicate(timeout=120)[0]
+    assert "going on" in start(arguments).communicate(timeout=300)[0]
     assert leftovers(out) == []
 
 
@@ -316,7 +316,7 @@ def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
         (worker,) = workers_below(process.pid)
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda pid=worker: pid not in workers_below(process.pid))
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert printed.count("lost ") == 2
     assert "was killed by SIGKILL" in json.loads(next(out.glob("*/*/*/*.failed/run.json")).read_text())["error"]
