@@ -228,6 +228,8 @@ def test_a_failing_run_is_recorded_counted_and_does_not_stop_the_others(tmp_path
     before = failure.stat().st_mtime_ns
     assert main(arguments) == 1
     assert failure.stat().st_mtime_ns == before, "a failure is not run again unasked"
+    assert main([*arguments, "--retry-failed"]) == 1
+    assert failure.stat().st_mtime_ns > before
 
 
 class Broken:
@@ -316,7 +318,7 @@ def test_a_killed_worker_is_started_again_and_in_the_end_a_failed_run(tmp_path):
         (worker,) = workers_below(process.pid)
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda pid=worker: pid not in workers_below(process.pid))
-    printed, _ = process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert printed.count("lost ") == 2
     assert "was killed by SIGKILL" in json.loads(next(out.glob("*/*/*/*.failed/run.json")).read_text())["error"]
