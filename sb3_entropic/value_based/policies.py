@@ -54,6 +54,7 @@ class _Dueling(BasePolicy):
 
     def make_quantile_net(self) -> qrdqn.QuantileNetwork:
         """QR-DQN's network."""
+        check_count("n_quantiles", self.n_quantiles)
         network = super().make_quantile_net()
         self._duel(network.quantile_net, network.n_quantiles)
         return network

@@ -19,13 +19,6 @@ from sb3_entropic.value_based.networks import Fractions, ValueNetworks
 class _QuantileLoss(GapIncreasing):
     """Quantile regression on sb3-contrib's networks."""
 
-    def check_arguments(self) -> None:
-        """Those of the family, and the policy's number of quantiles."""
-        super().check_arguments()
-        # The constructor's first check is before SB3 has it.
-        if "n_quantiles" in (of_policy := getattr(self, "policy_kwargs", None) or {}):
-            check_count("n_quantiles", of_policy["n_quantiles"])
-
     def _create_aliases(self) -> None:
         check_network(self, "quantile_net")
         QRDQN._create_aliases(self)
